@@ -1,0 +1,74 @@
+//! `Backend`: which instruction set and how many threads a call uses.
+
+use crate::dispatch::{Dispatch, Isa};
+use crate::error::Result;
+use crate::kernels::Kernel;
+use crate::parallel::{self, Threads};
+
+/// Which instruction set and how many threads the kernels use; every level 1 call takes one.
+///
+/// Making one detects the processor; keep it. It is small, holds no buffers and may be shared.
+///
+/// ```
+/// use densely::{Backend, Isa, Threads};
+/// let backend = Backend::new()?; // the best of this processor, or what DENSELY_ISA says
+/// let serial = backend.with_threads(Threads::One);
+/// let portable = Backend::with_isa(Isa::Portable)?;
+/// # assert_eq!((serial.threads(), portable.isa()), (Threads::One, Isa::Portable));
+/// # Ok::<(), densely::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Backend {
+    dispatch: Dispatch,
+    threads: Threads,
+}
+
+impl Backend {
+    /// The instruction set that the variable `DENSELY_ISA` names, else the best of this
+    /// processor, on as many threads as pay off.
+    ///
+    /// # Errors
+    /// [`Error::Isa`](crate::Error::Isa) if the variable names what this processor does not have.
+    pub fn new() -> Result<Self> {
+        Self::with_isa(Isa::from_environment()?)
+    }
+
+    /// The given instruction set, whatever the environment says.
+    ///
+    /// # Errors
+    /// [`Error::Isa`](crate::Error::Isa) if this processor does not have it.
+    pub fn with_isa(isa: Isa) -> Result<Self> {
+        Ok(Self { dispatch: Dispatch::new(isa)?, threads: Threads::Auto })
+    }
+
+    /// The same with another choice of threads.
+    #[must_use]
+    pub fn with_threads(&self, threads: Threads) -> Self {
+        Self { threads, ..*self }
+    }
+
+    /// The instruction set that calls with this backend run on.
+    pub fn isa(&self) -> Isa {
+        self.dispatch.isa()
+    }
+
+    /// The threads that calls with this backend may use.
+    pub fn threads(&self) -> Threads {
+        self.threads
+    }
+
+    /// Runs a kernel whose work is `cost` nanoseconds long, split at multiples of `unit`.
+    pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Kernel<Output = ()>) {
+        parallel::run(self.dispatch, self.threads, cost, unit, kernel);
+    }
+
+    /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives over the rows.
+    pub(crate) fn sum(&self, cost: usize, kernel: impl Kernel<Output = f32>) -> f32 {
+        parallel::sum(self.dispatch, self.threads, cost, kernel)
+    }
+
+    /// Calls `work` inside the pool, where splitting is cheap.
+    pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
+        parallel::enter(self.threads, work)
+    }
+}

@@ -1,0 +1,181 @@
+//! Dense (fully connected) layers: y = activation(x w + b), and back.
+//!
+//! Shapes: `x` is batch x inputs, `w` inputs x outputs, `b` outputs, `y` batch x outputs.
+//! Gradients have a `d` before the name and the shape of what they belong to. Weights stored as
+//! (outputs, inputs) are passed as a transposed view, [`MatRef::t`]. Any strides will do; matrices
+//! whose columns are neighbours are fastest.
+//!
+//! The meaning of every bit is spelled in [`reference`](crate::reference).
+
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::kernels::elementwise::ColumnSums;
+use crate::kernels::gemm::{ByColumns, Depth, Epilogue, Product};
+use crate::matrix::{MatMut, MatRef};
+
+/// What is applied to each element of x w + b.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Linear,
+    /// `0` where the value is below 0, else the value: NaN and -0 stay as they are.
+    Relu,
+}
+
+/// Rows of the batch that a thread takes at a time, so that tiles are whole.
+const ROW_UNIT: usize = 8;
+/// Columns of the product that a thread takes at a time: a cache line of floats.
+const COL_UNIT: usize = 16;
+
+/// y = activation(x w + bias), in one pass.
+///
+/// `x` is batch x inputs, `w` inputs x outputs, `bias` outputs (none stands for zeros), `y` batch
+/// x outputs; all of `y` is written. A batch of 0 is legal.
+///
+/// ```
+/// use densely::{Activation, Backend, MatMut, MatRef, dense};
+/// let x = [1.0, 2.0];                // 1 x 2
+/// let w = [1.0, -1.0, 0.5, 3.0, 0.0, -2.0]; // 2 x 3
+/// let mut y = [0.0; 3];
+/// dense::forward(
+///     &Backend::new()?,
+///     MatRef::new(&x, 1, 2)?,
+///     MatRef::new(&w, 2, 3)?,
+///     Some(&[0.0, 0.5, 1.0]),
+///     Activation::Relu,
+///     MatMut::new(&mut y, 1, 3)?,
+/// )?;
+/// assert_eq!(y, [7.0, 0.0, 0.0]);
+/// # Ok::<(), densely::Error>(())
+/// ```
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit; `y` is untouched then.
+pub fn forward(
+    backend: &Backend,
+    x: MatRef<'_>,
+    w: MatRef<'_>,
+    bias: Option<&[f32]>,
+    activation: Activation,
+    y: MatMut<'_>,
+) -> Result<()> {
+    check_forward(x, w, bias, &y)?;
+    let epilogue = match activation {
+        Activation::Linear => Epilogue::None,
+        Activation::Relu => Epilogue::Relu,
+    };
+    run(backend, Product { a: x, b: w, c: y, bias, depth: Depth::Running, epilogue });
+    Ok(())
+}
+
+/// dx = dy wᵀ, and 0 where `gate` is not above 0.
+///
+/// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the input `x` of
+/// this layer if that came out of a ReLU: the call then goes back through that ReLU in the same
+/// pass. It has the shape of `dx`.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit; `dx` is untouched then.
+pub fn backward_input(
+    backend: &Backend,
+    dy: MatRef<'_>,
+    w: MatRef<'_>,
+    gate: Option<MatRef<'_>>,
+    dx: MatMut<'_>,
+) -> Result<()> {
+    check_backward_input(dy, w, gate, &dx)?;
+    let epilogue = gate.map_or(Epilogue::None, Epilogue::Gate);
+    run(backend, Product { a: dy, b: w.t(), c: dx, bias: None, depth: Depth::Running, epilogue });
+    Ok(())
+}
+
+/// dw = xᵀ dy and db = the column sums of dy.
+///
+/// `x` is batch x inputs, `dy` batch x outputs, `dw` inputs x outputs, `db` outputs (none if the
+/// layer has no bias). Sums over the batch, not means: scale `dy`, as
+/// [`cross_entropy`](crate::loss::cross_entropy) does. A batch of 0 gives zeros. The sum is taken
+/// in chunks of [`CHUNK_ROWS`](crate::CHUNK_ROWS) rows, whatever the number of threads.
+///
+/// # Errors
+/// [`Error::Shape`] if the shapes do not fit; `dw` and `db` are untouched then.
+pub fn backward_params(
+    backend: &Backend,
+    x: MatRef<'_>,
+    dy: MatRef<'_>,
+    dw: MatMut<'_>,
+    db: Option<&mut [f32]>,
+) -> Result<()> {
+    check_backward_params(x, dy, &dw, db.as_deref())?;
+    let tall = dw.rows() >= dw.cols();
+    let product = Product { a: x.t(), b: dy, c: dw, bias: None, depth: Depth::Chunked, epilogue: Epilogue::None };
+    let cost = cost(&product);
+    if tall {
+        backend.run(cost, ROW_UNIT, product);
+    } else {
+        backend.run(cost, COL_UNIT, ByColumns(product));
+    }
+    if let Some(sums) = db {
+        // About four elements a nanosecond.
+        backend.run(dy.rows().saturating_mul(dy.cols()) / 4, COL_UNIT, ColumnSums { x: dy, sums });
+    }
+    Ok(())
+}
+
+/// Runs a product split over the batch, or over its columns where the batch is a single tile.
+fn run(backend: &Backend, product: Product<'_>) {
+    let cost = cost(&product);
+    if product.c.rows() > ROW_UNIT {
+        backend.run(cost, ROW_UNIT, product);
+    } else {
+        backend.run(cost, COL_UNIT, ByColumns(product));
+    }
+}
+
+/// A product's time on one thread in nanoseconds, at about 100 GFLOP/s.
+fn cost(product: &Product<'_>) -> usize {
+    let (m, n, k) = product.sizes();
+    m.saturating_mul(n).saturating_mul(k) / 50
+}
+
+pub(crate) fn check_forward(x: MatRef<'_>, w: MatRef<'_>, bias: Option<&[f32]>, y: &MatMut<'_>) -> Result<()> {
+    check_shape("w", [w.rows(), w.cols()], [x.cols(), w.cols()])?;
+    check_len("bias", bias, w.cols())?;
+    check_shape("y", [y.rows(), y.cols()], [x.rows(), w.cols()])
+}
+
+pub(crate) fn check_backward_input(
+    dy: MatRef<'_>,
+    w: MatRef<'_>,
+    gate: Option<MatRef<'_>>,
+    dx: &MatMut<'_>,
+) -> Result<()> {
+    check_shape("w", [w.rows(), w.cols()], [w.rows(), dy.cols()])?;
+    check_shape("dx", [dx.rows(), dx.cols()], [dy.rows(), w.rows()])?;
+    gate.map_or(Ok(()), |gate| check_shape("gate", [gate.rows(), gate.cols()], [dx.rows(), dx.cols()]))
+}
+
+pub(crate) fn check_backward_params(x: MatRef<'_>, dy: MatRef<'_>, dw: &MatMut<'_>, db: Option<&[f32]>) -> Result<()> {
+    check_shape("dy", [dy.rows(), dy.cols()], [x.rows(), dy.cols()])?;
+    check_shape("dw", [dw.rows(), dw.cols()], [x.cols(), dy.cols()])?;
+    check_len("db", db, dy.cols())
+}
+
+/// Compares a shape with what the other arguments ask for.
+pub(crate) fn check_shape(argument: &'static str, found: [usize; 2], expected: [usize; 2]) -> Result<()> {
+    if found == expected {
+        return Ok(());
+    }
+    let text = |[rows, cols]: [usize; 2]| format!("{rows} x {cols}");
+    Err(Error::shape(argument, text(expected), text(found)))
+}
+
+fn check_len(argument: &'static str, found: Option<&[f32]>, expected: usize) -> Result<()> {
+    match found {
+        Some(found) if found.len() != expected => {
+            Err(Error::shape(argument, format_args!("{expected} elements"), format_args!("{} elements", found.len())))
+        }
+        _ => Ok(()),
+    }
+}

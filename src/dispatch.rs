@@ -1,0 +1,170 @@
+//! `Isa`, its detection, and the step from a kernel to the kernel compiled for an instruction set.
+//!
+//! The only file with feature detection and `#[target_feature]`. A [`Dispatch`] can only be had
+//! for an instruction set that the processor has; that is what makes running a kernel safe.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::str::FromStr;
+
+use crate::error::{Error, Result};
+use crate::kernels::Kernel;
+#[cfg(target_arch = "aarch64")]
+use crate::simd::neon::Neon;
+use crate::simd::portable::Portable;
+#[cfg(target_arch = "x86_64")]
+use crate::simd::{avx2::Avx2, avx512::Avx512};
+
+/// The environment variable that forces an instruction set: one of [`Isa`]'s names.
+pub const ISA_VARIABLE: &str = "DENSELY_ISA";
+
+/// An instruction set that kernels exist for.
+///
+/// All but [`Portable`](Isa::Portable) give the same bits. The names, as [`DENSELY_ISA`](ISA_VARIABLE)
+/// takes them: `avx512`, `avx2`, `neon`, `portable`.
+///
+/// ```
+/// use densely::Isa;
+/// let available = Isa::available();
+/// assert!(available.contains(&Isa::Portable));
+/// println!("best of this processor: {}", available[0]);
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum Isa {
+    /// AVX-512F: 16 floats a register.
+    Avx512,
+    /// AVX2 with FMA: 8 floats a register.
+    Avx2,
+    /// NEON: 4 floats a register; every 64-bit ARM processor has it.
+    Neon,
+    /// No instruction set of its own and no promise of fused multiply-add: runs everywhere, and
+    /// agrees with the others within a bound only.
+    Portable,
+}
+
+impl Isa {
+    /// All, best first.
+    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+
+    /// What this processor has, best first; never empty.
+    pub fn available() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+    }
+
+    /// Whether this processor has it.
+    pub fn is_available(self) -> bool {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx512 => std::arch::is_x86_feature_detected!("avx512f"),
+            #[cfg(target_arch = "x86_64")]
+            Self::Avx2 => std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma"),
+            #[cfg(target_arch = "aarch64")]
+            Self::Neon => std::arch::is_aarch64_feature_detected!("neon"),
+            Self::Portable => true,
+            #[allow(unreachable_patterns)]
+            _ => false,
+        }
+    }
+
+    /// The one that [`DENSELY_ISA`](ISA_VARIABLE) names, else the best that this processor has.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] if the variable holds an unknown name or names one that is not available.
+    pub fn from_environment() -> Result<Self> {
+        match std::env::var_os(ISA_VARIABLE) {
+            None => Ok(Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),
+            Some(name) => {
+                let name = name.to_string_lossy();
+                let isa = Self::ALL.into_iter().find(|isa| isa.name() == name && isa.is_available());
+                isa.ok_or_else(|| Self::refused(ISA_VARIABLE, &name))
+            }
+        }
+    }
+
+    /// Its name, as [`DENSELY_ISA`](ISA_VARIABLE) takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Avx512 => "avx512",
+            Self::Avx2 => "avx2",
+            Self::Neon => "neon",
+            Self::Portable => "portable",
+        }
+    }
+
+    fn refused(origin: &'static str, name: &str) -> Error {
+        Error::Isa { origin, available: Self::available(), found: name.to_owned() }
+    }
+}
+
+impl fmt::Display for Isa {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isa {
+    type Err = Error;
+
+    /// Reads a name; whether this processor has it is not asked.
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| Self::refused("isa", name))
+    }
+}
+
+/// An instruction set that the processor is known to have: the licence to run kernels on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Dispatch(Isa);
+
+impl Dispatch {
+    /// # Errors
+    /// [`Error::Isa`] if the processor does not have it.
+    pub(crate) fn new(isa: Isa) -> Result<Self> {
+        if isa.is_available() { Ok(Self(isa)) } else { Err(Isa::refused("isa", isa.name())) }
+    }
+
+    pub(crate) fn isa(self) -> Isa {
+        self.0
+    }
+
+    /// Runs a kernel on this thread.
+    pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
+        match self.0 {
+            // SAFETY: `new` found the instruction set.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => unsafe { run_avx512(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => unsafe { run_avx2(kernel) },
+            // SAFETY: as above.
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => unsafe { run_neon(kernel) },
+            _ => kernel.run(Portable),
+        }
+    }
+}
+
+// One shim a tier. The kernel is inlined into it whole, and so compiled with the shim's features.
+// AVX-512 names `avx512f` alone: rustc 1.95 miscompiles auto-vectorised code under dq and vl.
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx512f")]
+fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's features.
+    kernel.run(unsafe { Avx512::assume() })
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2,fma")]
+fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's features.
+    kernel.run(unsafe { Avx2::assume() })
+}
+
+#[cfg(target_arch = "aarch64")]
+#[target_feature(enable = "neon")]
+fn run_neon<K: Kernel>(kernel: K) -> K::Output {
+    // SAFETY: this function's features.
+    kernel.run(unsafe { Neon::assume() })
+}

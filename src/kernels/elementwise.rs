@@ -1,0 +1,134 @@
+//! Kernels that treat every element alike, and sums over columns.
+
+use super::tier::Tier;
+use super::{CHUNK_ROWS, Kernel, RowOp, load_row, store_row};
+use crate::math;
+use crate::matrix::{MatMut, MatRef};
+use crate::simd::Simd;
+
+/// y = f(x) for up to two inputs; views without gaps are walked as one long row.
+#[inline(always)]
+fn map<S: Simd, const INPUTS: usize>(
+    s: S,
+    x: [MatRef<'_>; INPUTS],
+    y: MatMut<'_>,
+    f: impl Fn([S::F32; INPUTS]) -> S::F32,
+) {
+    let one_row = x.iter().all(|x| x.is_contiguous() && x.cols() == y.cols()) && y.is_contiguous();
+    let (x, mut y) = if one_row { (x.map(MatRef::into_one_row), y.into_one_row()) } else { (x, y) };
+    let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
+    let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
+    let (y_row, y_col, to) = (y.row_stride(), y.col_stride(), y.as_mut_ptr());
+    for row in 0..rows {
+        for col in (0..cols).step_by(S::LANES) {
+            let n = S::LANES.min(cols - col);
+            // SAFETY: row and col + n stay within what all views have.
+            unsafe {
+                let mut v = [s.splat(0.0); INPUTS];
+                for (v, x) in v.iter_mut().zip(&x) {
+                    let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
+                    *v = load_row(s, from, x.col_stride(), n, s.splat(0.0));
+                }
+                store_row(s, to.add(row * y_row + col * y_col), y_col, n, f(v));
+            }
+        }
+    }
+}
+
+/// y = 0 where x < 0, else x.
+#[derive(Clone, Copy)]
+pub(crate) struct Relu;
+
+impl RowOp<1> for Relu {
+    #[inline(always)]
+    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
+        let s = tier.vector();
+        map(s, x, y, |[x]| s.max(s.splat(0.0), x));
+    }
+}
+
+/// dx = dy where y > 0, else 0; the inputs are y, dy.
+#[derive(Clone, Copy)]
+pub(crate) struct ReluBackward;
+
+impl RowOp<2> for ReluBackward {
+    #[inline(always)]
+    fn apply<T: Tier>(self, tier: T, y_dy: [MatRef<'_>; 2], dx: MatMut<'_>) {
+        let s = tier.vector();
+        let zero = s.splat(0.0);
+        map(s, y_dy, dx, |[y, dy]| s.select(s.lt(zero, y), dy, zero));
+    }
+}
+
+/// y = exp(x).
+#[derive(Clone, Copy)]
+pub(crate) struct Exp;
+
+impl RowOp<1> for Exp {
+    #[inline(always)]
+    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
+        let s = tier.vector();
+        map(s, x, y, |[x]| math::exp(s, x));
+    }
+}
+
+/// y = ln(x).
+#[derive(Clone, Copy)]
+pub(crate) struct Ln;
+
+impl RowOp<1> for Ln {
+    #[inline(always)]
+    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
+        let s = tier.vector();
+        map(s, x, y, |[x]| math::ln(s, x));
+    }
+}
+
+/// sums[j] = the sum over the rows of x[..][j], in chunks of [`CHUNK_ROWS`].
+pub(crate) struct ColumnSums<'a> {
+    pub x: MatRef<'a>,
+    pub sums: &'a mut [f32],
+}
+
+impl Kernel for ColumnSums<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tier>(self, tier: T) {
+        column_sums(tier.vector(), self.x, self.sums);
+    }
+
+    fn len(&self) -> usize {
+        self.sums.len()
+    }
+
+    fn split(self, at: usize) -> (Self, Self) {
+        let (left, right) = self.x.t().split_at_row(at);
+        let sums = self.sums.split_at_mut(at.min(self.sums.len()));
+        (Self { x: left.t(), sums: sums.0 }, Self { x: right.t(), sums: sums.1 })
+    }
+}
+
+#[inline(always)]
+fn column_sums<S: Simd>(s: S, x: MatRef<'_>, sums: &mut [f32]) {
+    let (rows, cols) = (x.rows(), x.cols().min(sums.len()));
+    let zero = s.splat(0.0);
+    for col in (0..cols).step_by(S::LANES) {
+        let n = S::LANES.min(cols - col);
+        let to = sums.as_mut_ptr().wrapping_add(col);
+        for first in (0..rows.max(1)).step_by(CHUNK_ROWS) {
+            // SAFETY: row < rows and col + n <= cols, which x has; sums has as many columns.
+            unsafe {
+                let mut sum = zero;
+                for row in first..rows.min(first + CHUNK_ROWS) {
+                    let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
+                    sum = s.add(sum, load_row(s, from, x.col_stride(), n, zero));
+                }
+                if first > 0 {
+                    sum = s.add(load_row(s, to, 1, n, zero), sum);
+                }
+                store_row(s, to, 1, n, sum);
+            }
+        }
+    }
+}

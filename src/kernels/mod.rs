@@ -1,0 +1,127 @@
+//! The kernels: each stands once, generic over `Simd`, and works through its views on one thread.
+//!
+//! A kernel is a struct of its arguments. [`Kernel::run`] computes it, in whatever tier it is
+//! given; [`Kernel::split`] makes two kernels of it, for two threads, that together write the same bits.
+//!
+//! A kernel takes its sizes as the smallest that its views have in common. Callers have checked
+//! that the views agree; should they not, a kernel does less, and never leaves a view.
+
+#![allow(unsafe_code)]
+
+pub(crate) mod elementwise;
+pub(crate) mod gemm;
+pub(crate) mod optimizer;
+mod pack;
+pub(crate) mod portable_gemm;
+pub(crate) mod softmax;
+pub(crate) mod tier;
+mod tile;
+
+use crate::matrix::{MatMut, MatRef};
+use crate::simd::Simd;
+use tier::Tier;
+
+/// Rows of the batch whose contributions to a weight or bias gradient are added up on their own
+/// before the sums of these chunks are added in ascending order.
+///
+/// Part of the numeric contract. 256 rows keep the chunk's share of x in cache and cost the
+/// weights one addition for 256 fused multiply-adds.
+pub const CHUNK_ROWS: usize = 256;
+
+/// Widest vector of any tier, in elements: the size of buffers that strided rows pass through.
+const MAX_LANES: usize = 16;
+
+/// A piece of work on views.
+pub(crate) trait Kernel: Send + Sized {
+    /// What is given back besides what is written.
+    type Output: Send;
+
+    /// Does the work on this thread. Must be `#[inline(always)]`, as everything below it: the
+    /// instruction set's features are those of the function that `dispatch` calls this from.
+    fn run<T: Tier>(self, tier: T) -> Self::Output;
+
+    /// The length of the axis along which the work can be split.
+    fn len(&self) -> usize;
+
+    /// The work on the first `at` of that axis, and on the others.
+    fn split(self, at: usize) -> (Self, Self);
+}
+
+/// An operation on matrices in which rows do not depend on each other.
+pub(crate) trait RowOp<const INPUTS: usize>: Copy + Send {
+    /// Writes the output's rows. Must be `#[inline(always)]`, see [`Kernel::run`].
+    fn apply<T: Tier>(self, tier: T, inputs: [MatRef<'_>; INPUTS], output: MatMut<'_>);
+}
+
+/// A [`RowOp`] with its matrices.
+pub(crate) struct Rows<'a, Op, const INPUTS: usize> {
+    pub op: Op,
+    pub inputs: [MatRef<'a>; INPUTS],
+    pub output: MatMut<'a>,
+}
+
+impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for Rows<'_, Op, INPUTS> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tier>(self, tier: T) {
+        self.op.apply(tier, self.inputs, self.output);
+    }
+
+    fn len(&self) -> usize {
+        self.output.rows()
+    }
+
+    fn split(self, at: usize) -> (Self, Self) {
+        let (first, rest) = self.output.split_at_row(at);
+        (
+            Self { output: first, inputs: self.inputs.map(|input| input.split_at_row(at).0), op: self.op },
+            Self { output: rest, inputs: self.inputs.map(|input| input.split_at_row(at).1), op: self.op },
+        )
+    }
+}
+
+/// `n` neighbours (at most `LANES`) of a row whose elements stand `stride` apart; other lanes are
+/// taken from `rest`.
+///
+/// # Safety
+/// The `n` elements can be read.
+#[inline(always)]
+unsafe fn load_row<S: Simd>(s: S, p: *const f32, stride: usize, n: usize, rest: S::F32) -> S::F32 {
+    // SAFETY: the caller's.
+    unsafe {
+        if stride != 1 {
+            let mut lanes = [0.0f32; MAX_LANES];
+            for (lane, value) in lanes.iter_mut().enumerate().take(n) {
+                *value = *p.add(lane * stride);
+            }
+            s.load_first(lanes.as_ptr(), n, rest)
+        } else if n == S::LANES {
+            s.load(p)
+        } else {
+            s.load_first(p, n, rest)
+        }
+    }
+}
+
+/// Stores the first `n` lanes (at most `LANES`) to neighbours of a row, `stride` apart.
+///
+/// # Safety
+/// The `n` elements can be written.
+#[inline(always)]
+unsafe fn store_row<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::F32) {
+    // SAFETY: the caller's.
+    unsafe {
+        if stride != 1 {
+            let mut lanes = [0.0f32; MAX_LANES];
+            s.store(lanes.as_mut_ptr(), v);
+            for (lane, value) in lanes.iter().enumerate().take(n) {
+                *p.add(lane * stride) = *value;
+            }
+        } else if n == S::LANES {
+            s.store(p, v);
+        } else {
+            s.store_first(p, n, v);
+        }
+    }
+}

@@ -1,0 +1,33 @@
+#![doc = include_str!("../README.md")]
+//!
+//! # Where things are
+//! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
+//! - Level 2, networks with Keras' words: [`nn`].
+//! - What every kernel must compute, bit for bit: [`reference`].
+
+#![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
+#![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
+
+pub mod activation;
+mod backend;
+pub mod dense;
+mod dispatch;
+mod error;
+mod kernels;
+mod labels;
+pub mod loss;
+pub mod math;
+mod matrix;
+pub mod nn;
+mod parallel;
+pub mod reference;
+mod simd;
+
+pub use backend::Backend;
+pub use dense::Activation;
+pub use dispatch::{ISA_VARIABLE, Isa};
+pub use error::{Error, Result};
+pub use kernels::CHUNK_ROWS;
+pub use labels::Labels;
+pub use matrix::{MatMut, MatRef, flatten};
+pub use parallel::{LOSS_ROWS, Threads};

@@ -1,0 +1,278 @@
+//! `fit`: epochs of shuffled batches, with what a trainer wants to know on the way.
+
+use std::fmt;
+use std::ops::ControlFlow;
+
+use super::model::{Metrics, Sequential};
+use super::random::{Random, Stream};
+use crate::error::{Error, Result};
+use crate::labels::Labels;
+use crate::matrix::MatRef;
+
+/// Where the training stands behind a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BatchEnd {
+    /// The epoch, from 0 on.
+    pub epoch: usize,
+    /// The batch within the epoch, from 0 on.
+    pub batch: usize,
+    /// Batches of an epoch.
+    pub batches: usize,
+    /// Samples that the epoch has seen so far.
+    pub samples: usize,
+    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update.
+    pub loss: f32,
+    /// As `loss`.
+    pub accuracy: f32,
+}
+
+/// What an epoch came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EpochEnd {
+    /// The epoch, from 0 on.
+    pub epoch: usize,
+    /// Mean over the epoch's samples, each judged before its batch's update.
+    pub loss: f32,
+    /// As `loss`.
+    pub accuracy: f32,
+    /// On the validation samples after the epoch, if there are any.
+    pub validation: Option<Metrics>,
+}
+
+/// The epochs that a call of [`fit`](Sequential::fit) went through.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History(Vec<EpochEnd>);
+
+impl History {
+    /// What each epoch came to, in order.
+    pub fn epochs(&self) -> &[EpochEnd] {
+        &self.0
+    }
+}
+
+/// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far
+/// stays, and the [`History`] holds the epochs that were finished.
+pub trait Callback {
+    /// After each batch.
+    fn on_batch_end(&mut self, _: &BatchEnd) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// After each epoch and its validation.
+    fn on_epoch_end(&mut self, _: &EpochEnd) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
+
+/// How to [`fit`](Sequential::fit): 1 epoch, batches of 32, shuffled with seed 0, no validation.
+#[derive(Default)]
+#[must_use]
+pub struct Fit<'a> {
+    epochs: Option<usize>,
+    batch_size: Option<usize>,
+    shuffle: Shuffle,
+    validation: Validation<'a>,
+    callback: Option<&'a mut dyn Callback>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Shuffle {
+    Seed(u64),
+    No,
+}
+
+impl Default for Shuffle {
+    fn default() -> Self {
+        Self::Seed(0)
+    }
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+enum Validation<'a> {
+    #[default]
+    None,
+    Data(MatRef<'a>, Labels<'a>),
+    Split(f64),
+}
+
+impl fmt::Debug for Fit<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fit")
+            .field("epochs", &self.epochs)
+            .field("batch_size", &self.batch_size)
+            .field("shuffle", &self.shuffle)
+            .field("validation", &self.validation)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Fit<'a> {
+    /// Sets how many times to go through the samples.
+    pub fn epochs(self, epochs: usize) -> Self {
+        Self { epochs: Some(epochs), ..self }
+    }
+
+    /// Sets the samples a step; the last batch of an epoch may be smaller.
+    pub fn batch_size(self, batch_size: usize) -> Self {
+        Self { batch_size: Some(batch_size), ..self }
+    }
+
+    /// Shuffles the samples anew before each epoch; the order follows from seed and epoch.
+    pub fn shuffle(self, seed: u64) -> Self {
+        Self { shuffle: Shuffle::Seed(seed), ..self }
+    }
+
+    /// Takes the samples in their order.
+    pub fn no_shuffle(self) -> Self {
+        Self { shuffle: Shuffle::No, ..self }
+    }
+
+    /// Evaluates these samples after each epoch.
+    pub fn validation_data(self, x: MatRef<'a>, labels: impl Into<Labels<'a>>) -> Self {
+        Self { validation: Validation::Data(x, labels.into()), ..self }
+    }
+
+    /// Keeps the last part of the samples from training and evaluates it after each epoch.
+    /// `part` is above 0 and below 1.
+    pub fn validation_split(self, part: f64) -> Self {
+        Self { validation: Validation::Split(part), ..self }
+    }
+
+    /// Tells this callback of each batch and epoch.
+    pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
+        Self { callback: Some(callback), ..self }
+    }
+}
+
+impl Sequential {
+    /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
+    ///
+    /// Called again, it goes on with the optimizer as it is. Callbacks run on the calling thread,
+    /// between the steps.
+    ///
+    /// # Errors
+    /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
+    /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
+    /// none, the batch size is 0, or the split leaves no sample on one side. Nothing is learnt then.
+    pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
+        let labels = labels.into();
+        let Fit { epochs, batch_size, shuffle, validation, mut callback } = options;
+        let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
+        if self.state.is_none() {
+            return Err(Error::NotCompiled);
+        }
+        if batch_size == 0 {
+            return Err(Error::value("batch_size", "at least 1", 0));
+        }
+        if u32::try_from(epochs).is_err() {
+            return Err(Error::value("epochs", "at most 2^32 - 1", epochs));
+        }
+        self.check_samples(x, labels)?;
+        let (train, validation) = match validation {
+            Validation::None => (x.rows(), None),
+            Validation::Data(x, labels) => {
+                self.check_samples(x, labels).map_err(of_validation)?;
+                (usize::MAX, Some((x, labels)))
+            }
+            Validation::Split(part) => {
+                let train = split_at(x.rows(), part)?;
+                (train, Some((x.split_at_row(train).1, labels.split_at(train).1)))
+            }
+        };
+        let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
+
+        let mut order: Vec<usize> = Vec::new();
+        let mut batch = Batch::new(batch_size.min(x.rows()), self.inputs());
+        let batches = x.rows().div_ceil(batch_size);
+        let mut history = History::default();
+        for epoch in 0..epochs {
+            order.clear();
+            order.extend(0..x.rows());
+            if let Shuffle::Seed(seed) = shuffle {
+                Random::new(seed, Stream::Epoch(epoch as u32)).shuffle(&mut order);
+            }
+            let (mut samples, mut total, mut hits) = (0, 0.0, 0);
+            for (number, rows) in order.chunks(batch_size).enumerate() {
+                let (x, labels) = batch.gather(x, labels, rows)?;
+                let (loss, correct) = self.step(x, labels)?;
+                samples += rows.len();
+                total += f64::from(loss) * rows.len() as f64;
+                hits += correct;
+                if let Some(callback) = &mut callback {
+                    let (loss, accuracy) = means(total, hits, samples);
+                    let end = BatchEnd { epoch, batch: number, batches, samples, loss, accuracy };
+                    if callback.on_batch_end(&end).is_break() {
+                        return Ok(history);
+                    }
+                }
+            }
+            let validation = validation.map(|(x, labels)| self.evaluate(x, labels)).transpose()?;
+            let (loss, accuracy) = means(total, hits, samples);
+            let end = EpochEnd { epoch, loss, accuracy, validation };
+            history.0.push(end);
+            if let Some(callback) = &mut callback
+                && callback.on_epoch_end(&end).is_break()
+            {
+                return Ok(history);
+            }
+        }
+        Ok(history)
+    }
+}
+
+/// Mean loss and accuracy.
+fn means(total: f64, hits: usize, samples: usize) -> (f32, f32) {
+    ((total / samples as f64) as f32, (hits as f64 / samples as f64) as f32)
+}
+
+/// Names the validation's arguments in an error about its samples.
+fn of_validation(error: Error) -> Error {
+    match error {
+        Error::Shape { argument: "x", expected, found } => Error::Shape { argument: "validation x", expected, found },
+        Error::Value { argument: "x", expected, found } => Error::Value { argument: "validation x", expected, found },
+        Error::Shape { argument: "labels", expected, found } => {
+            Error::Shape { argument: "validation labels", expected, found }
+        }
+        other => other,
+    }
+}
+
+/// How many samples stay for training, as Keras counts them.
+fn split_at(samples: usize, part: f64) -> Result<usize> {
+    let train = (samples as f64 * (1.0 - part)).floor();
+    let fits = part > 0.0 && part < 1.0 && train >= 1.0 && train < samples as f64;
+    if fits {
+        Ok(train as usize)
+    } else {
+        let expected = format_args!("a part of {samples} samples that leaves some for training and for validation");
+        Err(Error::value("validation_split", expected, part))
+    }
+}
+
+/// The samples of a batch, gathered side by side.
+struct Batch {
+    x: Vec<f32>,
+    labels: Vec<usize>,
+    inputs: usize,
+}
+
+impl Batch {
+    fn new(size: usize, inputs: usize) -> Self {
+        Self { x: vec![0.0; size * inputs], labels: Vec::with_capacity(size), inputs }
+    }
+
+    fn gather(&mut self, x: MatRef<'_>, labels: Labels<'_>, rows: &[usize]) -> Result<(MatRef<'_>, Labels<'_>)> {
+        let samples = &mut self.x[..rows.len() * self.inputs];
+        for (to, &row) in samples.chunks_exact_mut(self.inputs).zip(rows) {
+            match x.row(row) {
+                Some(from) => to.copy_from_slice(from),
+                None => to.iter_mut().enumerate().for_each(|(col, to)| *to = x.get(row, col).unwrap_or(f32::NAN)),
+            }
+        }
+        self.labels.clear();
+        self.labels.extend(rows.iter().filter_map(|&row| labels.get(row)));
+        Ok((MatRef::new(samples, rows.len(), self.inputs)?, Labels::from(&self.labels)))
+    }
+}

@@ -1,0 +1,127 @@
+//! What a model is made of: shapes, `Flatten`, `Dense`.
+
+use std::fmt;
+
+use super::initializer::Initializer;
+
+/// The shape of one sample, without the batch: from a number, a tuple, an array or a slice.
+///
+/// ```
+/// use densely::nn::Shape;
+/// assert_eq!(Shape::from((3, 28, 28)).features(), Some(2352));
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shape(Vec<usize>);
+
+impl Shape {
+    /// Lengths of the axes.
+    pub fn axes(&self) -> &[usize] {
+        &self.0
+    }
+
+    /// The number of values in a sample, or `None` if that overflows.
+    pub fn features(&self) -> Option<usize> {
+        self.0.iter().try_fold(1usize, |product, &axis| product.checked_mul(axis))
+    }
+}
+
+/// As Keras prints it, for a batch of any size: `(None, 28, 28)`.
+impl fmt::Display for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(None")?;
+        self.0.iter().try_for_each(|axis| write!(f, ", {axis}"))?;
+        f.write_str(")")
+    }
+}
+
+impl From<usize> for Shape {
+    fn from(features: usize) -> Self {
+        Self(vec![features])
+    }
+}
+impl From<(usize, usize)> for Shape {
+    fn from((rows, cols): (usize, usize)) -> Self {
+        Self(vec![rows, cols])
+    }
+}
+impl From<(usize, usize, usize)> for Shape {
+    fn from((channels, rows, cols): (usize, usize, usize)) -> Self {
+        Self(vec![channels, rows, cols])
+    }
+}
+impl<const N: usize> From<[usize; N]> for Shape {
+    fn from(axes: [usize; N]) -> Self {
+        Self(axes.to_vec())
+    }
+}
+impl From<&[usize]> for Shape {
+    fn from(axes: &[usize]) -> Self {
+        Self(axes.to_vec())
+    }
+}
+
+/// What a [`Dense`] layer applies to its outputs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Linear,
+    /// `x < 0 → 0, else x`.
+    Relu,
+    /// exp(x) / sum(exp(x)) over the units; for the last layer.
+    Softmax,
+}
+
+/// Makes one row of each sample, whatever its shape.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flatten;
+
+/// A fully connected layer: activation(x kernel + bias).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dense {
+    pub(super) units: usize,
+    pub(super) activation: Activation,
+    pub(super) use_bias: bool,
+    pub(super) kernel_initializer: Initializer,
+}
+
+impl Dense {
+    /// A layer with so many units (outputs), with a bias and a Glorot-uniform kernel.
+    pub fn new(units: usize, activation: Activation) -> Self {
+        Self { units, activation, use_bias: true, kernel_initializer: Initializer::default() }
+    }
+
+    /// Whether a bias is added.
+    #[must_use]
+    pub fn use_bias(self, use_bias: bool) -> Self {
+        Self { use_bias, ..self }
+    }
+
+    /// How the kernel begins.
+    #[must_use]
+    pub fn kernel_initializer(self, kernel_initializer: Initializer) -> Self {
+        Self { kernel_initializer, ..self }
+    }
+}
+
+/// Any layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Layer {
+    /// See [`Flatten`].
+    Flatten(Flatten),
+    /// See [`Dense`].
+    Dense(Dense),
+}
+
+impl From<Flatten> for Layer {
+    fn from(layer: Flatten) -> Self {
+        Self::Flatten(layer)
+    }
+}
+impl From<Dense> for Layer {
+    fn from(layer: Dense) -> Self {
+        Self::Dense(layer)
+    }
+}

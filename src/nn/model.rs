@@ -1,0 +1,378 @@
+//! `Sequential`: building a model, and everything it does but fitting.
+
+use super::layer::{Activation, Layer, Shape};
+use super::optimizer::{Optimizer, State};
+use super::step::{DensePlan, Workspace, argmax, correct};
+use crate::activation;
+use crate::backend::Backend;
+use crate::error::{Error, Result};
+use crate::labels::Labels;
+use crate::loss;
+use crate::matrix::{MatMut, MatRef};
+
+/// Samples that `predict` and `evaluate` take through the network at a time.
+const BLOCK: usize = 1024;
+
+/// A stack of layers, its parameters and its optimizer.
+#[derive(Clone, Debug)]
+pub struct Sequential {
+    pub(super) input: Shape,
+    pub(super) layers: Vec<(String, Layer, Shape)>,
+    pub(super) plan: Vec<DensePlan>,
+    pub(super) parameters: Vec<f32>,
+    pub(super) backend: Backend,
+    pub(super) state: Option<State>,
+    /// Buffers of `train_on_batch`: gradients of all parameters, and the layers' outputs.
+    pub(super) scratch: Option<(Vec<f32>, Workspace)>,
+}
+
+/// A mean loss and the part of right answers.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct Metrics {
+    /// Mean sparse categorical cross-entropy, in nats.
+    pub loss: f32,
+    /// Right answers divided by samples.
+    pub accuracy: f32,
+}
+
+/// Gathers what a [`Sequential`] is built from.
+#[derive(Clone, Debug)]
+#[must_use]
+pub struct Builder {
+    input: Shape,
+    layers: Vec<Layer>,
+    seed: u64,
+    backend: Option<Backend>,
+}
+
+impl Builder {
+    /// Adds a layer behind those there are.
+    pub fn layer(mut self, layer: impl Into<Layer>) -> Self {
+        self.layers.push(layer.into());
+        self
+    }
+
+    /// Sets the seed of the initial weights, 0 if not set.
+    pub fn seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Sets the instruction set and the threads to use, [`Backend::new`] if not set.
+    pub fn backend(self, backend: Backend) -> Self {
+        Self { backend: Some(backend), ..self }
+    }
+
+    /// Makes the model, with initial weights.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is
+    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer; [`Error::Isa`]
+    /// from [`Backend::new`].
+    pub fn build(self) -> Result<Sequential> {
+        let backend = self.backend.map_or_else(Backend::new, Ok)?;
+        if self.input.features().is_none_or(|features| features == 0) {
+            return Err(Error::shape("input", "axes of at least 1 whose product fits usize", &self.input));
+        }
+        let mut shape = self.input.clone();
+        let (mut layers, mut plan) = (Vec::new(), Vec::<DensePlan>::new());
+        let (mut parameters, mut flattens) = (0usize, 0);
+        for layer in self.layers {
+            let name = match layer {
+                Layer::Flatten(_) => {
+                    shape = Shape::from(shape.features().unwrap_or_default());
+                    flattens += 1;
+                    numbered("flatten", flattens - 1)
+                }
+                Layer::Dense(dense) => {
+                    let &[inputs] = shape.axes() else {
+                        return Err(Error::shape("layer", "flat input for Dense: put Flatten before it", &shape));
+                    };
+                    if let Some(before) = plan.last().filter(|layer| layer.activation == Activation::Softmax) {
+                        let found = format_args!("a layer behind `{}`", before.name);
+                        return Err(Error::value("layer", "softmax in the last layer only", found));
+                    }
+                    let too_large = || Error::shape("units", "a number of parameters that fits memory", dense.units);
+                    if dense.units == 0 {
+                        return Err(Error::shape("units", "at least 1", 0));
+                    }
+                    let bias_len = if dense.use_bias { dense.units } else { 0 };
+                    let bias_start = inputs
+                        .checked_mul(dense.units)
+                        .and_then(|kernel| kernel.checked_add(parameters))
+                        .ok_or_else(too_large)?;
+                    let end = bias_start.checked_add(bias_len).filter(|&end| end <= MOST_PARAMETERS);
+                    let end = end.ok_or_else(too_large)?;
+                    let name = numbered("dense", plan.len());
+                    plan.push(DensePlan {
+                        name: name.clone(),
+                        inputs,
+                        outputs: dense.units,
+                        activation: dense.activation,
+                        kernel: parameters..bias_start,
+                        bias: dense.use_bias.then_some(bias_start..end),
+                    });
+                    parameters = end;
+                    shape = Shape::from(dense.units);
+                    name
+                }
+            };
+            layers.push((name, layer, shape.clone()));
+        }
+        if plan.is_empty() {
+            return Err(Error::shape("layers", "at least one Dense", "none"));
+        }
+        let mut values = Vec::new();
+        let no_room = |_| Error::shape("layers", "parameters that fit memory", format_args!("{parameters} of them"));
+        values.try_reserve_exact(parameters).map_err(no_room)?;
+        values.resize(parameters, 0.0);
+        let dense =
+            layers.iter().filter_map(|(_, layer, _)| if let Layer::Dense(dense) = layer { Some(dense) } else { None });
+        for (number, (layer, dense)) in plan.iter().zip(dense).enumerate() {
+            let kernel = &mut values[layer.kernel.clone()];
+            dense.kernel_initializer.fill(kernel, [layer.inputs, layer.outputs], self.seed, number as u32);
+        }
+        Ok(Sequential { input: self.input, layers, plan, parameters: values, backend, state: None, scratch: None })
+    }
+}
+
+/// What a slice of floats can hold at most.
+const MOST_PARAMETERS: usize = isize::MAX as usize / size_of::<f32>();
+
+/// Keras' names: `dense`, `dense_1`, `dense_2`.
+fn numbered(kind: &str, number: usize) -> String {
+    if number == 0 { kind.to_owned() } else { format!("{kind}_{number}") }
+}
+
+impl Sequential {
+    /// Begins a model for samples of a shape, such as `(28, 28)` or `(3, 28, 28)`.
+    pub fn builder(input: impl Into<Shape>) -> Builder {
+        Builder { input: input.into(), layers: Vec::new(), seed: 0, backend: None }
+    }
+
+    /// Sets the optimizer, which begins anew; the parameters stay.
+    ///
+    /// # Errors
+    /// [`Error::Value`] if a hyperparameter is NaN or out of range, or if the last layer's
+    /// activation is one that the loss can't go back through: it must be softmax or, for logits,
+    /// linear. The optimizer before stays then.
+    pub fn compile(&mut self, optimizer: impl Into<Optimizer>) -> Result<()> {
+        let optimizer = optimizer.into();
+        optimizer.check()?;
+        self.check_loss()?;
+        self.state = Some(State::new(optimizer, self.parameters.len()));
+        Ok(())
+    }
+
+    /// The optimizer's learning rate, once there is one.
+    pub fn learning_rate(&self) -> Option<f64> {
+        self.state.as_ref().map(|state| state.optimizer.rate())
+    }
+
+    /// Changes the learning rate from the next step on; what the optimizer remembers stays.
+    ///
+    /// # Errors
+    /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is NaN, infinite or negative.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        let state = self.state.as_mut().ok_or(Error::NotCompiled)?;
+        let optimizer = state.optimizer.with_rate(learning_rate);
+        optimizer.check()?;
+        state.optimizer = optimizer;
+        Ok(())
+    }
+
+    /// All parameters in one slice: for each dense layer its kernel (inputs x outputs, row-major),
+    /// then its bias.
+    pub fn parameters(&self) -> &[f32] {
+        &self.parameters
+    }
+
+    /// All parameters, to be written; see [`parameters`](Self::parameters).
+    pub fn parameters_mut(&mut self) -> &mut [f32] {
+        &mut self.parameters
+    }
+
+    /// The number of parameters: weights and biases.
+    pub fn count_params(&self) -> usize {
+        self.parameters.len()
+    }
+
+    /// The kernel (inputs x outputs) and bias of the dense layer with this name, such as `dense_1`.
+    pub fn layer(&self, name: &str) -> Option<(MatRef<'_>, Option<&[f32]>)> {
+        let layer = self.plan.iter().find(|layer| layer.name == name)?;
+        let kernel = MatRef::new(&self.parameters[layer.kernel.clone()], layer.inputs, layer.outputs).ok()?;
+        Some((kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+    }
+
+    /// The shape of a sample.
+    pub fn input_shape(&self) -> &Shape {
+        &self.input
+    }
+
+    /// The number of values in a sample.
+    pub fn inputs(&self) -> usize {
+        self.plan.first().map_or(0, |layer| layer.inputs)
+    }
+
+    /// The number of values that the last layer gives for a sample: the classes.
+    pub fn outputs(&self) -> usize {
+        self.plan.last().map_or(0, |layer| layer.outputs)
+    }
+
+    /// The instruction set and threads in use.
+    pub fn backend(&self) -> &Backend {
+        &self.backend
+    }
+
+    /// The last layer's values for each sample, row-major, batch x [`outputs`](Self::outputs):
+    /// probabilities if its activation is softmax. `x` is batch x [`inputs`](Self::inputs).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` has another number of columns.
+    pub fn predict(&self, x: MatRef<'_>) -> Result<Vec<f32>> {
+        self.check_input(x)?;
+        let mut y = vec![0.0; x.rows() * self.outputs()];
+        self.predict_into(x, MatMut::new(&mut y, x.rows(), self.outputs())?)?;
+        Ok(y)
+    }
+
+    /// [`predict`](Self::predict) into a matrix, batch x [`outputs`](Self::outputs).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a shape does not fit; `y` is untouched then.
+    pub fn predict_into(&self, x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
+        self.check_input(x)?;
+        crate::dense::check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs()])?;
+        let softmax = self.plan.last().is_some_and(|last| last.activation == Activation::Softmax);
+        self.for_blocks(x, |rows, outputs| {
+            let mut y = y.reborrow().row_range(rows)?;
+            if softmax {
+                return activation::softmax(&self.backend, outputs, y);
+            }
+            for row in 0..outputs.rows() {
+                for (col, &value) in outputs.row(row).unwrap_or_default().iter().enumerate() {
+                    y.set(row, col, value);
+                }
+            }
+            Ok(())
+        })
+    }
+
+    /// The class of each sample: the place of the largest of its outputs.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns.
+    pub fn predict_classes(&self, x: MatRef<'_>) -> Result<Vec<usize>> {
+        self.check_input(x)?;
+        let mut classes = Vec::with_capacity(x.rows());
+        self.for_blocks(x, |_, outputs| {
+            classes.extend((0..outputs.rows()).filter_map(|row| outputs.row(row)).map(argmax));
+            Ok(())
+        })?;
+        Ok(classes)
+    }
+
+    /// The mean loss and the accuracy over all samples; nothing is learnt.
+    ///
+    /// # Errors
+    /// [`Error::Shape`], [`Error::Label`] or [`Error::Value`] if `x` and `labels` do not fit the
+    /// model or each other, or are empty, or the last activation is neither softmax nor linear.
+    pub fn evaluate<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
+        let labels = labels.into();
+        self.check_loss()?;
+        self.check_samples(x, labels)?;
+        let (mut total, mut hits) = (0.0, 0);
+        let mut gradient = vec![0.0; BLOCK.min(x.rows()) * self.outputs()];
+        self.for_blocks(x, |rows, outputs| {
+            let labels = labels.split_at(rows.start).1.split_at(rows.len()).0;
+            let unused = MatMut::new(&mut gradient[..rows.len() * self.outputs()], rows.len(), self.outputs())?;
+            total += f64::from(loss::cross_entropy(&self.backend, outputs, labels, unused)?) * rows.len() as f64;
+            hits += correct(outputs, labels);
+            Ok(())
+        })?;
+        let samples = x.rows() as f64;
+        Ok(Metrics { loss: (total / samples) as f32, accuracy: (hits as f64 / samples) as f32 })
+    }
+
+    /// The mean loss of a batch, and its gradient by every parameter, in the order of
+    /// [`parameters`](Self::parameters), written to `gradients`; nothing is learnt.
+    ///
+    /// # Errors
+    /// As [`evaluate`](Self::evaluate), and [`Error::Shape`] if `gradients` does not have
+    /// [`count_params`](Self::count_params) elements; `gradients` is untouched then.
+    pub fn gradients<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, gradients: &mut [f32]) -> Result<f32> {
+        let labels = labels.into();
+        self.check_loss()?;
+        self.check_samples(x, labels)?;
+        if gradients.len() != self.count_params() {
+            return Err(Error::shape("gradients", format_args!("{} elements", self.count_params()), gradients.len()));
+        }
+        let mut workspace = Workspace::both(&self.plan, x.rows());
+        let (loss, _) = workspace.run_both(&self.backend, &self.plan, &self.parameters, (x, labels), gradients)?;
+        Ok(loss)
+    }
+
+    /// One step of the optimizer on a batch; the metrics are those before the step.
+    ///
+    /// # Errors
+    /// [`Error::NotCompiled`], and as [`evaluate`](Self::evaluate); nothing is learnt then.
+    pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
+        let labels = labels.into();
+        self.check_samples(x, labels)?;
+        let (loss, correct) = self.step(x, labels)?;
+        Ok(Metrics { loss, accuracy: correct as f32 / x.rows() as f32 })
+    }
+
+    /// A step on samples that have been checked; the mean loss and the number of right answers.
+    pub(super) fn step(&mut self, x: MatRef<'_>, labels: Labels<'_>) -> Result<(f32, usize)> {
+        let Self { plan, parameters, backend, state, scratch, .. } = self;
+        let state = state.as_mut().ok_or(Error::NotCompiled)?;
+        let (gradients, workspace) = match scratch {
+            Some(scratch) if scratch.1.batch >= x.rows() => scratch,
+            _ => scratch.insert((vec![0.0; parameters.len()], Workspace::both(plan, x.rows()))),
+        };
+        backend.enter(|| {
+            let result = workspace.run_both(backend, plan, parameters, (x, labels), gradients)?;
+            state.step(backend, parameters, gradients);
+            Ok(result)
+        })
+    }
+
+    /// Takes the samples through the network in blocks, and hands over each block's rows and
+    /// outputs, before softmax.
+    fn for_blocks(
+        &self,
+        x: MatRef<'_>,
+        mut each: impl FnMut(std::ops::Range<usize>, MatRef<'_>) -> Result<()>,
+    ) -> Result<()> {
+        let mut workspace = Workspace::forward(&self.plan, BLOCK.min(x.rows()));
+        for first in (0..x.rows()).step_by(BLOCK) {
+            let rows = first..x.rows().min(first + BLOCK);
+            let block = x.row_range(rows.clone())?;
+            each(rows, workspace.run_forward(&self.backend, &self.plan, &self.parameters, block)?)?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn check_input(&self, x: MatRef<'_>) -> Result<()> {
+        crate::dense::check_shape("x", [x.rows(), x.cols()], [x.rows(), self.inputs()])
+    }
+
+    /// Checks samples and labels against the model and each other.
+    pub(super) fn check_samples(&self, x: MatRef<'_>, labels: Labels<'_>) -> Result<()> {
+        self.check_input(x)?;
+        if x.rows() == 0 {
+            return Err(Error::value("x", "at least one sample", "0 rows"));
+        }
+        labels.check(x.rows(), self.outputs())
+    }
+
+    fn check_loss(&self) -> Result<()> {
+        match self.plan.last().map(|last| last.activation) {
+            Some(Activation::Relu) => {
+                Err(Error::value("activation", "softmax or linear in the last layer, for the loss", "relu"))
+            }
+            _ => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! AVX-512: 16 floats a register, 32 registers, masks of their own.
+
+use core::arch::x86_64::*;
+
+use super::Simd;
+
+/// Proof that the processor has `avx512f`.
+#[derive(Clone, Copy)]
+pub(crate) struct Avx512(());
+
+impl Avx512 {
+    /// # Safety
+    /// The processor has `avx512f`.
+    #[inline(always)]
+    pub(crate) unsafe fn assume() -> Self {
+        Self(())
+    }
+
+    /// The mask of the first `n` of 16 lanes.
+    #[inline(always)]
+    fn first(n: usize) -> __mmask16 {
+        ((1u32 << n) - 1) as __mmask16
+    }
+
+    /// The upper eight lanes.
+    #[inline(always)]
+    fn upper(self, a: __m512) -> __m256 {
+        // SAFETY: the token proves avx512f.
+        unsafe { _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(a))) }
+    }
+
+    /// The lower eight lanes, as the AVX2 tier's vector, which finishes reductions.
+    #[inline(always)]
+    fn lower(self, a: __m512) -> __m256 {
+        // SAFETY: the token proves avx512f.
+        unsafe { _mm512_castps512_ps256(a) }
+    }
+
+    /// avx512f brings avx2 and fma with it.
+    #[inline(always)]
+    fn half(self) -> super::avx2::Avx2 {
+        // SAFETY: the token proves avx512f, which implies avx2 and fma.
+        unsafe { super::avx2::Avx2::assume() }
+    }
+}
+
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
+// stores need of their pointers is their callers' to give.
+#[allow(clippy::undocumented_unsafe_blocks)]
+impl Simd for Avx512 {
+    const LANES: usize = 16;
+    const REGISTERS: usize = 32;
+    type F32 = __m512;
+    type I32 = __m512i;
+    type Mask = __mmask16;
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> __m512 {
+        unsafe { _mm512_set1_ps(x) }
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> __m512 {
+        unsafe { _mm512_loadu_ps(p) }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: __m512) {
+        unsafe { _mm512_storeu_ps(p, v) }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize, rest: __m512) -> __m512 {
+        unsafe { _mm512_mask_loadu_ps(rest, Self::first(n), p) }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
+        unsafe { _mm512_mask_storeu_ps(p, Self::first(n), v) }
+    }
+    #[inline(always)]
+    fn add(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_add_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sub(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_sub_ps(a, b) }
+    }
+    #[inline(always)]
+    fn mul(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mul_ps(a, b) }
+    }
+    #[inline(always)]
+    fn div(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    fn sqrt(self, a: __m512) -> __m512 {
+        unsafe { _mm512_sqrt_ps(a) }
+    }
+    #[inline(always)]
+    fn fma(self, a: __m512, b: __m512, c: __m512) -> __m512 {
+        unsafe { _mm512_fmadd_ps(a, b, c) }
+    }
+    #[inline(always)]
+    fn max(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_max_ps(a, b) }
+    }
+    #[inline(always)]
+    fn min(self, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_min_ps(a, b) }
+    }
+    #[inline(always)]
+    fn lt(self, a: __m512, b: __m512) -> __mmask16 {
+        unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
+    }
+    #[inline(always)]
+    fn select(self, mask: __mmask16, a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_mask_blend_ps(mask, b, a) }
+    }
+    #[inline(always)]
+    fn cast_i32(self, a: __m512) -> __m512i {
+        unsafe { _mm512_castps_si512(a) }
+    }
+    #[inline(always)]
+    fn cast_f32(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_castsi512_ps(a) }
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> __m512i {
+        unsafe { _mm512_set1_epi32(x) }
+    }
+    #[inline(always)]
+    fn add_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_add_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn sub_i32(self, a: __m512i, b: __m512i) -> __m512i {
+        unsafe { _mm512_sub_epi32(a, b) }
+    }
+    #[inline(always)]
+    fn shl<const BITS: i32>(self, a: __m512i) -> __m512i {
+        unsafe { _mm512_sll_epi32(a, _mm_cvtsi32_si128(BITS)) }
+    }
+    #[inline(always)]
+    fn shr<const BITS: i32>(self, a: __m512i) -> __m512i {
+        unsafe { _mm512_sra_epi32(a, _mm_cvtsi32_si128(BITS)) }
+    }
+    #[inline(always)]
+    fn convert_f32(self, a: __m512i) -> __m512 {
+        unsafe { _mm512_cvtepi32_ps(a) }
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: __m512) -> f32 {
+        let half = self.half();
+        half.reduce_add(half.add(self.lower(a), self.upper(a)))
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: __m512) -> f32 {
+        let half = self.half();
+        half.reduce_max(half.max(self.lower(a), self.upper(a)))
+    }
+}

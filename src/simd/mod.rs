@@ -1,0 +1,107 @@
+//! `Simd`: one token type per instruction set, and the few operations that kernels are written in.
+//!
+//! A token's existence proves that the processor has the instruction set: only `dispatch` makes
+//! one, behind the detection. Everything here and in the tier files is `#[inline(always)]`, so
+//! that it is compiled into the `#[target_feature]` function that `dispatch` wraps around a
+//! kernel; anything less inlined would turn each intrinsic into a call.
+//!
+//! All operations round to nearest-even and mean the same, bit for bit, in every tier, with one
+//! exception: `fma` of the portable tier rounds twice.
+
+#![allow(unsafe_code)]
+
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx2;
+#[cfg(target_arch = "x86_64")]
+pub(crate) mod avx512;
+#[cfg(target_arch = "aarch64")]
+pub(crate) mod neon;
+pub(crate) mod portable;
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+pub(crate) mod twice;
+
+/// The partial results of every row reduction: element j goes into partial j mod `ROW_LANES`.
+pub(crate) const ROW_LANES: usize = 16;
+
+/// The vector operations of one instruction set.
+pub(crate) trait Simd: Copy {
+    /// Elements of a vector.
+    const LANES: usize;
+    /// Vector registers; a tile's accumulators and operands must fit them.
+    const REGISTERS: usize;
+    /// `LANES` floats.
+    type F32: Copy;
+    /// `LANES` 32-bit integers.
+    type I32: Copy;
+    /// `LANES` truth values.
+    type Mask: Copy;
+
+    fn splat(self, x: f32) -> Self::F32;
+
+    /// # Safety
+    /// `p` points to `LANES` readable floats.
+    unsafe fn load(self, p: *const f32) -> Self::F32;
+
+    /// # Safety
+    /// `p` points to `LANES` writable floats.
+    unsafe fn store(self, p: *mut f32, v: Self::F32);
+
+    /// The first `n` lanes from memory, the others from `rest`; memory past them is not touched.
+    ///
+    /// # Safety
+    /// `p` points to `n` readable floats, `n <= LANES`.
+    unsafe fn load_first(self, p: *const f32, n: usize, rest: Self::F32) -> Self::F32;
+
+    /// Stores the first `n` lanes; memory past them is not touched.
+    ///
+    /// # Safety
+    /// `p` points to `n` writable floats, `n <= LANES`.
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::F32);
+
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32;
+    fn sqrt(self, a: Self::F32) -> Self::F32;
+
+    /// `a * b + c`, rounded once (portable tier: twice).
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32;
+
+    /// `if a > b { a } else { b }`: b where either is NaN or both are zero.
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `if a < b { a } else { b }`: b where either is NaN or both are zero.
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    /// `a < b`, false where either is NaN.
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
+
+    /// `if mask { a } else { b }`.
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32;
+
+    fn cast_i32(self, a: Self::F32) -> Self::I32;
+    fn cast_f32(self, a: Self::I32) -> Self::F32;
+    fn splat_i32(self, x: i32) -> Self::I32;
+    /// Wrapping.
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    /// Wrapping.
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
+    fn shl<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    /// Arithmetic: the sign is kept.
+    fn shr<const BITS: i32>(self, a: Self::I32) -> Self::I32;
+    /// The nearest float.
+    fn convert_f32(self, a: Self::I32) -> Self::F32;
+
+    /// Adds the lanes in a fixed tree: lane i with lane i + half, then halves of halves.
+    fn reduce_add(self, a: Self::F32) -> f32;
+
+    /// [`max`](Self::max) of the lanes, in the tree of [`reduce_add`](Self::reduce_add).
+    fn reduce_max(self, a: Self::F32) -> f32;
+}
+
+/// `if a > b { a } else { b }`, the scalar form of [`Simd::max`].
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+#[inline(always)]
+fn max(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}

@@ -1,0 +1,136 @@
+//! `Twice`: a vector of double width made of two, so that every tier can hold 16 lanes and row
+//! reductions run through the same 16 partial results: AVX2 is `Twice`, NEON `Twice` of `Twice`.
+
+use super::Simd;
+
+/// Two vectors of `S` as one.
+#[derive(Clone, Copy)]
+pub(crate) struct Twice<S>(pub(crate) S);
+
+/// Applies an operation of the half-width tier to the lower and to the upper halves.
+macro_rules! both {
+    ($token:expr, $operation:ident $(, $v:expr)*) => {
+        [$token.0.$operation($($v[0]),*), $token.0.$operation($($v[1]),*)]
+    };
+}
+
+impl<S: Simd> Simd for Twice<S> {
+    const LANES: usize = 2 * S::LANES;
+    const REGISTERS: usize = S::REGISTERS / 2;
+    type F32 = [S::F32; 2];
+    type I32 = [S::I32; 2];
+    type Mask = [S::Mask; 2];
+
+    #[inline(always)]
+    fn splat(self, x: f32) -> Self::F32 {
+        [self.0.splat(x); 2]
+    }
+    #[inline(always)]
+    unsafe fn load(self, p: *const f32) -> Self::F32 {
+        // SAFETY: the caller gives LANES readable floats, half of them each.
+        unsafe { [self.0.load(p), self.0.load(p.add(S::LANES))] }
+    }
+    #[inline(always)]
+    unsafe fn store(self, p: *mut f32, v: Self::F32) {
+        // SAFETY: the caller gives LANES writable floats, half of them each.
+        unsafe {
+            self.0.store(p, v[0]);
+            self.0.store(p.add(S::LANES), v[1]);
+        }
+    }
+    #[inline(always)]
+    unsafe fn load_first(self, p: *const f32, n: usize, rest: Self::F32) -> Self::F32 {
+        let low = n.min(S::LANES);
+        // SAFETY: the caller gives n readable floats; the two parts add up to n.
+        unsafe { [self.0.load_first(p, low, rest[0]), self.0.load_first(p.add(low), n - low, rest[1])] }
+    }
+    #[inline(always)]
+    unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::F32) {
+        let low = n.min(S::LANES);
+        // SAFETY: the caller gives n writable floats; the two parts add up to n.
+        unsafe {
+            self.0.store_first(p, low, v[0]);
+            self.0.store_first(p.add(low), n - low, v[1]);
+        }
+    }
+    #[inline(always)]
+    fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, add, a, b)
+    }
+    #[inline(always)]
+    fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, sub, a, b)
+    }
+    #[inline(always)]
+    fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, mul, a, b)
+    }
+    #[inline(always)]
+    fn div(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, div, a, b)
+    }
+    #[inline(always)]
+    fn sqrt(self, a: Self::F32) -> Self::F32 {
+        both!(self, sqrt, a)
+    }
+    #[inline(always)]
+    fn fma(self, a: Self::F32, b: Self::F32, c: Self::F32) -> Self::F32 {
+        both!(self, fma, a, b, c)
+    }
+    #[inline(always)]
+    fn max(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, max, a, b)
+    }
+    #[inline(always)]
+    fn min(self, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, min, a, b)
+    }
+    #[inline(always)]
+    fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask {
+        both!(self, lt, a, b)
+    }
+    #[inline(always)]
+    fn select(self, mask: Self::Mask, a: Self::F32, b: Self::F32) -> Self::F32 {
+        both!(self, select, mask, a, b)
+    }
+    #[inline(always)]
+    fn cast_i32(self, a: Self::F32) -> Self::I32 {
+        both!(self, cast_i32, a)
+    }
+    #[inline(always)]
+    fn cast_f32(self, a: Self::I32) -> Self::F32 {
+        both!(self, cast_f32, a)
+    }
+    #[inline(always)]
+    fn splat_i32(self, x: i32) -> Self::I32 {
+        [self.0.splat_i32(x); 2]
+    }
+    #[inline(always)]
+    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(self, add_i32, a, b)
+    }
+    #[inline(always)]
+    fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
+        both!(self, sub_i32, a, b)
+    }
+    #[inline(always)]
+    fn shl<const BITS: i32>(self, a: Self::I32) -> Self::I32 {
+        [self.0.shl::<BITS>(a[0]), self.0.shl::<BITS>(a[1])]
+    }
+    #[inline(always)]
+    fn shr<const BITS: i32>(self, a: Self::I32) -> Self::I32 {
+        [self.0.shr::<BITS>(a[0]), self.0.shr::<BITS>(a[1])]
+    }
+    #[inline(always)]
+    fn convert_f32(self, a: Self::I32) -> Self::F32 {
+        both!(self, convert_f32, a)
+    }
+    #[inline(always)]
+    fn reduce_add(self, a: Self::F32) -> f32 {
+        self.0.reduce_add(self.0.add(a[0], a[1]))
+    }
+    #[inline(always)]
+    fn reduce_max(self, a: Self::F32) -> f32 {
+        self.0.reduce_max(self.0.max(a[0], a[1]))
+    }
+}
