@@ -10,7 +10,7 @@
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::ColumnSums;
-use crate::kernels::gemm::{ByColumns, Depth, Epilogue, Product};
+use crate::kernels::gemm::{Axis, Depth, Epilogue, Product};
 use crate::matrix::{MatMut, MatRef};
 
 /// What is applied to each element of x w + b.
@@ -66,7 +66,8 @@ pub fn forward(
         Activation::Linear => Epilogue::None,
         Activation::Relu => Epilogue::Relu,
     };
-    run(backend, Product { a: x, b: w, c: y, bias, depth: Depth::Running, epilogue });
+    let split = batch_axis(y.rows());
+    run(backend, Product { a: x, b: w, c: y, bias, depth: Depth::Running, epilogue, split });
     Ok(())
 }
 
@@ -87,7 +88,8 @@ pub fn backward_input(
 ) -> Result<()> {
     check_backward_input(dy, w, gate, &dx)?;
     let epilogue = gate.map_or(Epilogue::None, Epilogue::Gate);
-    run(backend, Product { a: dy, b: w.t(), c: dx, bias: None, depth: Depth::Running, epilogue });
+    let split = batch_axis(dx.rows());
+    run(backend, Product { a: dy, b: w.t(), c: dx, bias: None, depth: Depth::Running, epilogue, split });
     Ok(())
 }
 
@@ -108,14 +110,11 @@ pub fn backward_params(
     db: Option<&mut [f32]>,
 ) -> Result<()> {
     check_backward_params(x, dy, &dw, db.as_deref())?;
-    let tall = dw.rows() >= dw.cols();
-    let product = Product { a: x.t(), b: dy, c: dw, bias: None, depth: Depth::Chunked, epilogue: Epilogue::None };
-    let cost = cost(&product);
-    if tall {
-        backend.run(cost, ROW_UNIT, product);
-    } else {
-        backend.run(cost, COL_UNIT, ByColumns(product));
-    }
+    let split = if dw.rows() >= dw.cols() { Axis::Rows } else { Axis::Columns };
+    run(
+        backend,
+        Product { a: x.t(), b: dy, c: dw, bias: None, depth: Depth::Chunked, epilogue: Epilogue::None, split },
+    );
     if let Some(sums) = db {
         // About four elements a nanosecond.
         backend.run(dy.rows().saturating_mul(dy.cols()) / 4, COL_UNIT, ColumnSums { x: dy, sums });
@@ -123,20 +122,17 @@ pub fn backward_params(
     Ok(())
 }
 
-/// Runs a product split over the batch, or over its columns where the batch is a single tile.
-fn run(backend: &Backend, product: Product<'_>) {
-    let cost = cost(&product);
-    if product.c.rows() > ROW_UNIT {
-        backend.run(cost, ROW_UNIT, product);
-    } else {
-        backend.run(cost, COL_UNIT, ByColumns(product));
-    }
+/// Over which axis of a product with so many rows to split: the batch, unless it is a single tile.
+fn batch_axis(rows: usize) -> Axis {
+    if rows > ROW_UNIT { Axis::Rows } else { Axis::Columns }
 }
 
-/// A product's time on one thread in nanoseconds, at about 100 GFLOP/s.
-fn cost(product: &Product<'_>) -> usize {
+/// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s.
+fn run(backend: &Backend, product: Product<'_>) {
     let (m, n, k) = product.sizes();
-    m.saturating_mul(n).saturating_mul(k) / 50
+    let nanoseconds = m.saturating_mul(n).saturating_mul(k) / 50;
+    let unit = if product.split == Axis::Rows { ROW_UNIT } else { COL_UNIT };
+    backend.run(nanoseconds, unit, product);
 }
 
 pub(crate) fn check_forward(x: MatRef<'_>, w: MatRef<'_>, bias: Option<&[f32]>, y: &MatMut<'_>) -> Result<()> {

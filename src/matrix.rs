@@ -264,6 +264,12 @@ impl<'a> MatRef<'a> {
         Self { layout: self.layout.one_row(), ..self }
     }
 
+    /// The left `col` columns and the others; all go to the left if there are fewer.
+    pub(crate) fn split_at_col(self, col: usize) -> (Self, Self) {
+        let (left, right) = self.t().split_at_row(col);
+        (left.t(), right.t())
+    }
+
     /// The first element's address, for kernels.
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.ptr
@@ -351,6 +357,12 @@ impl<'a> MatMut<'a> {
     pub(crate) fn into_one_row(self) -> Self {
         debug_assert!(self.is_contiguous());
         Self { layout: self.layout.one_row(), ..self }
+    }
+
+    /// The left `col` columns and the others; all go to the left if there are fewer.
+    pub(crate) fn split_at_col(self, col: usize) -> (Self, Self) {
+        let (left, right) = self.t().split_at_row(col);
+        (left.t(), right.t())
     }
 
     /// The first element's address, for kernels.

@@ -103,9 +103,9 @@ impl Kernel for ColumnSums<'_> {
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let (left, right) = self.x.t().split_at_row(at);
+        let x = self.x.split_at_col(at);
         let sums = self.sums.split_at_mut(at.min(self.sums.len()));
-        (Self { x: left.t(), sums: sums.0 }, Self { x: right.t(), sums: sums.1 })
+        (Self { x: x.0, sums: sums.0 }, Self { x: x.1, sums: sums.1 })
     }
 }
 

@@ -44,6 +44,26 @@ pub(crate) enum Epilogue<'a> {
     Gate(MatRef<'a>),
 }
 
+impl<'a> Epilogue<'a> {
+    /// The epilogues of two parts of C.
+    fn split(self, at: impl Fn(MatRef<'a>) -> (MatRef<'a>, MatRef<'a>)) -> (Self, Self) {
+        match self {
+            Self::Gate(gate) => {
+                let (first, rest) = at(gate);
+                (Self::Gate(first), Self::Gate(rest))
+            }
+            same => (same, same),
+        }
+    }
+}
+
+/// An axis of C.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Axis {
+    Rows,
+    Columns,
+}
+
 /// C (m x n) = bias + A (m x k) B (k x n), then the epilogue.
 pub(crate) struct Product<'a> {
     pub a: MatRef<'a>,
@@ -54,6 +74,8 @@ pub(crate) struct Product<'a> {
     /// Only [`Depth::Running`] goes with a bias or an epilogue.
     pub depth: Depth,
     pub epilogue: Epilogue<'a>,
+    /// Along which axis threads may split the work.
+    pub split: Axis,
 }
 
 impl Product<'_> {
@@ -81,53 +103,32 @@ impl Kernel for Product<'_> {
     }
 
     fn len(&self) -> usize {
-        self.c.rows()
-    }
-
-    /// Splits the rows of C.
-    fn split(self, at: usize) -> (Self, Self) {
-        let (a, c) = (self.a.split_at_row(at), self.c.split_at_row(at));
-        let epilogue = match self.epilogue {
-            Epilogue::Gate(gate) => {
-                let (top, bottom) = gate.split_at_row(at);
-                (Epilogue::Gate(top), Epilogue::Gate(bottom))
-            }
-            same => (same, same),
-        };
-        (Self { a: a.0, c: c.0, epilogue: epilogue.0, ..self }, Self { a: a.1, c: c.1, epilogue: epilogue.1, ..self })
-    }
-}
-
-/// A product that is split along the columns of C.
-pub(crate) struct ByColumns<'a>(pub Product<'a>);
-
-impl Kernel for ByColumns<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<T: Tier>(self, tier: T) {
-        tier.gemm(self.0);
-    }
-
-    fn len(&self) -> usize {
-        self.0.c.cols()
+        match self.split {
+            Axis::Rows => self.c.rows(),
+            Axis::Columns => self.c.cols(),
+        }
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let p = self.0;
-        let (b, c) = (p.b.t().split_at_row(at), p.c.t().split_at_row(at));
-        let bias = p.bias.map(|bias| bias.split_at(at.min(bias.len()))).unzip();
-        let epilogue = match p.epilogue {
-            Epilogue::Gate(gate) => {
-                let (left, right) = gate.t().split_at_row(at);
-                (Epilogue::Gate(left.t()), Epilogue::Gate(right.t()))
+        match self.split {
+            Axis::Rows => {
+                let (a, c) = (self.a.split_at_row(at), self.c.split_at_row(at));
+                let epilogue = self.epilogue.split(|gate| gate.split_at_row(at));
+                (
+                    Self { a: a.0, c: c.0, epilogue: epilogue.0, ..self },
+                    Self { a: a.1, c: c.1, epilogue: epilogue.1, ..self },
+                )
             }
-            same => (same, same),
-        };
-        (
-            Self(Product { b: b.0.t(), c: c.0.t(), bias: bias.0, epilogue: epilogue.0, ..p }),
-            Self(Product { b: b.1.t(), c: c.1.t(), bias: bias.1, epilogue: epilogue.1, ..p }),
-        )
+            Axis::Columns => {
+                let (b, c) = (self.b.split_at_col(at), self.c.split_at_col(at));
+                let bias = self.bias.map(|bias| bias.split_at(at.min(bias.len()))).unzip();
+                let epilogue = self.epilogue.split(|gate| gate.split_at_col(at));
+                (
+                    Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
+                    Self { b: b.1, c: c.1, bias: bias.1, epilogue: epilogue.1, ..self },
+                )
+            }
+        }
     }
 }
 
@@ -162,7 +163,7 @@ pub(crate) fn gemm<S: Simd, const MR: usize, const NV: usize>(s: S, mut p: Produ
                         t.b = panel.fill(t.b, [b_row, b_col], [depth, cols], width);
                         t.b_row = width;
                     }
-                    if packs || cols == width {
+                    if cols == width {
                         column::<S, MR, NV, true>(s, t, rows);
                     } else {
                         column::<S, MR, NV, false>(s, t, rows);

@@ -1,0 +1,65 @@
+//! `loss/<log_softmax|cross_entropy>/<batch>x<classes>/<densely|scalar>` in elements a second, inside
+//! the rayon pool; `scalar` is the naive reference. Answers are checked first, bit for bit.
+
+mod common;
+
+use std::hint::black_box;
+
+use common::{iter_in_pool, random, random_labels};
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use densely::{Backend, Isa, MatMut, MatRef, activation, loss, reference};
+
+const SHAPES: [[usize; 2]; 6] = [[128, 10], [4096, 10], [128, 1000], [1024, 1000], [64, 32_000], [8, 128_256]];
+
+fn benches(c: &mut Criterion) {
+    let backend = Backend::new().expect("DENSELY_ISA names an instruction set of this processor");
+    for [batch, classes] in SHAPES {
+        let name = format!("{batch}x{classes}");
+        let (x, labels) = (random(batch * classes), random_labels(batch, classes as u32));
+        let x = MatRef::new(&x, batch, classes).expect("sizes fit");
+        let (mut y, mut expected) = (vec![0.0; batch * classes], vec![0.0; batch * classes]);
+
+        let mut group = c.benchmark_group("loss/log_softmax");
+        group.throughput(Throughput::Elements((batch * classes) as u64));
+        let ours = |y: &mut [f32]| {
+            let y = MatMut::new(y, batch, classes).expect("sizes fit");
+            activation::log_softmax(&backend, x, y).expect("shapes fit");
+        };
+        let scalar = |y: &mut [f32]| {
+            reference::log_softmax(x, MatMut::new(y, batch, classes).expect("sizes fit")).expect("shapes fit");
+        };
+        ours(&mut y);
+        scalar(&mut expected);
+        assert!(backend.isa() == Isa::Portable || y == expected, "log_softmax gives another answer");
+        group.bench_function(format!("{name}/densely"), |b| {
+            iter_in_pool(b, || {
+                black_box(ours(&mut y));
+            })
+        });
+        group.bench_function(format!("{name}/scalar"), |b| b.iter(|| scalar(&mut expected)));
+        group.finish();
+
+        let mut group = c.benchmark_group("loss/cross_entropy");
+        group.throughput(Throughput::Elements((batch * classes) as u64));
+        let ours = |dx: &mut [f32]| {
+            let dx = MatMut::new(dx, batch, classes).expect("sizes fit");
+            loss::cross_entropy(&backend, x, &labels, dx).expect("shapes fit")
+        };
+        let scalar = |dx: &mut [f32]| {
+            let dx = MatMut::new(dx, batch, classes).expect("sizes fit");
+            reference::cross_entropy(x, &labels, dx).expect("shapes fit")
+        };
+        let same_loss = ours(&mut y) == scalar(&mut expected);
+        assert!(backend.isa() == Isa::Portable || (same_loss && y == expected), "cross_entropy gives another answer");
+        group.bench_function(format!("{name}/densely"), |b| {
+            iter_in_pool(b, || {
+                black_box(ours(&mut y));
+            })
+        });
+        group.bench_function(format!("{name}/scalar"), |b| b.iter(|| scalar(&mut expected)));
+        group.finish();
+    }
+}
+
+criterion_group!(loss_benches, benches);
+criterion_main!(loss_benches);

@@ -1,0 +1,231 @@
+//! Dense layers against the reference: every instruction set, number of threads, layout of the
+//! operands and kind of values.
+
+mod common;
+
+use common::{Layout, Matrix, Values, any_layout, any_values, check, exact};
+use densely::{Activation, dense, reference};
+use proptest::array::{uniform3, uniform4};
+use proptest::prelude::*;
+
+#[derive(Clone, Debug)]
+struct Case {
+    batch: usize,
+    inputs: usize,
+    outputs: usize,
+    /// Of the operands in the order of the call, and of the result.
+    layouts: [Layout; 4],
+    values: [Values; 3],
+    seed: u64,
+    activation: Activation,
+    /// With a bias; back, with a gate or with db.
+    optional: bool,
+}
+
+impl Case {
+    fn new(batch: usize, inputs: usize, outputs: usize) -> Self {
+        let (layouts, values) = ([Layout::RowMajor; 4], [Values::Normal; 3]);
+        Self { batch, inputs, outputs, layouts, values, seed: 1, activation: Activation::Relu, optional: true }
+    }
+
+    /// The same with the second operand (w, or dy beside x) stored by columns.
+    fn transposed(self) -> Self {
+        Self { layouts: [Layout::RowMajor, Layout::Transposed, Layout::Padded, Layout::RowMajor], ..self }
+    }
+
+    fn operand(&self, index: usize, shape: [usize; 2]) -> Matrix {
+        Matrix::new(shape, self.layouts[index], self.values[index], self.seed + index as u64)
+    }
+
+    fn forward(&self) {
+        let x = self.operand(0, [self.batch, self.inputs]);
+        let w = self.operand(1, [self.inputs, self.outputs]);
+        let bias = Matrix::new([1, self.outputs], Layout::RowMajor, self.values[2], self.seed + 2);
+        let bias = self.optional.then(|| bias.slice());
+        let relu = self.activation == Activation::Relu;
+        check(
+            [Matrix::unwritten([self.batch, self.outputs], self.layouts[3])],
+            |[y]| reference::dense_forward(x.view(), w.view(), bias, self.activation, y.view_mut()).unwrap(),
+            |backend, [y]| {
+                dense::forward(backend, x.view(), w.view(), bias, self.activation, y.view_mut()).unwrap();
+            },
+            &|[y], _| {
+                let step = |value| if relu && value < 0.0 { 0.0 } else { value };
+                y.assert_product(x.view(), w.view(), bias, |_, _, value| step(value));
+            },
+        );
+    }
+
+    fn backward_input(&self) {
+        let dy = self.operand(0, [self.batch, self.outputs]);
+        let w = self.operand(1, [self.inputs, self.outputs]);
+        let gate = self.operand(2, [self.batch, self.inputs]);
+        let gate = self.optional.then(|| gate.view());
+        check(
+            [Matrix::unwritten([self.batch, self.inputs], self.layouts[3])],
+            |[dx]| reference::dense_backward_input(dy.view(), w.view(), gate, dx.view_mut()).unwrap(),
+            |backend, [dx]| dense::backward_input(backend, dy.view(), w.view(), gate, dx.view_mut()).unwrap(),
+            &|[dx], _| {
+                let open = |row, col| gate.is_none_or(|gate| gate.get(row, col) > Some(0.0));
+                dx.assert_product(dy.view(), w.view().t(), None, |row, col, value| {
+                    if open(row, col) { value } else { 0.0 }
+                });
+            },
+        );
+    }
+
+    fn backward_params(&self) {
+        let x = self.operand(0, [self.batch, self.inputs]);
+        let dy = self.operand(1, [self.batch, self.outputs]);
+        let dw = Matrix::unwritten([self.inputs, self.outputs], self.layouts[3]);
+        let db = Matrix::unwritten([1, if self.optional { self.outputs } else { 0 }], Layout::RowMajor);
+        let db_of = |db| self.optional.then_some(db);
+        check(
+            [dw, db],
+            |[dw, db]| {
+                let db = db_of(db.slice_mut());
+                reference::dense_backward_params(x.view(), dy.view(), dw.view_mut(), db).unwrap();
+            },
+            |backend, [dw, db]| {
+                let db = db_of(db.slice_mut());
+                dense::backward_params(backend, x.view(), dy.view(), dw.view_mut(), db).unwrap();
+            },
+            &|[dw, db], [_, expected]| {
+                dw.assert_product(x.view().t(), dy.view(), None, |_, _, value| value);
+                db.assert_same_bits(expected, "portable");
+            },
+        );
+    }
+
+    fn all(&self) {
+        self.forward();
+        self.backward_input();
+        self.backward_params();
+    }
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let sizes = (0..70usize, 0..90usize, 1..90usize);
+    let activation = prop_oneof![Just(Activation::Linear), Just(Activation::Relu)];
+    (sizes, uniform4(any_layout()), uniform3(any_values()), any::<u64>(), activation, any::<bool>()).prop_map(
+        |((batch, inputs, outputs), layouts, values, seed, activation, optional)| Case {
+            batch,
+            inputs,
+            outputs,
+            layouts,
+            values,
+            seed: seed >> 1,
+            activation,
+            optional,
+        },
+    )
+}
+
+proptest! {
+    #![proptest_config(common::cases(64))]
+
+    #[test]
+    fn forward(case in any_case()) {
+        case.forward();
+    }
+
+    #[test]
+    fn backward_input(case in any_case()) {
+        case.backward_input();
+    }
+
+    #[test]
+    fn backward_params(case in any_case()) {
+        case.backward_params();
+    }
+}
+
+/// Around the lanes of vectors and the rows and columns of tiles.
+const EDGES: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 31, 32, 33, 49];
+
+#[test]
+fn rows_and_columns_around_the_tiles() {
+    for m in EDGES {
+        for n in EDGES {
+            Case::new(m, 3, n).forward();
+            Case::new(m, n, 3).backward_input();
+            Case::new(3, m, n).backward_params();
+        }
+    }
+}
+
+#[test]
+fn packed_columns_around_the_panels() {
+    for n in EDGES {
+        Case::new(9, 5, n).transposed().forward();
+        Case::new(1, 5, n).transposed().forward();
+        Case::new(9, n, 5).transposed().backward_input();
+        Case::new(5, 9, n).transposed().backward_params();
+    }
+}
+
+#[test]
+fn depths_around_the_blocks() {
+    for depth in [0, 1, 255, 256, 257, 1023, 1024, 1025, 2100] {
+        // Each product both ways: with neighbours as columns, and packed.
+        Case::new(3, depth, 18).forward();
+        Case::new(3, depth, 18).transposed().forward();
+        Case::new(3, 18, depth).backward_input();
+        Case::new(3, 18, depth).transposed().backward_input();
+    }
+}
+
+#[test]
+fn batches_around_the_chunks_and_row_blocks() {
+    for batch in [0, 1, 255, 256, 257, 512, 513, 600] {
+        Case::new(batch, 5, 18).all();
+        Case::new(batch, 18, 5).transposed().all();
+    }
+}
+
+#[test]
+fn weights_with_more_rows_than_a_block() {
+    for long in [255, 256, 257, 300] {
+        Case::new(20, long, 5).all();
+        Case::new(20, 5, long).all();
+    }
+}
+
+#[test]
+fn every_layout_of_every_operand() {
+    for a in Layout::ALL {
+        for b in Layout::ALL {
+            for c in Layout::ALL {
+                Case { layouts: [a, b, c, b], ..Case::new(11, 19, 35) }.all();
+                Case { layouts: [a, b, b, c], ..Case::new(1, 19, 35) }.all();
+            }
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_values() {
+    for values in Values::ALL {
+        for other in Values::ALL {
+            Case { values: [values, other, other], ..Case::new(13, 21, 34) }.all();
+            let linear = Case { activation: Activation::Linear, optional: false, ..Case::new(5, 40, 17) };
+            Case { values: [values, other, other], ..linear }.all();
+        }
+    }
+}
+
+#[test]
+fn no_inputs_leave_the_bias() {
+    Case::new(4, 0, 5).forward();
+    Case { optional: false, ..Case::new(4, 0, 5) }.forward();
+    let bias = [-1.0, -0.0, 2.0];
+    let (x, w) = (Matrix::unwritten([2, 0], Layout::RowMajor), Matrix::unwritten([0, 3], Layout::RowMajor));
+    check(
+        [Matrix::unwritten([2, 3], Layout::RowMajor)],
+        |[y]| y.slice_mut().copy_from_slice(&[0.0, -0.0, 2.0, 0.0, -0.0, 2.0]),
+        |backend, [y]| {
+            dense::forward(backend, x.view(), w.view(), Some(&bias), Activation::Relu, y.view_mut()).unwrap();
+        },
+        &exact,
+    );
+}

@@ -1,0 +1,270 @@
+//! The bits of training: the same on any number of threads and any instruction set with fused
+//! multiply-add, and those of the scalar reference.
+
+mod nn_common;
+
+use std::num::NonZeroUsize;
+
+use densely::nn::{Activation, Adam, AdamW, Dense, Fit, Optimizer, Sequential, Sgd};
+use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
+use nn_common::{assert_bits, assert_close, backends, fashion_mnist, matrix, random, random_labels};
+
+fn exactly(threads: usize) -> Threads {
+    Threads::Exactly(NonZeroUsize::new(threads).unwrap())
+}
+
+/// Samples, labels, and how to go through them.
+struct Task {
+    x: Vec<f32>,
+    labels: Vec<u8>,
+    batch_size: usize,
+    epochs: usize,
+}
+
+impl Task {
+    fn random(samples: usize, inputs: usize, classes: usize, batch_size: usize, epochs: usize) -> Self {
+        let labels = random_labels(2, samples, classes);
+        Self { x: random(1, samples * inputs), labels, batch_size, epochs }
+    }
+
+    fn x(&self) -> MatRef<'_> {
+        matrix(&self.x, self.labels.len())
+    }
+
+    fn options(&self) -> Fit<'_> {
+        Fit::default().epochs(self.epochs).batch_size(self.batch_size)
+    }
+
+    fn batches(&self) -> impl Iterator<Item = (&[f32], &[u8])> {
+        let inputs = self.x.len() / self.labels.len();
+        self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size))
+    }
+}
+
+/// Inputs, outputs, and whether there is a bias.
+#[derive(Clone, Copy)]
+struct Layer(usize, usize, bool);
+
+impl Layer {
+    fn parameters(self) -> usize {
+        self.0 * self.1 + if self.2 { self.1 } else { 0 }
+    }
+}
+
+fn model(backend: &Backend, layers: &[Layer], optimizer: Optimizer) -> Sequential {
+    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(7);
+    for (i, layer) in layers.iter().enumerate() {
+        let activation = if i + 1 < layers.len() { Activation::Relu } else { Activation::Softmax };
+        builder = builder.layer(Dense::new(layer.1, activation).use_bias(layer.2));
+    }
+    let mut model = builder.build().unwrap();
+    model.compile(optimizer).unwrap();
+    model
+}
+
+/// The mean loss and the gradients, with the functions of `reference` alone.
+fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) -> densely::Result<(f32, Vec<f32>)> {
+    let batch = labels.len();
+    let start = |layer: usize| layers[..layer].iter().map(|layer| layer.parameters()).sum::<usize>();
+    let kernel = |i: usize| MatRef::new(&w[start(i)..][..layers[i].0 * layers[i].1], layers[i].0, layers[i].1);
+
+    let mut values = vec![x.to_vec()];
+    for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate() {
+        let mut y = vec![0.0; batch * outputs];
+        let bias = bias.then(|| &w[start(i) + inputs * outputs..start(i + 1)]);
+        let activation = if i + 1 < layers.len() { Elementwise::Relu } else { Elementwise::Linear };
+        let to = MatMut::new(&mut y, batch, outputs)?;
+        reference::dense_forward(matrix(&values[i], batch), kernel(i)?, bias, activation, to)?;
+        values.push(y);
+    }
+
+    let logits = &values[layers.len()];
+    let mut dy = vec![0.0; logits.len()];
+    let classes = logits.len() / batch;
+    let loss = reference::cross_entropy(matrix(logits, batch), labels, MatMut::new(&mut dy, batch, classes)?)?;
+    let mut gradients = vec![0.0; w.len()];
+    for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
+        let x = matrix(&values[i], batch);
+        let (dw, db) = gradients[start(i)..start(i + 1)].split_at_mut(inputs * outputs);
+        let dw = MatMut::new(dw, inputs, outputs)?;
+        reference::dense_backward_params(x, matrix(&dy, batch), dw, bias.then_some(db))?;
+        if i > 0 {
+            let mut dx = vec![0.0; batch * inputs];
+            let to = MatMut::new(&mut dx, batch, inputs)?;
+            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, Some(x), to)?;
+            dy = dx;
+        }
+    }
+    Ok((loss, gradients))
+}
+
+/// The update rules of src/kernels/optimizer.rs, one parameter after another. The numbers are not
+/// the defaults, so that none can stand in for another.
+#[derive(Clone, Copy, Debug)]
+enum Rule {
+    Sgd { momentum: f64, nesterov: bool },
+    Adam { weight_decay: Option<f64> },
+}
+
+impl Rule {
+    const ALL: [Self; 5] = [
+        Self::Sgd { momentum: 0.0, nesterov: false },
+        Self::Sgd { momentum: 0.8, nesterov: false },
+        Self::Sgd { momentum: 0.8, nesterov: true },
+        Self::Adam { weight_decay: None },
+        Self::Adam { weight_decay: Some(0.3) },
+    ];
+    const RATE: f64 = 0.03;
+    const BETAS: [f64; 2] = [0.7, 0.99];
+    const EPSILON: f64 = 1e-4;
+
+    fn optimizer(self) -> Optimizer {
+        let [beta_1, beta_2] = Self::BETAS;
+        let adam = Adam::default().learning_rate(Self::RATE).betas(beta_1, beta_2).epsilon(Self::EPSILON);
+        let adamw = AdamW::default().learning_rate(Self::RATE).betas(beta_1, beta_2).epsilon(Self::EPSILON);
+        match self {
+            Self::Sgd { momentum, nesterov } => {
+                Sgd::default().learning_rate(Self::RATE).momentum(momentum).nesterov(nesterov).into()
+            }
+            Self::Adam { weight_decay: None } => adam.into(),
+            Self::Adam { weight_decay: Some(decay) } => adamw.weight_decay(decay).into(),
+        }
+    }
+
+    /// The update number `t`, from 1 on.
+    fn step(self, t: usize, w: &mut f32, dw: f32, m: &mut f32, v: &mut f32) {
+        match self {
+            Self::Sgd { momentum: 0.0, .. } => *w = dw.mul_add(-(Self::RATE as f32), *w),
+            Self::Sgd { momentum, nesterov } => {
+                let change = dw * -(Self::RATE as f32);
+                *m = m.mul_add(momentum as f32, change);
+                *w += if nesterov { m.mul_add(momentum as f32, change) } else { *m };
+            }
+            Self::Adam { weight_decay } => {
+                let rates = Self::BETAS.map(|beta| (1.0 - beta) as f32);
+                let [power_1, power_2] = Self::BETAS.map(|beta| (0..t).fold(1.0, |power, _| power * beta));
+                let alpha = (Self::RATE * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32;
+                *m = (dw - *m).mul_add(rates[0], *m);
+                *v = (dw * dw - *v).mul_add(rates[1], *v);
+                if let Some(decay) = weight_decay {
+                    *w = w.mul_add(-((decay * Self::RATE) as f32), *w);
+                }
+                *w -= (*m * alpha) / (v.sqrt() + Self::EPSILON as f32);
+            }
+        }
+    }
+}
+
+/// The parameters that the reference learns, and the mean loss of each epoch.
+fn reference_fit(layers: &[Layer], rule: Rule, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
+    let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
+    let (mut t, mut losses) = (0, Vec::new());
+    for _ in 0..task.epochs {
+        let mut total = 0.0;
+        for (x, labels) in task.batches() {
+            let (loss, dw) = reference_gradients(layers, &w, x, labels).unwrap();
+            total += f64::from(loss) * labels.len() as f64;
+            t += 1;
+            (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
+        }
+        losses.push((total / task.labels.len() as f64) as f32);
+    }
+    (w, losses)
+}
+
+/// Asserts that `fit` learns what the reference does, on every instruction set with fused
+/// multiply-add.
+#[track_caller]
+fn assert_fit_is_reference(layers: &[Layer], rule: Rule, task: &Task, threads: &[Threads]) {
+    let initial = model(&Backend::new().unwrap(), layers, rule.optimizer()).parameters().to_vec();
+    let (expected, expected_losses) = reference_fit(layers, rule, initial, task);
+    for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
+        for &threads in threads {
+            let backend = backend.with_threads(threads);
+            let mut model = model(&backend, layers, rule.optimizer());
+            let history = model.fit(task.x(), &task.labels, task.options().no_shuffle()).unwrap();
+            let losses: Vec<f32> = history.epochs().iter().map(|end| end.loss).collect();
+            let what = format!("{rule:?}, batches of {}, {backend:?}", task.batch_size);
+            assert_bits(model.parameters(), &expected, &what);
+            assert_bits(&losses, &expected_losses, &what);
+        }
+    }
+}
+
+/// Sizes that fill no vector and no tile, more classes than a vector has lanes, a layer without bias.
+const ODD: [Layer; 3] = [Layer(21, 35, true), Layer(35, 13, false), Layer(13, 19, true)];
+
+#[test]
+fn every_optimizer_gives_the_bits_of_the_reference() {
+    let task = Task::random(103, 21, 19, 32, 3); // 4 batches an epoch, the last one of 7
+    for rule in Rule::ALL {
+        assert_fit_is_reference(&ODD, rule, &task, &[Threads::One, exactly(3)]);
+    }
+}
+
+#[test]
+fn batches_of_several_chunks_give_the_bits_of_the_reference() {
+    let layers = [Layer(21, 17, true), Layer(17, 5, true)];
+    for (samples, batch_size, epochs) in [(750, 300, 4), (700, 600, 6)] {
+        assert!(batch_size > CHUNK_ROWS);
+        let task = Task::random(samples, 21, 5, batch_size, epochs);
+        let rule = Rule::Adam { weight_decay: None };
+        assert_fit_is_reference(&layers, rule, &task, &[Threads::One, exactly(2), exactly(7)]);
+    }
+}
+
+#[test]
+fn real_images_give_the_bits_of_the_reference() {
+    let (x, labels) = fashion_mnist(170);
+    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    let layers = [Layer(784, 32, true), Layer(32, 10, true)];
+    assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, Threads::Auto]);
+}
+
+/// Trains in a pool of so many threads.
+fn fit_in_pool(pool: usize, backend: &Backend, layers: &[Layer], task: &Task) -> Vec<f32> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
+    let mut model = model(backend, layers, Sgd::default().momentum(0.9).into());
+    pool.install(|| model.fit(task.x(), &task.labels, task.options().shuffle(5))).unwrap();
+    model.parameters().to_vec()
+}
+
+/// Asserts that neither pool nor threads change a bit, on any instruction set, and that the
+/// instruction sets agree: portable closely, the others bit for bit.
+#[track_caller]
+fn assert_same_on_all(layers: &[Layer], task: &Task, threads: &[Threads]) {
+    let mut agreed: Option<Vec<f32>> = None;
+    for backend in backends() {
+        let alone = fit_in_pool(1, &backend.with_threads(Threads::One), layers, task);
+        for &threads in threads {
+            let backend = backend.with_threads(threads);
+            for pool in [1, 2, 3, 7] {
+                let found = fit_in_pool(pool, &backend, layers, task);
+                assert_bits(&found, &alone, &format!("{backend:?}, pool of {pool}"));
+            }
+        }
+        match &agreed {
+            None => agreed = Some(alone),
+            // Without fused multiply-add a sum of k terms is off by up to k 2^-23 of them; twelve
+            // steps of a small rate carry less than that into the weights.
+            Some(agreed) if backend.isa() == Isa::Portable => assert_close(&alone, agreed, 1e-5, 1e-6, "portable"),
+            Some(agreed) => assert_bits(&alone, agreed, backend.isa().name()),
+        }
+    }
+}
+
+#[test]
+fn no_number_of_threads_changes_a_bit() {
+    let threads = [Threads::One, Threads::Auto, exactly(2), exactly(3), exactly(7)];
+    assert_same_on_all(&ODD, &Task::random(103, 21, 19, 32, 3), &threads);
+    assert_same_on_all(&ODD, &Task::random(750, 21, 19, 300, 1), &threads);
+    assert_same_on_all(&ODD, &Task::random(700, 21, 19, 600, 1), &threads);
+}
+
+#[test]
+fn no_number_of_threads_changes_a_bit_on_real_images() {
+    let (x, labels) = fashion_mnist(170);
+    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    // Enough work for `Auto` to split.
+    assert_same_on_all(&[Layer(784, 64, true), Layer(64, 10, true)], &task, &[Threads::Auto]);
+}

@@ -1,0 +1,84 @@
+//! What the tests of level 2 share.
+
+#![allow(dead_code)] // every test file uses its own part
+
+use std::fs::File;
+use std::io::Read;
+
+use densely::nn::{Activation, Dense, Sequential};
+use densely::{Backend, Isa, MatRef};
+use flate2::read::GzDecoder;
+
+/// A backend for each instruction set of this machine.
+pub fn backends() -> Vec<Backend> {
+    Isa::available().into_iter().map(|isa| Backend::with_isa(isa).unwrap()).collect()
+}
+
+/// ReLU layers of these units on a flat input, softmax in the last; biases are not zero.
+pub fn mlp(backend: &Backend, inputs: usize, units: &[usize]) -> Sequential {
+    let (&classes, hidden) = units.split_last().unwrap();
+    let builder = Sequential::builder(inputs).backend(backend.clone());
+    let builder = hidden.iter().fold(builder, |builder, &units| builder.layer(Dense::new(units, Activation::Relu)));
+    let mut model = builder.layer(Dense::new(classes, Activation::Softmax)).build().unwrap();
+    let noise = random(99, model.count_params());
+    model.parameters_mut().iter_mut().zip(noise).for_each(|(weight, noise)| *weight += 0.1 * noise);
+    model
+}
+
+/// Uniform in -1..1, the same on every machine: Steele et al., SplitMix64 (2014).
+pub fn random(seed: u64, len: usize) -> Vec<f32> {
+    let mut state = seed;
+    let next = || {
+        state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let z = (state ^ state >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        ((z ^ z >> 31) >> 40) as f32 / (1u32 << 23) as f32 - 1.0
+    };
+    std::iter::repeat_with(next).take(len).collect()
+}
+
+/// Random labels below `classes`.
+pub fn random_labels(seed: u64, len: usize, classes: usize) -> Vec<u8> {
+    random(seed, len).iter().map(|value| ((value + 1.0) / 2.0 * classes as f32) as u8).collect()
+}
+
+/// A row-major matrix of so many rows.
+#[track_caller]
+pub fn matrix(data: &[f32], rows: usize) -> MatRef<'_> {
+    MatRef::new(data, rows, data.len() / rows).unwrap()
+}
+
+/// The first training images of Fashion-MNIST, count x 784 in 0..=1, and their labels.
+pub fn fashion_mnist(count: usize) -> (Vec<f32>, Vec<u8>) {
+    let images = idx("train-images-idx3-ubyte.gz", 16, count * 784);
+    (images.iter().map(|&pixel| f32::from(pixel) / 255.0).collect(), idx("train-labels-idx1-ubyte.gz", 8, count))
+}
+
+/// So many bytes behind the header of a gzipped IDX file.
+fn idx(name: &str, header: usize, len: usize) -> Vec<u8> {
+    let file = File::open(format!("{}/data/fashion-mnist/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
+    let mut bytes = vec![0; header + len];
+    GzDecoder::new(file).read_exact(&mut bytes).unwrap();
+    bytes.split_off(header)
+}
+
+/// Asserts that two slices are the same, bit for bit.
+#[track_caller]
+pub fn assert_bits(found: &[f32], expected: &[f32], what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let differs = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
+    if let Some(i) = differs {
+        panic!("{what}: element {i} is {:e}, expected {:e}", found[i], expected[i]);
+    }
+}
+
+/// Asserts that each element is within `relative` of itself plus `of_largest` of the largest.
+#[track_caller]
+pub fn assert_close(found: &[f32], expected: &[f32], relative: f32, of_largest: f32, what: &str) {
+    assert_eq!(found.len(), expected.len(), "{what}: length");
+    let largest = expected.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        let bound = relative * b.abs() + of_largest * largest;
+        assert!((a - b).abs() <= bound, "{what}: element {i} is {a:e}, expected {b:e} within {bound:e}");
+    }
+}

@@ -1,0 +1,288 @@
+//! Bad input of level 2: each is refused with the argument's name, and leaves no trace.
+
+mod nn_common;
+
+use std::fmt::Debug;
+
+use densely::nn::{Activation, Adam, AdamW, Builder, Dense, Fit, Flatten, Initializer, Optimizer, Sequential, Sgd};
+use densely::{Backend, Error, MatMut, MatRef, Result};
+use nn_common::{assert_bits, matrix, mlp, random};
+
+/// The variant and the argument that it names.
+fn name(error: &Error) -> String {
+    match error {
+        Error::Shape { argument, .. } => format!("Shape {argument}"),
+        Error::Value { argument, .. } => format!("Value {argument}"),
+        Error::Label { index, .. } => format!("Label at {index}"),
+        Error::NotCompiled => "NotCompiled".to_owned(),
+        other => panic!("{other:?}"),
+    }
+}
+
+const SAMPLES: usize = 6;
+const INPUTS: usize = 4;
+const CLASSES: usize = 3;
+const LABELS: [u8; SAMPLES] = [0, 1, 2, 0, 1, 2];
+
+/// SAMPLES x INPUTS.
+fn samples() -> Vec<f32> {
+    random(1, SAMPLES * INPUTS)
+}
+
+fn uncompiled() -> Sequential {
+    mlp(&Backend::new().unwrap(), INPUTS, &[5, CLASSES])
+}
+
+/// A model in the midst of its training.
+fn model() -> Sequential {
+    let mut model = uncompiled();
+    model.compile(Adam::default()).unwrap();
+    model.train_on_batch(matrix(&samples(), SAMPLES), &LABELS).unwrap();
+    model
+}
+
+/// The error of a call that must be refused; the model must then stand, and go on, as if there
+/// had been no call.
+#[track_caller]
+fn refused<T: Debug>(model: &mut Sequential, call: impl FnOnce(&mut Sequential) -> Result<T>) -> String {
+    let mut untouched = model.clone();
+    let error = call(model).unwrap_err();
+    assert_bits(model.parameters(), untouched.parameters(), "parameters after a refused call");
+    assert_eq!(model.learning_rate(), untouched.learning_rate());
+    if model.learning_rate().is_some() {
+        for model in [&mut *model, &mut untouched] {
+            model.train_on_batch(matrix(&samples(), SAMPLES), &LABELS).unwrap();
+        }
+        assert_bits(model.parameters(), untouched.parameters(), "parameters a step after a refused call");
+    }
+    name(&error)
+}
+
+fn dense(units: usize) -> Dense {
+    Dense::new(units, Activation::Relu)
+}
+
+fn softmax(units: usize) -> Dense {
+    Dense::new(units, Activation::Softmax)
+}
+
+#[test]
+fn builder() {
+    #[track_caller]
+    fn refused(builder: Builder) -> String {
+        name(&builder.build().unwrap_err())
+    }
+    assert_eq!(refused(Sequential::builder(4)), "Shape layers");
+    assert_eq!(refused(Sequential::builder((2, 2)).layer(Flatten)), "Shape layers");
+    assert_eq!(refused(Sequential::builder(4).layer(dense(0))), "Shape units");
+    assert_eq!(refused(Sequential::builder(4).layer(dense(3)).layer(dense(0))), "Shape units");
+    assert_eq!(refused(Sequential::builder(0).layer(dense(3))), "Shape input");
+    assert_eq!(refused(Sequential::builder((3, 0, 4)).layer(Flatten).layer(dense(3))), "Shape input");
+    assert_eq!(refused(Sequential::builder((usize::MAX, 2)).layer(Flatten).layer(dense(3))), "Shape input");
+    assert_eq!(refused(Sequential::builder((2, 2)).layer(dense(3))), "Shape layer");
+    assert_eq!(refused(Sequential::builder([0; 0]).layer(dense(3))), "Shape layer");
+    assert_eq!(refused(Sequential::builder(4).layer(softmax(3)).layer(dense(3))), "Value layer");
+    assert_eq!(refused(Sequential::builder(4).layer(softmax(3)).layer(Flatten).layer(softmax(3))), "Value layer");
+
+    // Products and sums that overflow, and a size that only fits the address space on paper.
+    assert_eq!(refused(Sequential::builder(2).layer(dense(usize::MAX))), "Shape units");
+    assert_eq!(refused(Sequential::builder(1).layer(dense(usize::MAX))), "Shape units");
+    assert_eq!(refused(Sequential::builder(usize::MAX).layer(dense(1))), "Shape units");
+    let half = isize::MAX as usize / 8;
+    let zeros = |units| dense(units).use_bias(false).kernel_initializer(Initializer::Zeros);
+    assert_eq!(refused(Sequential::builder(half).layer(zeros(1)).layer(zeros(half + 2))), "Shape units");
+    assert_eq!(refused(Sequential::builder(half / 2).layer(zeros(1))), "Shape layers");
+}
+
+#[test]
+fn compile() {
+    let sgd: [(Sgd, &str); 6] = [
+        (Sgd::default().learning_rate(f64::NAN), "Value learning_rate"),
+        (Sgd::default().learning_rate(-1e-9), "Value learning_rate"),
+        (Sgd::default().learning_rate(f64::INFINITY), "Value learning_rate"),
+        (Sgd::default().momentum(f64::NAN), "Value momentum"),
+        (Sgd::default().momentum(-0.1), "Value momentum"),
+        (Sgd::default().momentum(1.1), "Value momentum"),
+    ];
+    let adam: [(Adam, &str); 10] = [
+        (Adam::default().learning_rate(f64::NAN), "Value learning_rate"),
+        (Adam::default().learning_rate(-0.1), "Value learning_rate"),
+        (Adam::default().learning_rate(1e39), "Value learning_rate"), // infinite as f32
+        (Adam::default().betas(1.0, 0.999), "Value beta_1"),
+        (Adam::default().betas(-0.1, 0.999), "Value beta_1"),
+        (Adam::default().betas(0.9, 1.0), "Value beta_2"),
+        (Adam::default().betas(0.9, f64::NAN), "Value beta_2"),
+        (Adam::default().epsilon(f64::NAN), "Value epsilon"),
+        (Adam::default().epsilon(-1e-7), "Value epsilon"),
+        (Adam::default().epsilon(f64::INFINITY), "Value epsilon"),
+    ];
+    let adamw: [(AdamW, &str); 7] = [
+        (AdamW::default().learning_rate(f64::NEG_INFINITY), "Value learning_rate"),
+        (AdamW::default().betas(f64::NAN, 0.999), "Value beta_1"),
+        (AdamW::default().betas(0.9, 2.0), "Value beta_2"),
+        (AdamW::default().epsilon(f64::NAN), "Value epsilon"),
+        (AdamW::default().weight_decay(f64::NAN), "Value weight_decay"),
+        (AdamW::default().weight_decay(-0.004), "Value weight_decay"),
+        (AdamW::default().weight_decay(f64::INFINITY), "Value weight_decay"),
+    ];
+    let sgd = sgd.map(|(sgd, expected)| (Optimizer::from(sgd), expected));
+    let adam = adam.map(|(adam, expected)| (Optimizer::from(adam), expected));
+    let adamw = adamw.map(|(adamw, expected)| (Optimizer::from(adamw), expected));
+    for (optimizer, expected) in [&sgd[..], &adam, &adamw].concat() {
+        assert_eq!(refused(&mut model(), |model| model.compile(optimizer)), expected, "{optimizer:?}");
+        assert_eq!(refused(&mut uncompiled(), |model| model.compile(optimizer)), expected, "{optimizer:?}");
+    }
+}
+
+#[test]
+fn learning_rate() {
+    assert_eq!(refused(&mut uncompiled(), |model| model.set_learning_rate(0.1)), "NotCompiled");
+    for rate in [f64::NAN, f64::INFINITY, -0.1, 1e39] {
+        assert_eq!(refused(&mut model(), |model| model.set_learning_rate(rate)), "Value learning_rate", "{rate}");
+    }
+}
+
+#[test]
+fn a_last_layer_without_a_loss() {
+    let mut model = Sequential::builder(INPUTS).layer(dense(CLASSES)).build().unwrap();
+    let x = samples();
+    let x = matrix(&x, SAMPLES);
+    let mut gradients = vec![7.0; model.count_params()];
+    assert_eq!(refused(&mut model, |model| model.compile(Adam::default())), "Value activation");
+    assert_eq!(refused(&mut model, |model| model.evaluate(x, &LABELS)), "Value activation");
+    assert_eq!(refused(&mut model, |model| model.gradients(x, &LABELS, &mut gradients)), "Value activation");
+    assert!(gradients.iter().all(|&gradient| gradient == 7.0));
+    assert!(model.predict(x).is_ok());
+}
+
+#[test]
+fn training_that_was_not_compiled() {
+    let x = samples();
+    let x = matrix(&x, SAMPLES);
+    assert_eq!(refused(&mut uncompiled(), |model| model.fit(x, &LABELS, Fit::default())), "NotCompiled");
+    assert_eq!(refused(&mut uncompiled(), |model| model.train_on_batch(x, &LABELS)), "NotCompiled");
+}
+
+#[test]
+fn options_of_fit() {
+    let x = samples();
+    let x = matrix(&x, SAMPLES);
+    let fit = |options: Fit<'_>| refused(&mut model(), |model| model.fit(x, &LABELS, options));
+    assert_eq!(fit(Fit::default().batch_size(0)), "Value batch_size");
+    #[cfg(target_pointer_width = "64")]
+    assert_eq!(fit(Fit::default().epochs(1 << 32)), "Value epochs");
+    // The last two leave nothing on one side: 6 * 0.9 is 5.4, and 6 * 0.1 less than 1.
+    for split in [0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, 1e-300, 0.9] {
+        assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
+    }
+
+    let narrow = random(2, SAMPLES * (INPUTS - 1));
+    let empty = MatRef::new(&[], 0, INPUTS).unwrap();
+    let data = |x, labels: &[u8]| fit(Fit::default().validation_data(x, labels));
+    assert_eq!(data(matrix(&narrow, SAMPLES), &LABELS), "Shape validation x");
+    assert_eq!(data(empty, &[]), "Value validation x");
+    assert_eq!(data(x, &LABELS[1..]), "Shape validation labels");
+    assert_eq!(data(x, &[0, 1, 2, 0, 1, 3]), "Label at 5");
+}
+
+/// What every call with samples and labels must refuse.
+fn check_samples(call: impl Fn(&mut Sequential, MatRef<'_>, &[u8]) -> Result<()>) {
+    let x = samples();
+    let refused = |x: MatRef<'_>, labels: &[u8]| refused(&mut model(), |model| call(model, x, labels));
+    assert_eq!(refused(matrix(&x, 8), &LABELS), "Shape x"); // 3 columns
+    assert_eq!(refused(matrix(&x, 4), &LABELS), "Shape x"); // 6 columns
+    assert_eq!(refused(matrix(&x, SAMPLES).t(), &LABELS), "Shape x");
+    assert_eq!(refused(MatRef::new(&[], SAMPLES, 0).unwrap(), &LABELS), "Shape x");
+    assert_eq!(refused(MatRef::new(&[], 0, INPUTS).unwrap(), &[]), "Value x");
+    assert_eq!(refused(matrix(&x, SAMPLES), &LABELS[1..]), "Shape labels");
+    assert_eq!(refused(matrix(&x, SAMPLES), &[&LABELS[..], &[0]].concat()), "Shape labels");
+    assert_eq!(refused(matrix(&x, SAMPLES), &[]), "Shape labels");
+    assert_eq!(refused(matrix(&x, SAMPLES), &[0, 1, 3, 0, 255, 2]), "Label at 2");
+}
+
+#[test]
+fn samples_and_labels() {
+    check_samples(|model, x, labels| model.fit(x, labels, Fit::default()).map(drop));
+    check_samples(|model, x, labels| model.fit(x, labels, Fit::default().validation_split(0.5)).map(drop));
+    check_samples(|model, x, labels| model.train_on_batch(x, labels).map(drop));
+    check_samples(|model, x, labels| model.evaluate(x, labels).map(drop));
+    check_samples(|model, x, labels| {
+        let mut gradients = vec![7.0; model.count_params()];
+        let result = model.gradients(x, labels, &mut gradients).map(drop);
+        assert!(gradients.iter().all(|&gradient| gradient == 7.0));
+        result
+    });
+}
+
+#[test]
+fn labels_that_no_byte_can_hold() {
+    let x = samples();
+    let x = matrix(&x, SAMPLES);
+    let wide = [0u32, 1, 2, u32::MAX, 1, 2];
+    assert_eq!(refused(&mut model(), |model| model.fit(x, &wide, Fit::default())), "Label at 3");
+    let wider = [0usize, 1, 2, 0, usize::MAX, 2];
+    assert_eq!(refused(&mut model(), |model| model.train_on_batch(x, &wider)), "Label at 4");
+}
+
+#[test]
+fn outputs() {
+    let x = samples();
+    let [x, narrow] = [matrix(&x, SAMPLES), matrix(&x, 8)];
+    let mut model = model();
+    assert_eq!(refused(&mut model, |model| model.predict(narrow)), "Shape x");
+    assert_eq!(refused(&mut model, |model| model.predict_classes(narrow)), "Shape x");
+
+    let mut y = vec![7.0; SAMPLES * CLASSES];
+    let mut into = |x, rows, cols| {
+        let y = MatMut::new(&mut y[..rows * cols], rows, cols).unwrap();
+        refused(&mut model, |model| model.predict_into(x, y))
+    };
+    assert_eq!(into(narrow, SAMPLES, CLASSES), "Shape x");
+    assert_eq!(into(x, SAMPLES - 1, CLASSES), "Shape y");
+    assert_eq!(into(x, SAMPLES, CLASSES - 1), "Shape y");
+    assert_eq!(into(x, CLASSES, SAMPLES), "Shape y");
+    assert!(y.iter().all(|&value| value == 7.0));
+
+    let count = model.count_params();
+    let mut gradients = vec![7.0; count + 1];
+    for len in [0, count - 1, count + 1] {
+        let gradients = &mut gradients[..len];
+        assert_eq!(refused(&mut model, |model| model.gradients(x, &LABELS, gradients)), "Shape gradients");
+    }
+    assert!(gradients.iter().all(|&gradient| gradient == 7.0));
+}
+
+#[test]
+fn nothing_is_a_legal_batch_to_predict() {
+    let none = MatRef::new(&[], 0, INPUTS).unwrap();
+    assert_eq!(model().predict(none).unwrap(), []);
+    assert_eq!(model().predict_classes(none).unwrap(), []);
+}
+
+#[test]
+fn messages_read_well() {
+    let x = samples();
+    let x = matrix(&x, SAMPLES);
+    let mut model = model();
+    let unflattened = Sequential::builder((28, 28)).layer(softmax(10)).build().unwrap_err();
+    let hidden = Sequential::builder(4).layer(softmax(3)).layer(dense(3)).build().unwrap_err();
+    let messages = [
+        (unflattened, "`layer`: expected flat input for Dense: put Flatten before it, got (None, 28, 28)"),
+        (hidden, "`layer`: expected softmax in the last layer only, got a layer behind `dense`"),
+        (model.predict(x.t()).unwrap_err(), "`x`: expected 4 x 4, got 4 x 6"),
+        (model.evaluate(x, &LABELS[1..]).unwrap_err(), "`labels`: expected 6 labels, one a row, got 5"),
+        (model.evaluate(x, &[0u8, 1, 2, 0, 1, 9]).unwrap_err(), "`labels`: expected classes 0..3, got 9 at index 5"),
+        (model.compile(Adam::default().betas(0.9, 1.0)).unwrap_err(), "`beta_2`: expected a number in 0..1, got 1"),
+        (
+            model.fit(x, &LABELS, Fit::default().validation_split(0.0)).unwrap_err(),
+            "`validation_split`: expected a part of 6 samples that leaves some for training and for validation, got 0",
+        ),
+        (
+            uncompiled().train_on_batch(x, &LABELS).unwrap_err(),
+            "the model has no optimizer: call `compile` before training it",
+        ),
+    ];
+    for (error, expected) in messages {
+        assert_eq!(error.to_string(), expected);
+    }
+}

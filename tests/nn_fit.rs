@@ -1,0 +1,326 @@
+//! What `fit` and its companions do with samples, labels, callbacks and the optimizer.
+
+mod nn_common;
+
+use std::ops::ControlFlow;
+
+use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, EpochEnd, Fit, Metrics, Sequential, Sgd};
+use densely::{Backend, MatMut, MatRef};
+use nn_common::{assert_bits, matrix, mlp, random, random_labels};
+
+const SAMPLES: usize = 25;
+const INPUTS: usize = 7;
+const CLASSES: usize = 3;
+const BATCH: usize = 10; // batches of 10, 10 and 5
+
+fn data() -> (Vec<f32>, Vec<u8>) {
+    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
+}
+
+fn model() -> Sequential {
+    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+    model.compile(Adam::default().learning_rate(0.01)).unwrap();
+    model
+}
+
+fn in_order<'a>(epochs: usize) -> Fit<'a> {
+    Fit::default().epochs(epochs).batch_size(BATCH).no_shuffle()
+}
+
+/// The first steps of [`in_order`], batch after batch, and their metrics with the batches' sizes.
+fn train_by_hand(model: &mut Sequential, steps: usize) -> Vec<(Metrics, usize)> {
+    let (x, labels) = data();
+    let batches = x.chunks(BATCH * INPUTS).zip(labels.chunks(BATCH)).cycle().take(steps);
+    let step =
+        |(x, labels): (&[f32], &[u8])| (model.train_on_batch(matrix(x, labels.len()), labels).unwrap(), labels.len());
+    batches.map(step).collect()
+}
+
+/// Keeps what it is told, and stops where it is told to: behind so many batches or epochs in all.
+#[derive(Default)]
+struct Recorder {
+    batches: Vec<BatchEnd>,
+    epochs: Vec<EpochEnd>,
+    last_batch: Option<usize>,
+    last_epoch: Option<usize>,
+}
+
+fn stop_if(stop: bool) -> ControlFlow<()> {
+    if stop { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+}
+
+impl Callback for Recorder {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
+        self.batches.push(*end);
+        stop_if(self.last_batch == Some(self.batches.len()))
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
+        self.epochs.push(*end);
+        stop_if(self.last_epoch == Some(self.epochs.len()))
+    }
+}
+
+#[test]
+fn unshuffled_epochs_are_steps_on_consecutive_batches() {
+    let (x, labels) = data();
+    let (mut fitted, mut by_hand) = (model(), model());
+    fitted.fit(matrix(&x, SAMPLES), &labels, in_order(3)).unwrap();
+    train_by_hand(&mut by_hand, 9);
+    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+}
+
+#[test]
+fn callbacks_and_history_tell_of_every_batch_and_epoch() {
+    let (x, labels) = data();
+    let mut recorder = Recorder::default();
+    let mut fitted = model();
+    let history = fitted.fit(matrix(&x, SAMPLES), &labels, in_order(2).callback(&mut recorder)).unwrap();
+    assert_eq!(history.epochs(), recorder.epochs);
+    assert_eq!(history.epochs().len(), 2);
+
+    let steps = train_by_hand(&mut model(), 6);
+    assert_eq!(recorder.batches.len(), 6);
+    for (epoch, (ends, steps)) in recorder.batches.chunks(3).zip(steps.chunks(3)).enumerate() {
+        let (mut samples, mut loss, mut hits) = (0, 0.0, 0.0);
+        for (batch, (end, (metrics, size))) in ends.iter().zip(steps).enumerate() {
+            samples += size;
+            loss += f64::from(metrics.loss) * *size as f64;
+            hits += (f64::from(metrics.accuracy) * *size as f64).round();
+            assert_eq!((end.epoch, end.batch, end.batches, end.samples), (epoch, batch, 3, samples));
+            assert_eq!(end.loss, (loss / samples as f64) as f32);
+            assert_eq!(end.accuracy, (hits / samples as f64) as f32);
+        }
+        let (end, last) = (history.epochs()[epoch], ends[2]);
+        assert_eq!((end.epoch, end.loss, end.accuracy, end.validation), (epoch, last.loss, last.accuracy, None));
+    }
+}
+
+#[test]
+fn a_callback_can_stop_and_keeps_what_was_learnt() {
+    let (x, labels) = data();
+    // Stopped behind the first batch of the second epoch, and behind that epoch.
+    let stops = [
+        (Recorder { last_batch: Some(4), ..Recorder::default() }, 4, 1),
+        (Recorder { last_epoch: Some(2), ..Recorder::default() }, 6, 2),
+    ];
+    for (mut recorder, steps, epochs) in stops {
+        let (mut fitted, mut by_hand) = (model(), model());
+        let history = fitted.fit(matrix(&x, SAMPLES), &labels, in_order(9).callback(&mut recorder)).unwrap();
+        train_by_hand(&mut by_hand, steps);
+        assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+        assert_eq!((recorder.batches.len(), history.epochs().len()), (steps, epochs));
+    }
+}
+
+/// The order in which `fit` takes the samples 0..count in each epoch: nothing is learnt, and the
+/// loss of sample i, alone in its batch, is ln(1 + exp(i)).
+fn orders(count: usize, epochs: usize, fit: impl Fn(Fit<'_>) -> Fit<'_>) -> Vec<Vec<usize>> {
+    let builder = Sequential::builder(1).layer(Dense::new(2, Activation::Linear).use_bias(false));
+    let mut model = builder.build().unwrap();
+    model.parameters_mut().copy_from_slice(&[1.0, 0.0]);
+    model.compile(Sgd::default().learning_rate(0.0)).unwrap();
+    let x: Vec<f32> = (0..count).map(|i| i as f32).collect();
+    let mut recorder = Recorder::default();
+    let options = fit(Fit::default().epochs(epochs).batch_size(1)).callback(&mut recorder);
+    model.fit(matrix(&x, count), &vec![1u8; count], options).unwrap();
+    let epoch = |ends: &[BatchEnd]| {
+        let totals: Vec<f32> = ends.iter().map(|end| end.loss * end.samples as f32).collect();
+        let losses = totals.iter().enumerate().map(|(i, total)| if i == 0 { *total } else { total - totals[i - 1] });
+        losses.map(|loss| loss.exp_m1().ln().round() as usize).collect()
+    };
+    recorder.batches.chunks(count).map(epoch).collect()
+}
+
+#[test]
+fn each_epoch_and_each_seed_has_its_own_order() {
+    let shuffled = orders(12, 3, |fit| fit.shuffle(1));
+    for order in &shuffled {
+        let mut sorted = order.clone();
+        sorted.sort_unstable();
+        assert_eq!(sorted, Vec::from_iter(0..12), "every sample once");
+    }
+    assert_ne!(shuffled[0], shuffled[1]);
+    assert_ne!(shuffled[1], shuffled[2]);
+    assert_eq!(shuffled, orders(12, 3, |fit| fit.shuffle(1)));
+    assert_ne!(shuffled, orders(12, 3, |fit| fit.shuffle(2)));
+    assert_eq!(orders(12, 2, |fit| fit), orders(12, 2, |fit| fit.shuffle(0)), "shuffled unless told otherwise");
+    assert_eq!(orders(12, 2, Fit::no_shuffle), vec![Vec::from_iter(0..12); 2]);
+}
+
+#[test]
+fn validation_split_keeps_the_last_part() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let train = 17; // floor(25 * 0.7)
+    let [first, last] = [0..train, train..SAMPLES].map(|rows| x.row_range(rows).unwrap());
+    let options = || Fit::default().epochs(3).batch_size(BATCH).shuffle(4);
+    let (mut split, mut apart) = (model(), model());
+    let history = split.fit(x, &labels, options().validation_split(0.3)).unwrap();
+    let expected = apart.fit(first, &labels[..train], options().validation_data(last, &labels[train..])).unwrap();
+    assert_bits(split.parameters(), apart.parameters(), "parameters");
+    assert_eq!(history, expected);
+    let validation = history.epochs()[2].validation.unwrap();
+    assert_eq!(validation, split.evaluate(last, &labels[train..]).unwrap());
+}
+
+#[test]
+fn a_batch_larger_than_the_data_is_all_of_it() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let (mut fitted, mut by_hand) = (model(), model());
+    fitted.fit(x, &labels, Fit::default().batch_size(usize::MAX).no_shuffle()).unwrap();
+    by_hand.train_on_batch(x, &labels).unwrap();
+    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+}
+
+#[test]
+fn no_epochs_learn_nothing() {
+    let (x, labels) = data();
+    let mut fitted = model();
+    let history = fitted.fit(matrix(&x, SAMPLES), &labels, in_order(0)).unwrap();
+    assert!(history.epochs().is_empty());
+    assert_bits(fitted.parameters(), model().parameters(), "parameters");
+}
+
+#[test]
+fn a_second_fit_goes_on_with_the_optimizer() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let [mut once, mut twice, mut anew] = [model(), model(), model()];
+    once.fit(x, &labels, in_order(2)).unwrap();
+    twice.fit(x, &labels, in_order(1)).unwrap();
+    twice.fit(x, &labels, in_order(1)).unwrap();
+    anew.fit(x, &labels, in_order(1)).unwrap();
+    anew.compile(Adam::default().learning_rate(0.01)).unwrap();
+    anew.fit(x, &labels, in_order(1)).unwrap();
+    assert_bits(twice.parameters(), once.parameters(), "parameters");
+    assert_ne!(anew.parameters(), once.parameters());
+}
+
+#[test]
+fn the_learning_rate_changes_and_the_moments_stay() {
+    let [mut changed, mut back, mut plain] = [model(), model(), model()];
+    for model in [&mut changed, &mut back, &mut plain] {
+        train_by_hand(model, 3);
+    }
+    changed.set_learning_rate(0.02).unwrap();
+    assert_eq!(changed.learning_rate(), Some(0.02));
+    back.set_learning_rate(0.02).unwrap();
+    back.set_learning_rate(0.01).unwrap();
+    let before = plain.parameters().to_vec();
+    for model in [&mut changed, &mut back, &mut plain] {
+        train_by_hand(model, 1);
+    }
+    assert_bits(back.parameters(), plain.parameters(), "parameters");
+    // Adam's step is the rate times what the moments say.
+    for ((before, plain), changed) in before.iter().zip(plain.parameters()).zip(changed.parameters()) {
+        assert!((2.0 * (plain - before) - (changed - before)).abs() < 1e-6);
+    }
+}
+
+#[test]
+fn a_separable_problem_is_learnt() {
+    let labels = random_labels(3, 90, 3);
+    let noise = random(4, 90 * 3);
+    let corner = |(i, noise): (usize, &f32)| f32::from(usize::from(labels[i / 3]) == i % 3) + 0.4 * noise;
+    let x: Vec<f32> = noise.iter().enumerate().map(corner).collect();
+    let x = matrix(&x, 90);
+    let mut model = mlp(&Backend::new().unwrap(), 3, &[8, 3]);
+    model.compile(Adam::default().learning_rate(0.05)).unwrap();
+    let history = model.fit(x, &labels, Fit::default().epochs(30)).unwrap();
+    assert_eq!(history.epochs()[29].accuracy, 1.0);
+    assert!(history.epochs()[29].loss < 0.1 * history.epochs()[0].loss);
+    assert_eq!(model.evaluate(x, &labels).unwrap().accuracy, 1.0);
+    let classes: Vec<usize> = labels.iter().map(|&label| label.into()).collect();
+    assert_eq!(model.predict_classes(x).unwrap(), classes);
+}
+
+#[test]
+fn labels_of_every_type_give_the_same_bits() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let wide: Vec<u32> = labels.iter().map(|&label| label.into()).collect();
+    let native: Vec<usize> = labels.iter().map(|&label| label.into()).collect();
+    let [mut bytes, mut wides, mut natives] = [model(), model(), model()];
+    let history = bytes.fit(x, &labels, in_order(2)).unwrap();
+    assert_eq!(wides.fit(x, &wide, in_order(2)).unwrap(), history);
+    assert_eq!(natives.fit(x, &native, in_order(2)).unwrap(), history);
+    assert_bits(wides.parameters(), bytes.parameters(), "u32");
+    assert_bits(natives.parameters(), bytes.parameters(), "usize");
+}
+
+/// All that can be had of a model with these samples.
+fn everything(x: MatRef<'_>, labels: &[u8]) -> Vec<f32> {
+    let mut model = model();
+    let mut all = model.predict(x).unwrap();
+    let mut gradients = vec![0.0; model.count_params()];
+    all.push(model.gradients(x, labels, &mut gradients).unwrap());
+    all.append(&mut gradients);
+    let Metrics { loss, accuracy, .. } = model.evaluate(x, labels).unwrap();
+    all.extend([loss, accuracy]);
+    all.push(model.train_on_batch(x, labels).unwrap().loss);
+    model.fit(x, labels, Fit::default().batch_size(BATCH)).unwrap();
+    all.extend(model.parameters());
+    all
+}
+
+#[test]
+fn samples_in_any_strides_give_the_same_bits() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let expected = everything(x, &labels);
+    // Element (row, col) of `x` at row * row_stride + col * col_stride, the gaps filled with NaN.
+    for (name, row_stride, col_stride) in
+        [("padded rows", INPUTS + 3, 1), ("transposed", 1, SAMPLES + 2), ("gaps in rows", 3 * INPUTS, 3)]
+    {
+        let mut spread = vec![f32::NAN; SAMPLES * row_stride + INPUTS * col_stride];
+        for (i, value) in x.to_vec().into_iter().enumerate() {
+            spread[i / INPUTS * row_stride + i % INPUTS * col_stride] = value;
+        }
+        let x = MatRef::with_strides(&spread, SAMPLES, INPUTS, row_stride, col_stride).unwrap();
+        assert_bits(&everything(x, &labels), &expected, name);
+    }
+}
+
+#[test]
+fn predictions_go_into_any_strides() {
+    let (x, _) = data();
+    let x = matrix(&x, SAMPLES);
+    let expected = model().predict(x).unwrap();
+    let mut columns = vec![f32::NAN; SAMPLES * CLASSES];
+    model().predict_into(x, MatMut::new(&mut columns, CLASSES, SAMPLES).unwrap().t()).unwrap();
+    assert_bits(&matrix(&columns, CLASSES).t().to_vec(), &expected, "transposed");
+}
+
+#[test]
+fn many_samples_are_predicted_and_judged_as_single_ones_are() {
+    let samples = 2500; // more than two of the blocks that samples are taken through the network in
+    let (x, labels) = (random(5, samples * INPUTS), random_labels(6, samples, CLASSES));
+    let (x, model) = (matrix(&x, samples), model());
+    let all = model.predict(x).unwrap();
+    let singles: Vec<f32> =
+        (0..samples).flat_map(|row| model.predict(x.row_range(row..row + 1).unwrap()).unwrap()).collect();
+    assert_bits(&all, &singles, "predictions");
+
+    let p = |row: usize| f64::from(all[row * CLASSES + usize::from(labels[row])]);
+    let loss = (0..samples).map(|row| -p(row).ln()).sum::<f64>() / samples as f64;
+    let classes = model.predict_classes(x).unwrap();
+    let hits = classes.iter().zip(&labels).filter(|&(&class, &label)| class == usize::from(label)).count();
+    let metrics = model.evaluate(x, &labels).unwrap();
+    assert!((f64::from(metrics.loss) - loss).abs() < 1e-6 * loss, "{} {loss}", metrics.loss);
+    assert_eq!(metrics.accuracy, (hits as f64 / samples as f64) as f32);
+}
+
+#[test]
+fn many_threads_can_ask_one_model() {
+    fn assert_send_sync<T: Send + Sync>(_: &T) {}
+    let (x, _) = data();
+    let (x, model) = (matrix(&x, SAMPLES), model());
+    assert_send_sync(&model);
+    let expected = model.predict(x).unwrap();
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| model.predict(x).unwrap())).collect();
+        threads.into_iter().for_each(|thread| assert_bits(&thread.join().unwrap(), &expected, "concurrent"));
+    });
+}

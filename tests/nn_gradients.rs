@@ -1,0 +1,119 @@
+//! Gradients of whole networks against finite differences of a network in f64.
+
+mod nn_common;
+
+use densely::nn::{Activation, Dense, Flatten, Sequential, Shape};
+use nn_common::{assert_close, backends, matrix, random, random_labels};
+
+/// Moves of a parameter to either side. The differences are then off by about 1e-10: the square
+/// of this, and f64's rounding divided by it.
+const STEP: f64 = 1e-5;
+
+/// A parameter's gradient in f32 adds products along every path from it to the loss. Those sums
+/// have fewer than 60 terms in these nets, each rounded to 2^-24, and where terms cancel the error
+/// stays: 60 * 2^-24 of the largest gradient of the net.
+const TOLERANCE: f32 = 60.0 / (1 << 24) as f32;
+
+/// ReLU layers with logits at the end, in f64, and a batch.
+struct Net {
+    sizes: Vec<usize>,
+    bias: bool,
+    x: Vec<f32>,
+    labels: Vec<u8>,
+}
+
+impl Net {
+    /// The mean cross-entropy, and which ReLUs let their input through.
+    fn loss(&self, parameters: &[f64]) -> (f64, Vec<bool>) {
+        let (mut total, mut open) = (0.0, Vec::new());
+        for (sample, &label) in self.x.chunks(self.sizes[0]).zip(&self.labels) {
+            let mut values: Vec<f64> = sample.iter().map(|&value| value.into()).collect();
+            let mut rest = parameters;
+            for (layer, &outputs) in self.sizes[1..].iter().enumerate() {
+                let (kernel, after) = rest.split_at(values.len() * outputs);
+                let (bias, after) = after.split_at(if self.bias { outputs } else { 0 });
+                let products = |o: usize| values.iter().zip(kernel.iter().skip(o).step_by(outputs)).map(|(x, w)| x * w);
+                let output = |o| bias.get(o).unwrap_or(&0.0) + products(o).sum::<f64>();
+                values = (0..outputs).map(output).collect();
+                rest = after;
+                if layer + 2 < self.sizes.len() {
+                    open.extend(values.iter().map(|&value| value > 0.0));
+                    values.iter_mut().for_each(|value| *value = value.max(0.0));
+                }
+            }
+            total += values.iter().map(|logit| logit.exp()).sum::<f64>().ln() - values[usize::from(label)];
+        }
+        (total / self.labels.len() as f64, open)
+    }
+
+    /// The gradient by every parameter, by central differences.
+    fn gradients(&self, parameters: &[f64]) -> Vec<f32> {
+        let (_, open) = self.loss(parameters);
+        assert!(open.contains(&true) && open.contains(&false), "both sides of ReLU must be tried");
+        let difference = |i: usize| {
+            let [above, below] = [STEP, -STEP].map(|step| {
+                let mut moved = parameters.to_vec();
+                moved[i] += step;
+                let (loss, still_open) = self.loss(&moved);
+                assert_eq!(still_open, open, "parameter {i} stands at a kink of ReLU: choose another seed");
+                loss
+            });
+            ((above - below) / (2.0 * STEP)) as f32
+        };
+        (0..parameters.len()).map(difference).collect()
+    }
+}
+
+/// Compares the gradients of a network with these dense layers, on every instruction set.
+#[track_caller]
+fn check(input: impl Into<Shape>, units: &[usize], bias: bool, last: Activation, batch: usize) {
+    let input = input.into();
+    let inputs = input.features().unwrap();
+    let (&classes, hidden) = units.split_last().unwrap();
+    let dense = |units, activation| Dense::new(units, activation).use_bias(bias);
+    let builder = Sequential::builder(input.axes()).layer(Flatten);
+    let builder = hidden.iter().fold(builder, |builder, &units| builder.layer(dense(units, Activation::Relu)));
+    let builder = builder.layer(dense(classes, last));
+
+    let sizes = [&[inputs], units].concat();
+    let net = Net { sizes, bias, x: random(1, batch * inputs), labels: random_labels(2, batch, classes) };
+    let parameters = random(3, builder.clone().build().unwrap().count_params());
+    let in_f64: Vec<f64> = parameters.iter().map(|&parameter| parameter.into()).collect();
+    let (expected_loss, expected) = (net.loss(&in_f64).0 as f32, net.gradients(&in_f64));
+
+    for backend in backends() {
+        let isa = backend.isa();
+        let mut model = builder.clone().backend(backend).build().unwrap();
+        model.parameters_mut().copy_from_slice(&parameters);
+        let mut gradients = vec![f32::NAN; parameters.len()];
+        let loss = model.gradients(matrix(&net.x, batch), &net.labels, &mut gradients).unwrap();
+        assert_close(&[loss], &[expected_loss], TOLERANCE, 0.0, &format!("{isa}: loss"));
+        assert_close(&gradients, &expected, 0.0, TOLERANCE, &format!("{isa}: gradients"));
+    }
+}
+
+#[test]
+fn three_layers() {
+    check(6, &[5, 4, 3], true, Activation::Softmax, 7);
+}
+
+#[test]
+fn one_layer() {
+    // Without a hidden layer there is no ReLU whose both sides could be tried; 8 units are enough.
+    check(4, &[8, 2], true, Activation::Softmax, 1);
+}
+
+#[test]
+fn colour_images() {
+    check((3, 4, 4), &[9, 17], true, Activation::Softmax, 5);
+}
+
+#[test]
+fn without_biases() {
+    check(6, &[5, 4, 3], false, Activation::Softmax, 7);
+}
+
+#[test]
+fn logits() {
+    check(6, &[5, 4, 3], true, Activation::Linear, 7);
+}

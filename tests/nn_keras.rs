@@ -1,0 +1,109 @@
+//! Keras' numbers and tables, as tests/fixtures/keras holds them.
+
+mod nn_common;
+
+use std::collections::BTreeMap;
+use std::fs;
+
+use densely::Backend;
+use densely::nn::{Activation, Adam, AdamW, Dense, Flatten, Optimizer, Sequential, Sgd};
+use nn_common::{assert_close, backends, fashion_mnist, matrix};
+use safetensors::SafeTensors;
+
+const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keras");
+const PARAMETERS: [&str; 4] = ["dense/kernel", "dense/bias", "dense_1/kernel", "dense_1/bias"];
+const BATCH: usize = 32;
+const STEPS: usize = 5;
+
+/// What f32 can keep of a weight or gradient: where it ends near zero, or its terms cancel, it is
+/// as far off as the large ones; the fixture's README has Keras' own figures.
+const RELATIVE: f32 = 1e-5;
+const OF_LARGEST: f32 = 1e-6;
+
+/// The tensors of the fixture by name.
+fn fixture() -> BTreeMap<String, Vec<f32>> {
+    let bytes = fs::read(format!("{FOLDER}/tutorial.safetensors")).unwrap();
+    let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    file.tensors().into_iter().map(|(name, tensor)| (name, floats(tensor.data()))).collect()
+}
+
+fn model(backend: &Backend, keras: &BTreeMap<String, Vec<f32>>) -> Sequential {
+    let mut model = Sequential::builder((28, 28))
+        .layer(Flatten)
+        .layer(Dense::new(16, Activation::Relu))
+        .layer(Dense::new(10, Activation::Softmax))
+        .backend(backend.clone())
+        .build()
+        .unwrap();
+    let initial = PARAMETERS.map(|name| &keras[&format!("initial/{name}")][..]).concat();
+    model.parameters_mut().copy_from_slice(&initial);
+    model
+}
+
+/// Compares a flat slice of parameters or their gradients with the fixture's four tensors.
+#[track_caller]
+fn assert_parameters(mut flat: &[f32], keras: &BTreeMap<String, Vec<f32>>, prefix: &str) {
+    for name in PARAMETERS {
+        let name = format!("{prefix}/{name}");
+        let (tensor, rest) = flat.split_at(keras[&name].len());
+        assert_close(tensor, &keras[&name], RELATIVE, OF_LARGEST, &name);
+        flat = rest;
+    }
+    assert!(flat.is_empty());
+}
+
+#[test]
+fn probabilities_and_gradients_are_those_of_keras() {
+    let keras = fixture();
+    let (images, labels) = fashion_mnist(BATCH);
+    let x = matrix(&images, BATCH);
+    for backend in backends() {
+        let model = model(&backend, &keras);
+        assert_close(&model.predict(x).unwrap(), &keras["probabilities"], 1e-5, 0.0, backend.isa().name());
+        let mut gradients = vec![f32::NAN; model.count_params()];
+        let loss = model.gradients(x, &labels, &mut gradients).unwrap();
+        assert_close(&[loss], &keras["adam/losses"][..1], 1e-5, 0.0, backend.isa().name());
+        assert_parameters(&gradients, &keras, "gradient");
+    }
+}
+
+#[test]
+fn training_goes_as_in_keras() {
+    let keras = fixture();
+    let (images, labels) = fashion_mnist(STEPS * BATCH);
+    let optimizers: [(&str, Optimizer); 4] = [
+        ("adam", Adam::default().into()),
+        ("adamw", AdamW::default().into()),
+        ("momentum", Sgd::default().momentum(0.9).into()),
+        ("nesterov", Sgd::default().momentum(0.9).nesterov(true).into()),
+    ];
+    for backend in backends() {
+        for (name, optimizer) in optimizers {
+            let mut model = model(&backend, &keras);
+            model.compile(optimizer).unwrap();
+            let batches = images.chunks(BATCH * 784).zip(labels.chunks(BATCH));
+            let losses: Vec<f32> =
+                batches.map(|(x, labels)| model.train_on_batch(matrix(x, BATCH), labels).unwrap().loss).collect();
+            assert_close(&losses, &keras[&format!("{name}/losses")], 1e-5, 0.0, &format!("{name}/losses"));
+            assert_parameters(model.parameters(), &keras, name);
+        }
+    }
+}
+
+#[test]
+fn summaries_are_those_of_keras() {
+    let dense = |units| Dense::new(units, Activation::Relu);
+    let nets = [
+        ("tutorial", Sequential::builder((28, 28)).layer(Flatten).layer(dense(128)).layer(dense(10))),
+        (
+            "colour",
+            Sequential::builder((3, 28, 28)).layer(Flatten).layer(dense(512)).layer(dense(128)).layer(dense(10)),
+        ),
+        ("big", Sequential::builder(1000).layer(dense(4096)).layer(dense(3))),
+    ];
+    for (name, net) in nets {
+        let expected = fs::read_to_string(format!("{FOLDER}/summary_{name}.txt")).unwrap();
+        assert_eq!(net.build().unwrap().summary(), expected, "{name}");
+    }
+}

@@ -1,0 +1,268 @@
+//! Weights on disk: what is saved is loaded, and what is broken is refused.
+
+mod nn_common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use densely::nn::Sequential;
+use densely::{Backend, Error};
+use nn_common::{assert_bits, matrix, mlp, random};
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors, serialize};
+
+/// A new folder that goes away with this.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("densely-{test}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Four layers, so that names one bit apart, dense_2 and dense_3, are among them.
+fn model() -> Sequential {
+    mlp(&Backend::new().unwrap(), 3, &[2, 3, 2, 2])
+}
+
+/// The same layers with other weights.
+fn other() -> Sequential {
+    let mut model = model();
+    model.parameters_mut().iter_mut().for_each(|weight| *weight += 1.0);
+    model
+}
+
+/// The error of loading these bytes, which must leave the weights alone.
+#[track_caller]
+fn refused(folder: &Folder, content: &[u8]) -> Error {
+    let path = folder.file("refused");
+    fs::write(&path, content).unwrap();
+    let mut model = other();
+    let error = model.load_weights(&path).unwrap_err();
+    assert_bits(model.parameters(), other().parameters(), "weights after a refused load");
+    error
+}
+
+#[test]
+fn a_loaded_model_predicts_the_bits_of_the_saved_one() {
+    let folder = Folder::new("round-trip");
+    let (saved, mut loaded) = (model(), other());
+    saved.save_weights(folder.file("weights")).unwrap();
+    loaded.load_weights(folder.file("weights")).unwrap();
+    let x = random(1, 5 * 3);
+    let [found, expected] = [loaded, saved].map(|model| model.predict(matrix(&x, 5)).unwrap());
+    assert_bits(&found, &expected, "predictions");
+    assert_eq!(folder.names(), ["weights"]);
+}
+
+#[test]
+fn every_bit_pattern_survives() {
+    let folder = Folder::new("patterns");
+    let (mut saved, mut loaded) = (model(), model());
+    let patterns = [0x8000_0000, 1, 0x7f80_0000, 0xff80_0000, 0x7fc0_1234, 0x7f80_0001, 0x0080_0000];
+    saved.parameters_mut().iter_mut().zip(patterns).for_each(|(weight, bits)| *weight = f32::from_bits(bits));
+    saved.save_weights(folder.file("weights")).unwrap();
+    loaded.load_weights(folder.file("weights")).unwrap();
+    assert_bits(loaded.parameters(), saved.parameters(), "weights");
+}
+
+#[test]
+fn the_same_weights_give_the_same_bytes() {
+    let folder = Folder::new("bytes");
+    let [first, second] = ["first", "second"].map(|name| {
+        model().save_weights(folder.file(name)).unwrap();
+        fs::read(folder.file(name)).unwrap()
+    });
+    assert_eq!(first, second);
+}
+
+#[test]
+fn the_file_is_safetensors_with_keras_names_and_shapes() {
+    let folder = Folder::new("format");
+    let model = mlp(&Backend::new().unwrap(), 3, &[2, 4]);
+    model.save_weights(folder.file("weights")).unwrap();
+    let bytes = fs::read(folder.file("weights")).unwrap();
+    let file = SafeTensors::deserialize(&bytes).unwrap();
+    let mut flat = Vec::new();
+    for (name, shape) in
+        [("dense.kernel", &[3, 2][..]), ("dense.bias", &[2]), ("dense_1.kernel", &[2, 4]), ("dense_1.bias", &[4])]
+    {
+        let tensor = file.tensor(name).unwrap();
+        assert_eq!((tensor.dtype(), tensor.shape()), (Dtype::F32, shape), "{name}");
+        flat.extend(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())));
+    }
+    assert_eq!(file.len(), 4);
+    assert_bits(&flat, model.parameters(), "tensors in the order of the parameters");
+}
+
+#[test]
+fn tensors_that_do_not_fit_are_refused_by_name() {
+    let folder = Folder::new("tensors");
+    let zeros = [0; 64];
+    let fitting = [
+        ("dense.kernel", Dtype::F32, vec![3, 2]),
+        ("dense.bias", Dtype::F32, vec![2]),
+        ("dense_1.kernel", Dtype::F32, vec![2, 3]),
+        ("dense_1.bias", Dtype::F32, vec![3]),
+        ("dense_2.kernel", Dtype::F32, vec![3, 2]),
+        ("dense_2.bias", Dtype::F32, vec![2]),
+        ("dense_3.kernel", Dtype::F32, vec![2, 2]),
+        ("dense_3.bias", Dtype::F32, vec![2]),
+    ];
+    let file = |tensors: &[(&'static str, Dtype, Vec<usize>)]| {
+        let view = |(name, dtype, shape): &(&'static str, Dtype, Vec<usize>)| {
+            let bytes = shape.iter().product::<usize>() * dtype.bitsize() / 8;
+            (*name, TensorView::new(*dtype, shape.clone(), &zeros[..bytes]).unwrap())
+        };
+        serialize(tensors.iter().map(view), None).unwrap()
+    };
+    fs::write(folder.file("fitting"), file(&fitting)).unwrap();
+    let mut model = model();
+    model.load_weights(folder.file("fitting")).unwrap();
+    assert!(model.parameters().iter().all(|&weight| weight == 0.0));
+
+    let text = |error: Error| match error {
+        Error::Format { expected, found, .. } => format!("{expected} / {found}"),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(text(refused(&folder, &file(&fitting[1..]))), "`dense.kernel` as F32 of shape [3, 2] / no such tensor");
+    let extra = [&fitting[..], &[("dense_4.bias", Dtype::F32, vec![2])]].concat();
+    assert!(text(refused(&folder, &file(&extra))).ends_with("dense_3.kernel / `dense_4.bias` too"));
+    for (wrong, expected) in [
+        (("dense.kernel", Dtype::F32, vec![2, 3]), "`dense.kernel` as F32 of shape [3, 2] / F32 of shape [2, 3]"),
+        (("dense.kernel", Dtype::F32, vec![6]), "`dense.kernel` as F32 of shape [3, 2] / F32 of shape [6]"),
+        (("dense.kernel", Dtype::F32, vec![3, 3]), "`dense.kernel` as F32 of shape [3, 2] / F32 of shape [3, 3]"),
+        (("dense.kernel", Dtype::F64, vec![3, 2]), "`dense.kernel` as F32 of shape [3, 2] / F64 of shape [3, 2]"),
+        (("dense.kernel", Dtype::I32, vec![3, 2]), "`dense.kernel` as F32 of shape [3, 2] / I32 of shape [3, 2]"),
+    ] {
+        let tensors = [&[wrong], &fitting[1..]].concat();
+        assert_eq!(text(refused(&folder, &file(&tensors))), expected);
+    }
+}
+
+#[test]
+fn a_file_cut_anywhere_is_refused() {
+    let folder = Folder::new("cut");
+    model().save_weights(folder.file("weights")).unwrap();
+    let bytes = fs::read(folder.file("weights")).unwrap();
+    for len in 0..bytes.len() {
+        assert!(matches!(refused(&folder, &bytes[..len]), Error::Format { .. }), "{len} bytes");
+    }
+    assert!(matches!(refused(&folder, &[&bytes[..], &[0]].concat()), Error::Format { .. }));
+    assert!(matches!(refused(&folder, b"no safetensors file at all"), Error::Format { .. }));
+}
+
+#[test]
+fn no_bit_of_the_header_can_be_flipped_unseen() {
+    let folder = Folder::new("flipped");
+    let path = folder.file("weights");
+    model().save_weights(&path).unwrap();
+    let bytes = fs::read(&path).unwrap();
+    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    for bit in 0..8 * header {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        assert!(matches!(refused(&folder, &flipped), Error::Format { .. }), "bit {bit}");
+    }
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_named() {
+    let folder = Folder::new("missing");
+    for path in [folder.file("missing"), folder.0.clone()] {
+        let mut model = other();
+        let error = model.load_weights(&path).unwrap_err();
+        assert!(error.to_string().starts_with(&format!("cannot read {}: ", path.display())), "{error}");
+        assert_bits(model.parameters(), other().parameters(), "weights after a refused load");
+    }
+}
+
+#[track_caller]
+fn assert_save_fails(path: &Path) {
+    let error = model().save_weights(path).unwrap_err();
+    assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+}
+
+#[test]
+fn a_path_that_cannot_be_written_is_named_and_nothing_is_left_behind() {
+    let folder = Folder::new("unwritable");
+    fs::create_dir(folder.file("folder")).unwrap();
+    fs::write(folder.file("file"), "").unwrap();
+    assert_save_fails(&folder.file("folder"));
+    assert_save_fails(&folder.file("missing/weights"));
+    assert_save_fails(&folder.file("file/weights"));
+    assert_save_fails(Path::new(""));
+    assert_save_fails(Path::new("/"));
+    assert_eq!(folder.names(), ["file", "folder"]);
+    assert!(folder.file("folder").is_dir());
+}
+
+/// A process that may write no byte to any file stands in for a full disk.
+#[cfg(unix)]
+#[test]
+fn a_save_that_fails_leaves_the_old_file() {
+    const PATH: &str = "DENSELY_TEST_FULL_DISK";
+    if let Some(path) = std::env::var_os(PATH) {
+        return assert_save_fails(Path::new(&path));
+    }
+    let folder = Folder::new("full-disk");
+    let path = folder.file("weights");
+    model().save_weights(&path).unwrap();
+    let old = fs::read(&path).unwrap();
+    let status = std::process::Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact a_save_that_fails_leaves_the_old_file"#])
+        .arg(std::env::current_exe().unwrap())
+        .env(PATH, &path)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    assert_eq!(fs::read(&path).unwrap(), old);
+    assert_eq!(folder.names(), ["weights"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn saving_through_a_link_replaces_the_file_behind_it() {
+    let folder = Folder::new("link");
+    fs::create_dir(folder.file("elsewhere")).unwrap();
+    let (target, link) = (folder.file("elsewhere/target"), folder.file("link"));
+    model().save_weights(&target).unwrap();
+    std::os::unix::fs::symlink("elsewhere/target", &link).unwrap();
+    other().save_weights(&link).unwrap();
+    assert_eq!(fs::read_link(&link).unwrap(), Path::new("elsewhere/target"));
+    let mut loaded = model();
+    loaded.load_weights(&target).unwrap();
+    assert_bits(loaded.parameters(), other().parameters(), "weights behind the link");
+    assert_eq!(folder.names(), ["elsewhere", "link"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn an_old_file_keeps_its_permissions() {
+    use std::os::unix::fs::PermissionsExt;
+    let folder = Folder::new("permissions");
+    let path = folder.file("weights");
+    model().save_weights(&path).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+    other().save_weights(&path).unwrap();
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}

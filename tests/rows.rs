@@ -1,0 +1,210 @@
+//! Activations and cross-entropy against the reference: every instruction set, number of threads,
+//! layout of the operands and kind of values.
+
+mod common;
+
+use common::{Layout, Matrix, Random, Values, any_layout, any_values, check, exact};
+use densely::{Backend, Labels, MatMut, MatRef, Result, activation, loss, reference};
+use proptest::array::{uniform2, uniform3};
+use proptest::prelude::*;
+
+struct Unary {
+    kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
+    reference: fn(MatRef<'_>, MatMut<'_>) -> Result<()>,
+    /// What the portable tier's error is relative to besides the result; none asks for its bits.
+    unit: Option<f32>,
+}
+
+const RELU: Unary = Unary { kernel: activation::relu, reference: reference::relu, unit: None };
+const EXP: Unary = Unary {
+    kernel: activation::exp,
+    reference: |x, y| each(x, y, reference::exp),
+    unit: Some(f32::MIN_POSITIVE),
+};
+const LN: Unary = Unary {
+    kernel: activation::ln,
+    reference: |x, y| each(x, y, reference::ln),
+    unit: Some(f32::MIN_POSITIVE),
+};
+const SOFTMAX: Unary =
+    Unary { kernel: activation::softmax, reference: reference::softmax, unit: Some(f32::MIN_POSITIVE) };
+const LOG_SOFTMAX: Unary =
+    Unary { kernel: activation::log_softmax, reference: reference::log_softmax, unit: Some(1.0) };
+const UNARY: [Unary; 5] = [RELU, EXP, LN, SOFTMAX, LOG_SOFTMAX];
+
+fn each(x: MatRef<'_>, mut y: MatMut<'_>, f: fn(f32) -> f32) -> Result<()> {
+    for row in 0..x.rows() {
+        for col in 0..x.cols() {
+            y.set(row, col, f(x.get(row, col).unwrap()));
+        }
+    }
+    Ok(())
+}
+
+#[derive(Clone, Debug)]
+struct Case {
+    shape: [usize; 2],
+    /// Of the inputs in the order of the call, and of the result.
+    layouts: [Layout; 3],
+    values: [Values; 2],
+    seed: u64,
+}
+
+impl Case {
+    fn new(rows: usize, cols: usize) -> Self {
+        Self { shape: [rows, cols], layouts: [Layout::RowMajor; 3], values: [Values::Wide; 2], seed: 1 }
+    }
+
+    fn operand(&self, index: usize) -> Matrix {
+        Matrix::new(self.shape, self.layouts[index], self.values[index], self.seed + index as u64)
+    }
+
+    fn output(&self) -> Matrix {
+        Matrix::unwritten(self.shape, self.layouts[2])
+    }
+
+    fn unary(&self, op: &Unary) {
+        let x = self.operand(0);
+        check(
+            [self.output()],
+            |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
+            |backend, [y]| (op.kernel)(backend, x.view(), y.view_mut()).unwrap(),
+            &|found, expected| match op.unit {
+                None => exact(found, expected),
+                Some(unit) => found[0].assert_close(&expected[0], |_, _| unit),
+            },
+        );
+    }
+
+    fn relu_backward(&self) {
+        let (y, dy) = (self.operand(0), self.operand(1));
+        check(
+            [self.output()],
+            |[dx]| reference::relu_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
+            |backend, [dx]| activation::relu_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
+            &exact,
+        );
+    }
+
+    fn softmax_backward(&self) {
+        let (y, dy) = (self.operand(0), self.operand(1));
+        check(
+            [self.output()],
+            |[dx]| reference::softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
+            |backend, [dx]| activation::softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
+            &exact,
+        );
+    }
+
+    fn log_softmax_backward(&self) {
+        let (y, dy) = (self.operand(0), self.operand(1));
+        check(
+            [self.output()],
+            |[dx]| reference::log_softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
+            |backend, [dx]| activation::log_softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
+            &|[dx], [expected]| {
+                let sum = |row| (0..self.shape[1]).map(|col| dy.at(row, col)).sum::<f32>().abs();
+                let sums: Vec<f32> = (0..self.shape[0]).map(sum).collect();
+                dx.assert_close(expected, |row, col| dy.at(row, col).abs() + y.at(row, col).exp() * sums[row]);
+            },
+        );
+    }
+
+    /// Labels of the type that the seed picks.
+    fn cross_entropy(&self) {
+        let [batch, classes] = self.shape;
+        let logits = self.operand(0);
+        let mut random = Random(self.seed);
+        let labels: Vec<usize> = (0..batch).map(|_| random.below(classes)).collect();
+        let bytes: Vec<u8> = labels.iter().map(|&label| u8::try_from(label).unwrap_or(0)).collect();
+        let words: Vec<u32> = labels.iter().map(|&label| u32::try_from(label).unwrap()).collect();
+        let labels = match self.seed % 3 {
+            0 => Labels::from(&bytes),
+            1 => Labels::from(&words),
+            _ => Labels::from(&labels),
+        };
+        check(
+            [self.output(), Matrix::unwritten([1, 1], Layout::RowMajor)],
+            |[dlogits, loss]| {
+                loss.slice_mut()[0] = reference::cross_entropy(logits.view(), labels, dlogits.view_mut()).unwrap();
+            },
+            |backend, [dlogits, loss]| {
+                loss.slice_mut()[0] =
+                    loss::cross_entropy(backend, logits.view(), labels, dlogits.view_mut()).unwrap();
+            },
+            &|[dlogits, loss], [expected_dlogits, expected_loss]| {
+                dlogits.assert_close(expected_dlogits, |_, _| 1.0 / batch as f32);
+                loss.assert_close(expected_loss, |_, _| 1.0);
+            },
+        );
+    }
+
+    fn all(&self) {
+        UNARY.iter().for_each(|op| self.unary(op));
+        self.relu_backward();
+        self.softmax_backward();
+        self.log_softmax_backward();
+        if self.shape.iter().all(|&size| size > 0) {
+            self.cross_entropy();
+        }
+    }
+}
+
+fn any_case() -> impl Strategy<Value = Case> {
+    let shape = (0..40usize, 0..70usize);
+    (shape, uniform3(any_layout()), uniform2(any_values()), any::<u64>()).prop_map(
+        |((rows, cols), layouts, values, seed)| Case { shape: [rows, cols], layouts, values, seed: seed >> 1 },
+    )
+}
+
+proptest! {
+    #![proptest_config(common::cases(96))]
+
+    #[test]
+    fn any_shape_layout_and_values(case in any_case()) {
+        case.all();
+    }
+}
+
+#[test]
+fn every_row_length() {
+    for cols in 0..=130 {
+        Case::new(3, cols).all();
+    }
+}
+
+#[test]
+fn long_rows() {
+    for cols in [1000, 4097] {
+        Case::new(2, cols).all();
+        Case { layouts: [Layout::Scattered, Layout::Padded, Layout::Transposed], ..Case::new(2, cols) }.all();
+    }
+}
+
+#[test]
+fn every_layout() {
+    for input in Layout::ALL {
+        for output in Layout::ALL {
+            Case { layouts: [input, output, output], ..Case::new(5, 37) }.all();
+            Case { layouts: [input, output, input], ..Case::new(5, 16) }.all();
+        }
+    }
+}
+
+#[test]
+fn every_kind_of_values() {
+    for values in Values::ALL {
+        for other in Values::ALL {
+            Case { values: [values, other], ..Case::new(7, 45) }.all();
+        }
+    }
+}
+
+#[test]
+fn every_batch_around_the_groups_of_the_loss() {
+    for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257] {
+        for seed in 0..3 {
+            Case { seed, ..Case::new(batch, 10) }.cross_entropy();
+        }
+    }
+}
