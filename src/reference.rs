@@ -266,12 +266,45 @@ fn tree_sum(losses: &[f32]) -> f32 {
     let (first, rest) = losses.split_at(groups.div_ceil(2) * LOSS_ROWS);
     tree_sum(first) + tree_sum(rest)
 }
-/// x
+/// exp(x), in the order of operations that every instruction set with fused multiply-add follows.
 pub fn exp(x: f32) -> f32 {
-    let _ = math::EXP_ULP;
-    x
+    let x = if math::EXP_LEAST > x { math::EXP_LEAST } else { x };
+    let x = if math::EXP_MOST < x { math::EXP_MOST } else { x };
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, math::ROUNDER);
+    let n = shifted - math::ROUNDER;
+    let r_high = n.mul_add(-math::LN_2_HIGH, x);
+    let r = n.mul_add(-math::LN_2_LOW, r_high);
+    let sum = 1.0 + r;
+    let lost = n.mul_add(-math::LN_2_LOW, (1.0 - sum) + r_high);
+    let exp_r = sum + (r * r).mul_add(polynomial(&math::EXP_TERMS, r), lost);
+    let n = (shifted.to_bits() as i32).wrapping_sub(math::ROUNDER.to_bits() as i32);
+    let half = n >> 1;
+    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
+    exp_r * power(half) * power(n.wrapping_sub(half))
 }
-/// x
+
+/// ln(x), in the order of operations that every instruction set with fused multiply-add follows.
 pub fn ln(x: f32) -> f32 {
-    x
+    if x < 0.0 {
+        return f32::NAN;
+    }
+    if x == 0.0 {
+        return f32::NEG_INFINITY;
+    }
+    if x.is_nan() || x == f32::INFINITY {
+        return x;
+    }
+    let (x, shift) = if x < f32::MIN_POSITIVE { (x * math::LN_SCALE, -23.0) } else { (x, 0.0) };
+    let e = (x.to_bits() as i32 - math::SQRT_HALF_BITS) >> 23;
+    let f = f32::from_bits((x.to_bits() as i32 - (e << 23)) as u32) - 1.0;
+    let e = e as f32 + shift;
+    let high = e * math::LN_2_HIGH;
+    let sum = high + f;
+    let lost = e.mul_add(math::LN_2_LOW, (high - sum) + f);
+    sum + (f * f).mul_add(polynomial(&math::LN_TERMS, f), lost)
+}
+
+/// The sum of terms\[i\] x^i, by Horner's rule.
+fn polynomial(terms: &[f32], x: f32) -> f32 {
+    terms.iter().rev().fold(0.0, |sum: f32, &term| sum.mul_add(x, term))
 }
