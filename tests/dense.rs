@@ -67,9 +67,14 @@ impl Case {
             |backend, [dx]| dense::backward_input(backend, dy.view(), w.view(), gate, dx.view_mut()).unwrap(),
             &|[dx], _| {
                 let open = |row, col| gate.is_none_or(|gate| gate.get(row, col) > Some(0.0));
-                dx.assert_product(dy.view(), w.view().t(), None, |row, col, value| {
-                    if open(row, col) { value } else { 0.0 }
-                });
+                dx.assert_product(
+                    dy.view(),
+                    w.view().t(),
+                    None,
+                    |row, col, value| {
+                        if open(row, col) { value } else { 0.0 }
+                    },
+                );
             },
         );
     }
@@ -79,15 +84,14 @@ impl Case {
         let dy = self.operand(1, [self.batch, self.outputs]);
         let dw = Matrix::unwritten([self.inputs, self.outputs], self.layouts[3]);
         let db = Matrix::unwritten([1, if self.optional { self.outputs } else { 0 }], Layout::RowMajor);
-        let db_of = |db| self.optional.then_some(db);
         check(
             [dw, db],
             |[dw, db]| {
-                let db = db_of(db.slice_mut());
+                let db = self.optional.then(|| db.slice_mut());
                 reference::dense_backward_params(x.view(), dy.view(), dw.view_mut(), db).unwrap();
             },
             |backend, [dw, db]| {
-                let db = db_of(db.slice_mut());
+                let db = self.optional.then(|| db.slice_mut());
                 dense::backward_params(backend, x.view(), dy.view(), dw.view_mut(), db).unwrap();
             },
             &|[dw, db], [_, expected]| {

@@ -214,6 +214,14 @@ fn batches_of_several_chunks_give_the_bits_of_the_reference() {
 }
 
 #[test]
+fn sums_over_many_inputs_give_the_bits_of_the_reference() {
+    // Deeper than the blocks that products go through memory in, forward and back.
+    let layers = [Layer(1100, 20, true), Layer(20, 270, true), Layer(270, 5, true)];
+    let task = Task::random(40, 1100, 5, 16, 4);
+    assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, exactly(3)]);
+}
+
+#[test]
 fn real_images_give_the_bits_of_the_reference() {
     let (x, labels) = fashion_mnist(170);
     let task = Task { x, labels, batch_size: 50, epochs: 3 };

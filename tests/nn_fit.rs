@@ -145,7 +145,16 @@ fn each_epoch_and_each_seed_has_its_own_order() {
     assert_eq!(shuffled, orders(12, 3, |fit| fit.shuffle(1)));
     assert_ne!(shuffled, orders(12, 3, |fit| fit.shuffle(2)));
     assert_eq!(orders(12, 2, |fit| fit), orders(12, 2, |fit| fit.shuffle(0)), "shuffled unless told otherwise");
-    assert_eq!(orders(12, 2, Fit::no_shuffle), vec![Vec::from_iter(0..12); 2]);
+    assert_eq!(orders(12, 2, |fit| fit.no_shuffle()), vec![Vec::from_iter(0..12); 2]);
+}
+
+#[test]
+fn a_seed_means_the_same_on_every_machine() {
+    let expected = [[9, 2, 10, 8, 6, 3, 4, 11, 0, 5, 7, 1], [4, 0, 6, 11, 7, 9, 2, 3, 8, 10, 5, 1]];
+    assert_eq!(orders(12, 2, |fit| fit.shuffle(1)), expected);
+    let model = Sequential::builder(5).layer(Dense::new(1, Activation::Softmax)).seed(1).build().unwrap();
+    let expected = [0.09875643, -0.19502878, 0.9691942, -0.8392327, -0.57791066, 0.0];
+    assert_bits(model.parameters(), &expected, "Glorot's weights and a bias");
 }
 
 #[test]
@@ -172,6 +181,36 @@ fn a_batch_larger_than_the_data_is_all_of_it() {
     fitted.fit(x, &labels, Fit::default().batch_size(usize::MAX).no_shuffle()).unwrap();
     by_hand.train_on_batch(x, &labels).unwrap();
     assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+}
+
+#[test]
+fn batches_of_every_size_leave_nothing_behind() {
+    let (x, labels) = data();
+    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+    model.compile(Sgd::default()).unwrap();
+    for size in [5, 25, 1, 10, 25] {
+        let mut fresh = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+        fresh.parameters_mut().copy_from_slice(model.parameters());
+        fresh.compile(Sgd::default()).unwrap();
+        for model in [&mut model, &mut fresh] {
+            model.train_on_batch(matrix(&x[..size * INPUTS], size), &labels[..size]).unwrap();
+        }
+        assert_bits(model.parameters(), fresh.parameters(), "parameters");
+    }
+}
+
+#[test]
+fn weights_that_were_written_are_trained_on() {
+    let (x, labels) = data();
+    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+    model.compile(Sgd::default()).unwrap();
+    let initial = model.parameters().to_vec();
+    let mut fit = || {
+        model.parameters_mut().copy_from_slice(&initial);
+        model.fit(matrix(&x, SAMPLES), &labels, in_order(2)).unwrap();
+        model.parameters().to_vec()
+    };
+    assert_bits(&fit(), &fit(), "parameters");
 }
 
 #[test]
@@ -234,6 +273,18 @@ fn a_separable_problem_is_learnt() {
     assert_eq!(model.evaluate(x, &labels).unwrap().accuracy, 1.0);
     let classes: Vec<usize> = labels.iter().map(|&label| label.into()).collect();
     assert_eq!(model.predict_classes(x).unwrap(), classes);
+}
+
+#[test]
+fn samples_that_are_not_finite_give_a_loss_that_is_not() {
+    let (mut x, labels) = data();
+    for value in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        x[12] = value;
+        let mut model = model();
+        let history = model.fit(matrix(&x, SAMPLES), &labels, in_order(2)).unwrap();
+        assert!(history.epochs()[1].loss.is_nan(), "{value}: {history:?}");
+        assert_eq!(model.predict_classes(matrix(&x, SAMPLES)).unwrap().len(), SAMPLES);
+    }
 }
 
 #[test]
@@ -323,4 +374,57 @@ fn many_threads_can_ask_one_model() {
         let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| model.predict(x).unwrap())).collect();
         threads.into_iter().for_each(|thread| assert_bits(&thread.join().unwrap(), &expected, "concurrent"));
     });
+}
+
+/// Fits a model of its own whenever it is told of a batch.
+struct Nested;
+
+impl Callback for Nested {
+    fn on_batch_end(&mut self, _: &BatchEnd) -> ControlFlow<()> {
+        let (x, labels) = data();
+        model().fit(matrix(&x, SAMPLES), &labels, in_order(1)).unwrap();
+        ControlFlow::Continue(())
+    }
+}
+
+#[test]
+fn fits_at_once_on_one_pool_all_finish_with_the_same_bits() {
+    let fit = || {
+        let (x, labels) = data();
+        let mut model = model();
+        model.fit(matrix(&x, SAMPLES), &labels, in_order(2).callback(&mut Nested)).unwrap();
+        model.parameters().to_vec()
+    };
+    let expected = fit();
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+    let fits = || {
+        let ((a, b), (c, d)) = rayon::join(|| rayon::join(fit, fit), || rayon::join(fit, fit));
+        [a, b, c, d]
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..3).map(|_| scope.spawn(|| pool.install(fits))).collect();
+        let found = threads.into_iter().flat_map(|thread| thread.join().unwrap());
+        found.for_each(|found| assert_bits(&found, &expected, "parameters"));
+    });
+}
+
+#[test]
+fn a_callback_that_panics_ends_the_fit_and_nothing_else() {
+    struct Panics;
+    impl Callback for Panics {
+        fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
+            if end.batch == 1 { std::panic::resume_unwind(Box::new("the callback's")) } else { stop_if(false) }
+        }
+    }
+    let (x, labels) = data();
+    let (mut fitted, mut by_hand) = (model(), model());
+    let fit = || fitted.fit(matrix(&x, SAMPLES), &labels, in_order(1).callback(&mut Panics));
+    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fit)).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"the callback's"));
+    train_by_hand(&mut by_hand, 2);
+    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+    for model in [&mut fitted, &mut by_hand] {
+        model.fit(matrix(&x, SAMPLES), &labels, in_order(1)).unwrap();
+    }
+    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters of the next fit");
 }

@@ -16,16 +16,10 @@ struct Unary {
 }
 
 const RELU: Unary = Unary { kernel: activation::relu, reference: reference::relu, unit: None };
-const EXP: Unary = Unary {
-    kernel: activation::exp,
-    reference: |x, y| each(x, y, reference::exp),
-    unit: Some(f32::MIN_POSITIVE),
-};
-const LN: Unary = Unary {
-    kernel: activation::ln,
-    reference: |x, y| each(x, y, reference::ln),
-    unit: Some(f32::MIN_POSITIVE),
-};
+const EXP: Unary =
+    Unary { kernel: activation::exp, reference: |x, y| each(x, y, reference::exp), unit: Some(f32::MIN_POSITIVE) };
+const LN: Unary =
+    Unary { kernel: activation::ln, reference: |x, y| each(x, y, reference::ln), unit: Some(f32::MIN_POSITIVE) };
 const SOFTMAX: Unary =
     Unary { kernel: activation::softmax, reference: reference::softmax, unit: Some(f32::MIN_POSITIVE) };
 const LOG_SOFTMAX: Unary =
@@ -129,8 +123,7 @@ impl Case {
                 loss.slice_mut()[0] = reference::cross_entropy(logits.view(), labels, dlogits.view_mut()).unwrap();
             },
             |backend, [dlogits, loss]| {
-                loss.slice_mut()[0] =
-                    loss::cross_entropy(backend, logits.view(), labels, dlogits.view_mut()).unwrap();
+                loss.slice_mut()[0] = loss::cross_entropy(backend, logits.view(), labels, dlogits.view_mut()).unwrap();
             },
             &|[dlogits, loss], [expected_dlogits, expected_loss]| {
                 dlogits.assert_close(expected_dlogits, |_, _| 1.0 / batch as f32);

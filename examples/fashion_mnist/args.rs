@@ -42,11 +42,13 @@ Files have their usual names, such as train-images-idx3-ubyte.gz, gzipped or not
 /// More threads than any machine this is for has processors.
 const MOST_THREADS: usize = 1024;
 
+const BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(32).unwrap();
+
 /// The values of all flags.
 #[derive(Debug)]
 pub struct Args {
     pub data: Option<PathBuf>,
-    pub epochs: u32,
+    pub epochs: usize,
     pub batch_size: NonZeroUsize,
     pub optimizer: Optimizer,
     pub learning_rate: Option<f64>,
@@ -63,7 +65,7 @@ impl Default for Args {
         Self {
             data: None,
             epochs: 10,
-            batch_size: const { NonZeroUsize::new(32).unwrap() },
+            batch_size: BATCH_SIZE,
             optimizer: Adam::default().into(),
             learning_rate: None,
             seed: 0,
@@ -94,7 +96,10 @@ impl Args {
     fn set(&mut self, flag: &str, mut values: Values<'_>) -> Result<(), lexopt::Error> {
         match flag {
             "data" => self.data = Some(values.path("a folder")?),
-            "epochs" => self.epochs = values.number("a whole number from 0 to 4294967295", |_| true)?,
+            "epochs" => {
+                let fits = |&epochs: &usize| u32::try_from(epochs).is_ok();
+                self.epochs = values.number("a whole number from 0 to 2^32 - 1", fits)?;
+            }
             "batch-size" => self.batch_size = values.number("a whole number from 1 up", |_| true)?,
             "optimizer" => self.optimizer = values.next("sgd, adam or adamw", optimizer)?,
             "learning-rate" => self.learning_rate = Some(values.number("a number from 0 up", is_rate)?),
@@ -166,7 +171,8 @@ mod tests {
 
     #[test]
     fn flags_are_read() {
-        let line = "--epochs 3 --batch-size=64 --optimizer sgd --learning-rate 0.1 --seed 7 --threads 2 --save a --quiet";
+        let line =
+            "--epochs 3 --batch-size=64 --optimizer sgd --learning-rate 0.1 --seed 7 --threads 2 --save a --quiet";
         let args = parse(line).expect("good flags").expect("no help");
         assert_eq!((args.epochs, args.batch_size.get(), args.seed), (3, 64, 7));
         assert_eq!((args.optimizer, args.learning_rate), (Sgd::default().into(), Some(0.1)));
@@ -178,8 +184,8 @@ mod tests {
     #[test]
     fn errors_name_the_flag_what_was_expected_and_what_came() {
         for (line, error) in [
-            ("--epochs -1", "--epochs: expected a whole number from 0 to 4294967295, got `-1`"),
-            ("--epochs", "--epochs: expected a whole number from 0 to 4294967295, got nothing"),
+            ("--epochs -1", "--epochs: expected a whole number from 0 to 2^32 - 1, got `-1`"),
+            ("--epochs", "--epochs: expected a whole number from 0 to 2^32 - 1, got nothing"),
             ("--batch-size 0", "--batch-size: expected a whole number from 1 up, got `0`"),
             ("--optimizer rmsprop", "--optimizer: expected sgd, adam or adamw, got `rmsprop`"),
             ("--learning-rate nan", "--learning-rate: expected a number from 0 up, got `nan`"),

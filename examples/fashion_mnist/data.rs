@@ -81,14 +81,13 @@ impl Display for Source {
 }
 
 impl Source {
-    /// The folder that the flag or else the environment names; nobody naming one, the first usual place that holds
-    /// all files, or the embedded subset.
+    /// The folder that the flag or else the environment names. If neither does: the first usual place that has all
+    /// files, or the embedded subset.
     pub fn find(flag: Option<&Path>) -> Self {
-        let variable = env::var_os(VARIABLE).filter(|folder| !folder.is_empty());
         if let Some(folder) = flag {
             return Self::Folder(folder.to_owned(), "--data");
         }
-        if let Some(folder) = variable {
+        if let Some(folder) = env::var_os(VARIABLE).filter(|folder| !folder.is_empty()) {
             return Self::Folder(folder.into(), VARIABLE);
         }
         let keras = env::home_dir().map(|home| (home.join(KERAS_CACHE), "Keras' cache"));
@@ -125,8 +124,9 @@ impl Source {
     ) -> Result<Vec<u8>, Box<dyn Error>> {
         match self {
             Self::Folder(folder, origin) => {
-                let path = file(folder, name)
-                    .ok_or_else(|| format!("{origin}: expected {name}.gz or {name} in {}, got neither", folder.display()))?;
+                let path = file(folder, name).ok_or_else(|| {
+                    format!("{origin}: expected {name}.gz or {name} in {}, got neither", folder.display())
+                })?;
                 let input = File::open(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
                 Ok(decode(&mut BufReader::new(input)).map_err(|error| format!("{}: {error}", path.display()))?)
             }
@@ -159,7 +159,8 @@ mod tests {
     fn a_named_folder_without_the_files_is_an_error() {
         let source = Source::find(Some(Path::new("no/such/folder")));
         let error = source.train().err().expect("no data").to_string();
-        let expected = "--data: expected train-images-idx3-ubyte.gz or train-images-idx3-ubyte in no/such/folder, got neither";
+        let expected =
+            "--data: expected train-images-idx3-ubyte.gz or train-images-idx3-ubyte in no/such/folder, got neither";
         assert_eq!(error, expected);
     }
 }

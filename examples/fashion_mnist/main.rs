@@ -1,7 +1,7 @@
-//! Trains a small network on Fashion-MNIST, as TensorFlow's tutorial does, and shows what it has learnt.
+//! Trains a small network on Fashion-MNIST, as the Keras tutorials do, and shows what it has learnt.
 //!
-//! `cargo run --release --example fashion_mnist` needs nothing else; `-- --help` lists the flags and says where the
-//! data is looked for.
+//! `cargo run --release --example fashion_mnist` needs nothing else; with `-- --help` behind it, it lists its flags and
+//! says where it looks for data.
 
 mod args;
 mod data;
@@ -13,66 +13,92 @@ mod report;
 
 use std::error::Error;
 use std::io::{self, Write};
-use std::path::Path;
 use std::process::ExitCode;
-use std::time::Instant;
-use std::{fs, num::NonZeroUsize};
 
 use densely::nn::{Activation, Dense, Fit, Flatten, Sequential};
 use densely::{Backend, Threads};
+use rayon::ThreadPoolBuilder;
 
 use args::Args;
 use data::Source;
 use idx::{CLASSES, SIDE};
+use picture::Picture;
 use progress::Progress;
 
 /// Units of the hidden layer.
 const HIDDEN: usize = 128;
-/// Where the picture goes if no flag says it: cargo's own folder, which git ignores.
-const PICTURE: &str = "target/fashion_mnist.svg";
 
-const FAILURE: u8 = 1;
-const WRONG_USAGE: u8 = 2;
+const FAILED: u8 = 1;
+const MISUSED: u8 = 2;
 
 fn main() -> ExitCode {
     let (done, code) = match Args::parse(lexopt::Parser::from_env()) {
-        Ok(Some(args)) => (run(&args), FAILURE),
-        Ok(None) => (io::stdout().write_all(args::HELP.as_bytes()).map_err(Into::into), FAILURE),
-        Err(error) => (Err(format!("{error}\nTry --help.").into()), WRONG_USAGE),
+        Ok(Some(args)) => (run(&args), FAILED),
+        Ok(None) => (write!(io::stdout(), "{}", args::HELP).map_err(Into::into), FAILED),
+        Err(error) => (Err(format!("{error}; --help lists all flags").into()), MISUSED),
     };
-    match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            // Nobody is left to be told if this fails too.
-            let _ = writeln!(io::stderr(), "error: {error}");
-            ExitCode::from(code)
-        }
-    }
+    let Err(error) = done else { return ExitCode::SUCCESS };
+    // If this fails too, nobody is left to tell.
+    let _ = writeln!(io::stderr(), "error: {error}");
+    ExitCode::from(code)
 }
 
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
-    let picture = match &args.picture {
-        Some(path) => path,
-        None => {
-            Path::new(PICTURE).parent().map_or(Ok(()), fs::create_dir_all)?;
-            Path::new(PICTURE)
-        }
-    };
-    output::check("--picture", picture)?;
-    args.save.as_deref().map_or(Ok(()), |path| output::check("--save", path))?;
-    let mut out = io::stdout();
     let mut notes: Box<dyn Write> = if args.quiet { Box::new(io::sink()) } else { Box::new(io::stdout()) };
+    let picture = output::picture(args.picture.as_deref())?;
+    if let Some(path) = &args.save {
+        output::check("--save", path)?;
+    }
 
     let source = Source::find(args.data.as_deref());
     let (train, test) = (source.train()?, source.test()?);
-    writeln!(notes, "Data: {source}, {} training and {} test images", train.len(), test.len())?;
+    let data = format!("{source}: {} images to learn from, {} to judge by", train.len(), test.len());
+    writeln!(notes, "Data: {data}")?;
 
+    let mut model = build(args)?;
+    let threads = if model.backend().threads() == Threads::One { 1 } else { rayon::current_num_threads() };
+    writeln!(notes, "Instruction set: {}, threads: {threads}\n\n{}", model.backend().isa(), model.summary())?;
+
+    let mut progress = Progress::new(args.epochs, train.len(), args.quiet);
+    let options = Fit::default()
+        .epochs(args.epochs)
+        .batch_size(args.batch_size.get())
+        .shuffle(args.seed)
+        .validation_data(test.x()?, &test.labels)
+        .callback(&mut progress);
+    let history = model.fit(train.x()?, &train.labels, options)?;
+    if let Some(path) = &args.save {
+        model.save_weights(path)?;
+        writeln!(notes, "\nWeights: {}", path.display())?;
+    }
+
+    let metrics = model.evaluate(test.x()?, &test.labels)?;
+    let guesses = report::guesses(&model, &test)?;
+    writeln!(notes)?;
+    report::write(&mut notes, &test, &guesses)?;
+    writeln!(notes)?;
+    writeln!(io::stdout(), "test loss: {:.4}\ntest accuracy: {:.4}", metrics.loss, metrics.accuracy)?;
+
+    let epochs = history.epochs();
+    Picture { data: &data, epochs, metrics, test: &test, guesses: &guesses }.save(picture)?;
+    writeln!(notes, "\nPicture: {}", picture.display())?;
+    Ok(())
+}
+
+/// The network of the tutorials, ready to be trained.
+fn build(args: &Args) -> Result<Sequential, Box<dyn Error>> {
+    let mut backend = Backend::new()?;
+    match args.threads.map(|threads| threads.get()) {
+        None => {}
+        Some(1) => backend = backend.with_threads(Threads::One),
+        Some(threads) => ThreadPoolBuilder::new().num_threads(threads).build_global()?,
+    }
     let mut model = Sequential::builder((SIDE, SIDE))
         .layer(Flatten)
         .layer(Dense::new(HIDDEN, Activation::Relu))
         .layer(Dense::new(CLASSES, Activation::Softmax))
         .seed(args.seed)
-        .backend(backend(args.threads)?)
+        .backend(backend)
         .build()?;
     model.compile(args.optimizer)?;
     if let Some(rate) = args.learning_rate {
@@ -81,7 +107,5 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     if let Some(path) = &args.load {
         model.load_weights(path)?;
     }
-    let threads = if model.backend().threads() == Threads::One { 1 } else { rayon::current_num_threads() };
-    writeln!(notes, "Processor: {}, {threads} threads\n\n{}", model.backend().isa(), model.summary())?;
-...
+    Ok(model)
 }

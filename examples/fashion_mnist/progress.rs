@@ -76,9 +76,11 @@ impl Callback for Progress {
         let validation = end.validation.map(|validation| metrics("val_", validation.loss, validation.accuracy));
         let metrics = [training].into_iter().chain(validation).collect::<Vec<_>>().join("  ");
         match self.show {
-            Show::Bars => self.bar.finish_with_message(format!("{rate}\n  {metrics}")),
-            // What is being learnt is worth more than a line that can't be written.
-            Show::Lines => drop(writeln!(io::stdout(), "{}  {rate}  {metrics}", self.name(end.epoch))),
+            Show::Bars => {
+                self.bar.finish_with_message(format!("{rate}\n  {metrics}"));
+                write_line("");
+            }
+            Show::Lines => write_line(&format!("{}  {rate}  {metrics}", self.name(end.epoch))),
             Show::Nothing => {}
         }
         self.epoch_began = Instant::now();
@@ -89,4 +91,9 @@ impl Callback for Progress {
 /// With Keras' names.
 fn metrics(prefix: &str, loss: f32, accuracy: f32) -> String {
     format!("{prefix}loss: {loss:.4}  {prefix}accuracy: {accuracy:.4}")
+}
+
+fn write_line(line: &str) {
+    // What is being learnt is worth more than a line that can't be written.
+    let _ = writeln!(io::stdout(), "{line}");
 }

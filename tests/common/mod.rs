@@ -114,11 +114,6 @@ impl Matrix {
         &mut self.slice_mut()[row * row_stride + col * col_stride]
     }
 
-    /// The elements' bits, row by row, every NaN as the same.
-    pub fn bits(&self) -> Vec<u32> {
-        self.view().to_vec().into_iter().map(canonical).collect()
-    }
-
     /// Checks that a call wrote nothing at all.
     pub fn assert_untouched(&self) {
         let touched = self.buffer.as_slice().iter().position(|value| value.to_bits() != UNWRITTEN);
@@ -293,7 +288,7 @@ impl Random {
     }
 
     /// Bell-shaped, within -2..2.
-    fn normal(&mut self) -> f32 {
+    pub fn normal(&mut self) -> f32 {
         (0..4).map(|_| (self.next() >> 40) as f32 / (1 << 24) as f32 - 0.5).sum()
     }
 }

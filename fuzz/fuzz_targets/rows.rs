@@ -1,0 +1,61 @@
+//! Activations and cross-entropy on every instruction set, against the reference, bit for bit.
+#![no_main]
+
+use densely::{Backend, MatMut, MatRef, activation, loss, reference};
+use densely_fuzz::{Matrix, assert_same, backends};
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+use libfuzzer_sys::fuzz_target;
+
+type One = fn(&Backend, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
+type OneTrue = fn(MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
+type Two = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
+type TwoTrue = fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
+
+const ONE: [(One, OneTrue); 3] = [
+    (activation::relu, reference::relu),
+    (activation::softmax, reference::softmax),
+    (activation::log_softmax, reference::log_softmax),
+];
+const TWO: [(Two, TwoTrue); 3] = [
+    (activation::relu_backward, reference::relu_backward),
+    (activation::softmax_backward, reference::softmax_backward),
+    (activation::log_softmax_backward, reference::log_softmax_backward),
+];
+
+fuzz_target!(|data: &[u8]| {
+    // Too few bytes for the sizes make no case.
+    let _ = check(&mut Unstructured::new(data));
+});
+
+fn check(u: &mut Unstructured<'_>) -> Result<()> {
+    let (rows, cols) = (u.int_in_range(0..=40)?, u.int_in_range(1..=130)?);
+    let backends = backends(u)?;
+    let output = Matrix::empty(u, rows, cols)?;
+    let labels: Vec<u8> = (0..rows).map(|_| u.int_in_range(0..=cols as u8 - 1)).collect::<Result<_>>()?;
+    let (x, dy) = (Matrix::arbitrary(u, rows, cols)?, Matrix::arbitrary(u, rows, cols)?);
+    for backend in backends {
+        let same = |kernel: &dyn Fn(MatMut<'_>), expected: &dyn Fn(MatMut<'_>)| {
+            let (mut found, mut truth) = (output.clone(), output.clone());
+            kernel(found.view_mut());
+            expected(truth.view_mut());
+            found.assert_same(&truth, backend.isa());
+        };
+        for (kernel, truth) in ONE {
+            same(&|y| kernel(&backend, x.view(), y).expect("shapes fit"), &|y| truth(x.view(), y).expect("shapes fit"));
+        }
+        for (kernel, truth) in TWO {
+            same(&|dx| kernel(&backend, x.view(), dy.view(), dx).expect("shapes fit"), &|dx| {
+                truth(x.view(), dy.view(), dx).expect("shapes fit");
+            });
+        }
+        let (mut found, mut truth) = (output.clone(), output.clone());
+        let loss = loss::cross_entropy(&backend, x.view(), &labels, found.view_mut());
+        let true_loss = reference::cross_entropy(x.view(), &labels, truth.view_mut());
+        match (loss, true_loss) {
+            (Ok(loss), Ok(true_loss)) => assert_same(&[loss], &[true_loss], backend.isa()),
+            (loss, true_loss) => assert!(rows == 0 && loss.is_err() && true_loss.is_err()),
+        }
+        found.assert_same(&truth, backend.isa());
+    }
+    Ok(())
+}

@@ -1,0 +1,72 @@
+//! What the targets share: matrices of arbitrary shape, strides and bits.
+
+use std::num::NonZeroUsize;
+
+use densely::{Backend, Isa, MatMut, MatRef, Threads};
+use libfuzzer_sys::arbitrary::{Result, Unstructured};
+
+/// A matrix with gaps between its elements; `gap` stands in them.
+#[derive(Clone)]
+pub struct Matrix {
+    data: Vec<f32>,
+    shape: [usize; 2],
+    strides: [usize; 2],
+}
+
+/// NaN with bits of its own, for gaps and for outputs not yet written.
+const GAP: f32 = f32::from_bits(0x7fc0_d00d);
+
+impl Matrix {
+    /// Arbitrary strides, every element [`GAP`].
+    pub fn empty(u: &mut Unstructured<'_>, rows: usize, cols: usize) -> Result<Self> {
+        let (inner, outer) = (u.int_in_range(1..=2)?, u.int_in_range(0..=3)?);
+        let transposed = u.arbitrary::<bool>()?;
+        let (short, long) = if transposed { (rows, cols) } else { (cols, rows) };
+        let outer = (short * inner).max(1) + outer;
+        let strides = if transposed { [inner, outer] } else { [outer, inner] };
+        Ok(Self { data: vec![GAP; long * outer], shape: [rows, cols], strides })
+    }
+
+    /// Arbitrary strides and bits.
+    pub fn arbitrary(u: &mut Unstructured<'_>, rows: usize, cols: usize) -> Result<Self> {
+        let mut matrix = Self::empty(u, rows, cols)?;
+        let mut view = matrix.view_mut();
+        for row in 0..rows {
+            for col in 0..cols {
+                // What the input has no bytes for becomes 0.
+                view.set(row, col, f32::from_bits(u.arbitrary().unwrap_or(0)));
+            }
+        }
+        Ok(matrix)
+    }
+
+    pub fn view(&self) -> MatRef<'_> {
+        let ([rows, cols], [row_stride, col_stride]) = (self.shape, self.strides);
+        MatRef::with_strides(&self.data, rows, cols, row_stride, col_stride).expect("strides that do not overlap")
+    }
+
+    pub fn view_mut(&mut self) -> MatMut<'_> {
+        let ([rows, cols], [row_stride, col_stride]) = (self.shape, self.strides);
+        MatMut::with_strides(&mut self.data, rows, cols, row_stride, col_stride).expect("strides that do not overlap")
+    }
+
+    /// Fails unless all elements, and the gaps between them, are the same, NaNs being equal.
+    pub fn assert_same(&self, expected: &Self, isa: Isa) {
+        assert_same(&self.data, &expected.data, isa);
+    }
+}
+
+/// Fails unless all elements have the same bits, NaNs being equal.
+pub fn assert_same(found: &[f32], expected: &[f32], isa: Isa) {
+    for (i, (a, b)) in found.iter().zip(expected).enumerate() {
+        assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{isa}: {a:e} for {b:e} at {i}");
+    }
+}
+
+/// Every instruction set of this host that keeps the contract bit for bit, on an arbitrary number of threads.
+pub fn backends(u: &mut Unstructured<'_>) -> Result<Vec<Backend>> {
+    let pieces = u.int_in_range(1..=4)?;
+    let threads = NonZeroUsize::new(pieces).map_or(Threads::One, Threads::Exactly);
+    let exact = Isa::available().into_iter().filter(|&isa| isa != Isa::Portable);
+    Ok(exact.filter_map(|isa| Backend::with_isa(isa).ok()).map(|backend| backend.with_threads(threads)).collect())
+}

@@ -1,0 +1,384 @@
+//! Bad input of every kind: an error that names the argument, nothing written, no panic.
+
+mod common;
+
+use common::{Layout, Matrix, backends};
+use densely::{
+    Activation, Backend, Error, Labels, MatMut, MatRef, Result, activation, dense, flatten, loss, reference,
+};
+
+type Shape = [usize; 2];
+
+fn zeros(shape: Shape) -> Matrix {
+    Matrix::from_fn(shape, Layout::Padded, |_, _| 0.0)
+}
+
+/// Calls an operation on every instruction set, and its reference, which is given no backend; all
+/// must refuse and leave the output as it is. Gives the errors.
+fn refusals<T>(output: Shape, call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
+    let backends = backends().map(Some).chain([None]);
+    let refusal = |backend: Option<Backend>| {
+        let mut output = Matrix::unwritten(output, Layout::Padded);
+        let result = call(backend.as_ref(), output.view_mut());
+        output.assert_untouched();
+        result.err().unwrap_or_else(|| panic!("accepted on {backend:?}"))
+    };
+    backends.map(refusal).collect()
+}
+
+/// The argument that an error is about.
+fn argument(error: &Error) -> &str {
+    match error {
+        Error::Shape { argument, .. } | Error::Value { argument, .. } => argument,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn assert_refused<T>(name: &str, output: Shape, call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
+    for error in refusals(output, call) {
+        assert!(matches!(error, Error::Shape { .. }) && argument(&error) == name, "{error}, expected `{name}`");
+    }
+}
+
+#[test]
+fn forward() {
+    // The argument at fault; x, w, bias, y.
+    let cases: [(_, _, _, _, Shape); 9] = [
+        ("w", [3, 5], [4, 6], 6, [3, 6]),
+        ("w", [3, 4], [5, 6], 6, [3, 6]),
+        ("w", [3, 4], [6, 4], 6, [3, 6]),
+        ("w", [3, 0], [4, 6], 6, [3, 6]),
+        ("bias", [3, 4], [4, 6], 5, [3, 6]),
+        ("bias", [3, 4], [4, 6], 7, [3, 6]),
+        ("y", [3, 4], [4, 6], 6, [2, 6]),
+        ("y", [3, 4], [4, 6], 6, [3, 7]),
+        ("y", [3, 4], [4, 6], 6, [6, 3]),
+    ];
+    for (argument, x, w, bias, y) in cases {
+        let (x, w, bias) = (zeros(x), zeros(w), vec![0.0; bias]);
+        let (x, w, bias, linear) = (x.view(), w.view(), Some(&bias[..]), Activation::Linear);
+        assert_refused(argument, y, |backend, y| match backend {
+            Some(backend) => dense::forward(backend, x, w, bias, linear, y),
+            None => reference::dense_forward(x, w, bias, linear, y),
+        });
+    }
+}
+
+#[test]
+fn backward_input() {
+    // The argument at fault; dy, w, gate, dx.
+    let cases: [(_, _, _, _, Shape); 7] = [
+        ("w", [3, 5], [4, 6], [3, 4], [3, 4]),
+        ("w", [3, 6], [6, 4], [3, 4], [3, 4]),
+        ("gate", [3, 6], [4, 6], [2, 4], [3, 4]),
+        ("gate", [3, 6], [4, 6], [3, 5], [3, 4]),
+        ("gate", [3, 6], [4, 6], [4, 3], [3, 4]),
+        ("dx", [3, 6], [4, 6], [3, 4], [4, 4]),
+        ("dx", [3, 6], [4, 6], [3, 4], [3, 6]),
+    ];
+    for (argument, dy, w, gate, dx) in cases {
+        let (dy, w, gate) = (zeros(dy), zeros(w), zeros(gate));
+        let (dy, w, gate) = (dy.view(), w.view(), Some(gate.view()));
+        assert_refused(argument, dx, |backend, dx| match backend {
+            Some(backend) => dense::backward_input(backend, dy, w, gate, dx),
+            None => reference::dense_backward_input(dy, w, gate, dx),
+        });
+    }
+}
+
+#[test]
+fn backward_params() {
+    // The argument at fault; x, dy, dw, db.
+    let cases: [(_, _, _, Shape, _); 6] = [
+        ("dy", [3, 4], [2, 6], [4, 6], 6),
+        ("dy", [0, 4], [3, 6], [4, 6], 6),
+        ("dw", [3, 4], [3, 6], [6, 4], 6),
+        ("dw", [3, 4], [3, 6], [4, 5], 6),
+        ("db", [3, 4], [3, 6], [4, 6], 4),
+        ("db", [3, 4], [3, 6], [4, 6], 7),
+    ];
+    for (argument, x, dy, dw, db) in cases {
+        let (x, dy) = (zeros(x), zeros(dy));
+        assert_refused(argument, dw, |backend, dw| {
+            let mut db = Matrix::unwritten([1, db], Layout::RowMajor);
+            let sums = Some(db.slice_mut());
+            let result = match backend {
+                Some(backend) => dense::backward_params(backend, x.view(), dy.view(), dw, sums),
+                None => reference::dense_backward_params(x.view(), dy.view(), dw, sums),
+            };
+            db.assert_untouched();
+            result
+        });
+    }
+}
+
+#[test]
+fn activations_of_one_input() {
+    type Kernel = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
+    let operations: [(Kernel, fn(MatRef<'_>, MatMut<'_>) -> Result<()>); 5] = [
+        (activation::relu, reference::relu),
+        (activation::softmax, reference::softmax),
+        (activation::log_softmax, reference::log_softmax),
+        // exp and ln of the reference are scalar.
+        (activation::exp, reference::relu),
+        (activation::ln, reference::relu),
+    ];
+    for (kernel, reference) in operations {
+        for y in [[2, 4], [3, 5], [4, 3], [0, 4], [12, 1]] {
+            let x = zeros([3, 4]);
+            assert_refused("y", y, |backend, y| match backend {
+                Some(backend) => kernel(backend, x.view(), y),
+                None => reference(x.view(), y),
+            });
+        }
+    }
+}
+
+#[test]
+fn activations_of_two_inputs() {
+    type Kernel = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
+    let operations: [(Kernel, fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>); 3] = [
+        (activation::relu_backward, reference::relu_backward),
+        (activation::softmax_backward, reference::softmax_backward),
+        (activation::log_softmax_backward, reference::log_softmax_backward),
+    ];
+    for (kernel, reference) in operations {
+        for bad in [[2, 4], [3, 5], [4, 3], [0, 4], [12, 1]] {
+            for (argument, dy, dx) in [("dy", bad, [3, 4]), ("dx", [3, 4], bad)] {
+                let (y, dy) = (zeros([3, 4]), zeros(dy));
+                assert_refused(argument, dx, |backend, dx| match backend {
+                    Some(backend) => kernel(backend, y.view(), dy.view(), dx),
+                    None => reference(y.view(), dy.view(), dx),
+                });
+            }
+        }
+    }
+}
+
+fn cross_entropy_refusals(logits: Shape, labels: Labels<'_>, dlogits: Shape) -> Vec<Error> {
+    let logits = zeros(logits);
+    refusals(dlogits, |backend, dlogits| match backend {
+        Some(backend) => loss::cross_entropy(backend, logits.view(), labels, dlogits),
+        None => reference::cross_entropy(logits.view(), labels, dlogits),
+    })
+}
+
+#[test]
+fn cross_entropy() {
+    let cases: [(_, _, &[u8], _); 6] = [
+        ("dlogits", [3, 4], &[0; 3], [2, 4]),
+        ("dlogits", [3, 4], &[0; 3], [3, 5]),
+        ("dlogits", [3, 4], &[0; 3], [4, 3]),
+        ("labels", [3, 4], &[0; 2], [3, 4]),
+        ("labels", [3, 4], &[0; 4], [3, 4]),
+        ("labels", [3, 4], &[], [3, 4]),
+    ];
+    for (name, logits, labels, dlogits) in cases {
+        for error in cross_entropy_refusals(logits, Labels::from(labels), dlogits) {
+            assert!(matches!(error, Error::Shape { .. }) && argument(&error) == name, "{error}, expected `{name}`");
+        }
+    }
+    for error in cross_entropy_refusals([0, 4], Labels::from(&[0u8; 0]), [0, 4]) {
+        assert!(matches!(error, Error::Value { .. }) && argument(&error) == "logits", "{error}");
+    }
+}
+
+#[test]
+fn labels_out_of_range() {
+    let assert_label = |labels: Labels<'_>, [expected_index, expected_label]: [usize; 2]| {
+        for error in cross_entropy_refusals([3, 4], labels, [3, 4]) {
+            let Error::Label { index, label, classes } = error else { panic!("{error:?}") };
+            assert_eq!([index, label, classes], [expected_index, expected_label, 4]);
+        }
+    };
+    assert_label(Labels::from(&[3u8, 4, 9]), [1, 4]);
+    assert_label(Labels::from(&[255u8, 0, 0]), [0, 255]);
+    assert_label(Labels::from(&[0u32, 0, u32::MAX]), [2, u32::MAX as usize]);
+    assert_label(Labels::from(&[0, usize::MAX, 4]), [1, usize::MAX]);
+    for error in cross_entropy_refusals([2, 0], Labels::from(&[0u8, 0]), [2, 0]) {
+        assert!(matches!(error, Error::Label { index: 0, label: 0, classes: 0 }), "{error:?}");
+    }
+}
+
+/// Makes both kinds of view, which must refuse, and gives the argument that the errors name.
+fn refused_view([rows, cols]: Shape, strides: Option<Shape>, len: usize) -> &'static str {
+    let mut data = vec![0.0; len];
+    let read = match strides {
+        Some([row, col]) => MatRef::with_strides(&data, rows, cols, row, col).map(drop),
+        None => MatRef::new(&data, rows, cols).map(drop),
+    };
+    let write = match strides {
+        Some([row, col]) => MatMut::with_strides(&mut data, rows, cols, row, col).map(drop),
+        None => MatMut::new(&mut data, rows, cols).map(drop),
+    };
+    match (read, write) {
+        (Err(Error::Shape { argument, .. }), Err(Error::Shape { argument: same, .. })) if argument == same => argument,
+        other => panic!("{other:?}"),
+    }
+}
+
+const MAX: usize = usize::MAX;
+
+#[test]
+fn views_of_the_wrong_length() {
+    for (shape, len) in [([2, 3], 5), ([2, 3], 7), ([2, 3], 0), ([0, 3], 1), ([3, 0], 1), ([1, 1], 0)] {
+        assert_eq!(refused_view(shape, None, len), "data");
+    }
+}
+
+#[test]
+fn views_whose_size_overflows() {
+    for shape in [[MAX, 2], [2, MAX], [MAX, MAX], [1 << 32, 1 << 32], [MAX / 2 + 1, 2]] {
+        assert_eq!(refused_view(shape, None, 0), "data");
+        assert_eq!(refused_view(shape, None, 6), "data");
+    }
+}
+
+#[test]
+fn views_that_overrun() {
+    let cases = [
+        ([2, 3], [3, 1], 5),
+        ([2, 3], [4, 1], 6),
+        ([3, 2], [1, 3], 5),
+        ([2, 2], [1, MAX], 4),
+        ([2, 2], [MAX, 1], 4),
+        ([2, 2], [MAX, MAX], 4),
+        ([3, 1], [MAX / 2 + 1, 0], 4),
+        ([3, 3], [MAX / 2, MAX / 2], 4),
+        ([MAX, MAX], [1, 1], 4),
+        ([MAX, 1], [1, 1], 4),
+        ([MAX, 2], [MAX, MAX], 4),
+        ([1, 1], [0, 0], 0),
+    ];
+    for (shape, strides, len) in cases {
+        assert_eq!(refused_view(shape, Some(strides), len), "data", "{shape:?} {strides:?}");
+    }
+}
+
+#[test]
+fn views_that_overlap() {
+    let cases = [
+        ([2, 3], [2, 1]),
+        ([2, 3], [1, 1]),
+        ([2, 3], [0, 1]),
+        ([2, 3], [1, 0]),
+        ([2, 3], [0, 0]),
+        ([1, 2], [5, 0]),
+        ([2, 1], [0, 5]),
+        // No two elements share a place here, but the rows are woven into each other.
+        ([2, 3], [3, 2]),
+        ([3, 2], [2, 3]),
+    ];
+    for (shape, strides) in cases {
+        assert_eq!(refused_view(shape, Some(strides), 100), "strides", "{shape:?} {strides:?}");
+    }
+}
+
+#[test]
+fn row_ranges_outside() {
+    let mut x = zeros([3, 4]);
+    #[allow(clippy::reversed_empty_ranges)]
+    for range in [0..4, 4..4, 3..2, 2..MAX, MAX..MAX, MAX..0] {
+        let read = x.view().row_range(range.clone()).unwrap_err();
+        let write = x.view_mut().row_range(range).unwrap_err();
+        assert_eq!((argument(&read), argument(&write)), ("rows", "rows"));
+    }
+}
+
+#[test]
+fn flatten_refuses() {
+    let cases: [(&[usize], _); 9] = [
+        (&[], "shape"),
+        (&[1, MAX, 2], "shape"),
+        (&[0, MAX, MAX], "shape"),
+        (&[5], "data"),
+        (&[2, 2], "data"),
+        (&[2, 2, 2], "data"),
+        (&[0, 6], "data"),
+        (&[6, 0], "data"),
+        (&[MAX, 2], "data"),
+    ];
+    for (shape, name) in cases {
+        let error = flatten(&[0.0; 6], shape).unwrap_err();
+        assert_eq!(argument(&error), name, "{shape:?}: {error}");
+    }
+}
+
+/// Views without elements take any strides; nothing may be computed from those.
+#[test]
+fn empty_views_with_enormous_strides() {
+    let empty = |rows, cols| MatRef::with_strides(&[], rows, cols, MAX, MAX).unwrap();
+    for backend in backends() {
+        for rows in [1, 9, 40] {
+            let mut y = Matrix::unwritten([rows, 40], Layout::RowMajor);
+            dense::forward(&backend, empty(rows, 0), empty(0, 40), None, Activation::Relu, y.view_mut()).unwrap();
+            assert!(y.slice().iter().all(|y| y.to_bits() == 0));
+            let mut dx = Matrix::unwritten([rows, 40], Layout::RowMajor);
+            dense::backward_input(&backend, empty(rows, 0), empty(40, 0), None, dx.view_mut()).unwrap();
+            assert!(dx.slice().iter().all(|dx| dx.to_bits() == 0));
+            let mut dw = Matrix::unwritten([rows, 40], Layout::RowMajor);
+            let mut db = [f32::NAN; 40];
+            dense::backward_params(&backend, empty(0, rows), empty(0, 40), dw.view_mut(), Some(&mut db)).unwrap();
+            assert!(dw.slice().iter().chain(&db).all(|sum| sum.to_bits() == 0));
+        }
+    }
+}
+
+/// No element, however many rows or columns: nothing to do, and no time to lose.
+#[test]
+fn enormous_empty_views() {
+    fn empty<'a>(rows: usize, cols: usize) -> MatMut<'a> {
+        MatMut::new(&mut [], rows, cols).unwrap()
+    }
+    for backend in backends() {
+        for (rows, cols) in [(MAX, 0), (0, MAX)] {
+            let x = MatRef::new(&[], rows, cols).unwrap();
+            activation::relu(&backend, x, empty(rows, cols)).unwrap();
+            activation::softmax(&backend, x, empty(rows, cols)).unwrap();
+            activation::softmax_backward(&backend, x, x, empty(rows, cols)).unwrap();
+        }
+        let (tall, none) = (MatRef::new(&[], MAX, 0).unwrap(), MatRef::new(&[], 0, 0).unwrap());
+        dense::forward(&backend, tall.t(), tall, None, Activation::Relu, empty(0, 0)).unwrap();
+        dense::forward(&backend, tall, none, Some(&[]), Activation::Relu, empty(MAX, 0)).unwrap();
+        dense::backward_input(&backend, tall, none, None, empty(MAX, 0)).unwrap();
+        dense::backward_params(&backend, tall, tall, empty(0, 0), Some(&mut [])).unwrap();
+    }
+}
+
+#[test]
+fn messages_say_what_was_expected_and_what_came() {
+    let backend = backends().next().unwrap();
+    let (x, w) = (zeros([3, 4]), zeros([5, 6]));
+    let mut y = zeros([3, 6]);
+    let linear = Activation::Linear;
+    let messages = [
+        dense::forward(&backend, x.view(), w.view(), None, linear, y.view_mut()).unwrap_err(),
+        dense::forward(&backend, x.view(), w.view().t(), None, linear, y.view_mut()).unwrap_err(),
+        dense::backward_params(&backend, x.view(), x.view(), zeros([4, 4]).view_mut(), Some(&mut [0.0])).unwrap_err(),
+        loss::cross_entropy(&backend, x.view(), &[0u8, 4, 0], zeros([3, 4]).view_mut()).unwrap_err(),
+        loss::cross_entropy(&backend, x.view(), &[0u8], zeros([3, 4]).view_mut()).unwrap_err(),
+        MatRef::new(&[], 0, 4)
+            .and_then(|x| loss::cross_entropy(&backend, x, &[0u8; 0], MatMut::new(&mut [], 0, 4)?))
+            .unwrap_err(),
+        MatRef::new(&[0.0; 5], 2, 3).unwrap_err(),
+        MatRef::with_strides(&[0.0; 5], 2, 3, 3, 1).unwrap_err(),
+        MatRef::with_strides(&[0.0; 5], 2, 2, 1, 1).unwrap_err(),
+        x.view().row_range(2..4).unwrap_err(),
+        flatten(&[], &[]).unwrap_err(),
+    ]
+    .map(|error| error.to_string());
+    let expected = [
+        "`w`: expected 4 x 6, got 5 x 6",
+        "`w`: expected 4 x 5, got 6 x 5",
+        "`db`: expected 4 elements, got 1 elements",
+        "`labels`: expected classes 0..4, got 4 at index 1",
+        "`labels`: expected 3 labels, one a row, got 1",
+        "`logits`: expected at least one row to take the mean over, got 0 rows",
+        "`data`: expected 2 x 3 = 6 elements, got 5",
+        "`data`: expected at least 6 elements for 2 x 3 with strides (3, 1), got 5",
+        "`strides`: expected strides under which no two elements share a place, got 2 x 2 with strides (1, 1)",
+        "`rows`: expected a range within 0..3, got 2..4",
+        "`shape`: expected the batch size, then the shape of a sample, got no axes",
+    ];
+    assert_eq!(messages.each_ref().map(String::as_str), expected);
+}

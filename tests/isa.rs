@@ -1,0 +1,128 @@
+//! Instruction sets: their names, which are available, and how one is chosen.
+
+mod common;
+
+use std::process::Command;
+
+use densely::{Backend, Error, ISA_VARIABLE, Isa, Threads};
+
+#[test]
+fn names_can_be_read_back() {
+    assert_eq!(Isa::ALL.map(Isa::name), ["avx512", "avx2", "neon", "portable"]);
+    for isa in Isa::ALL {
+        assert_eq!(isa.to_string(), isa.name());
+        assert_eq!(isa.name().parse::<Isa>().unwrap(), isa);
+    }
+    assert_eq!(ISA_VARIABLE, "DENSELY_ISA");
+}
+
+#[test]
+fn other_names_are_refused() {
+    for name in ["", "AVX2", "Avx512", "avx", "avx2 ", " neon", "sse2", "portable\0"] {
+        let error = name.parse::<Isa>().unwrap_err();
+        let Error::Isa { origin, available, found } = error else { panic!("{error:?}") };
+        assert_eq!((origin, available, found.as_str()), ("isa", Isa::available(), name));
+    }
+}
+
+#[test]
+fn available_is_best_first_and_ends_with_portable() {
+    let available = Isa::available();
+    let expected: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
+    assert_eq!(available, expected);
+    assert_eq!(available.last(), Some(&Isa::Portable));
+    assert_eq!(Isa::Neon.is_available(), cfg!(target_arch = "aarch64"));
+    if !cfg!(target_arch = "x86_64") {
+        assert!(!Isa::Avx512.is_available() && !Isa::Avx2.is_available());
+    }
+    #[cfg(target_arch = "x86_64")]
+    {
+        let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+        assert_eq!(Isa::Avx2.is_available(), avx2);
+        assert_eq!(Isa::Avx512.is_available(), is_x86_feature_detected!("avx512f"));
+    }
+}
+
+#[test]
+fn backends_run_on_what_they_are_asked_for() {
+    for isa in Isa::available() {
+        let backend = Backend::with_isa(isa).unwrap();
+        assert_eq!((backend.isa(), backend.threads()), (isa, Threads::Auto));
+        let backend = backend.with_threads(common::exactly(3));
+        assert_eq!((backend.isa(), backend.threads()), (isa, common::exactly(3)));
+    }
+}
+
+#[test]
+fn backends_refuse_what_the_processor_lacks() {
+    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+        let error = Backend::with_isa(isa).unwrap_err();
+        for available in Isa::available() {
+            assert!(error.to_string().contains(&format!("`{available}`")), "{error}");
+        }
+        let Error::Isa { origin, available, found } = error else { panic!("{error:?}") };
+        assert_eq!((origin, available, found.as_str()), ("isa", Isa::available(), isa.name()));
+    }
+}
+
+/// A skip must not look like a pass: CI names what it expects in `DENSELY_EXPECT_ISA`.
+#[test]
+fn expected_instruction_sets_are_available() {
+    let expected = std::env::var("DENSELY_EXPECT_ISA").unwrap_or_default();
+    for name in expected.split(',').filter(|name| !name.is_empty()) {
+        let isa: Isa = name.parse().unwrap();
+        assert!(isa.is_available(), "{isa} is expected, available are {:?}", Isa::available());
+    }
+}
+
+/// Run by the tests below in a process of its own; prints what `Backend::new` gives.
+#[test]
+#[ignore = "run by other tests, in a process of its own"]
+fn child() {
+    match Backend::new() {
+        Ok(backend) => println!("child: {}", backend.isa()),
+        Err(Error::Isa { origin, available, found }) => println!("child: {origin} {available:?} {found:?}"),
+        Err(error) => println!("child: {error:?}"),
+    }
+}
+
+/// What [`child`] prints when the variable has this value. Under qemu, where CI runs the tests for
+/// aarch64, the test binary can't start itself.
+#[cfg(target_arch = "x86_64")]
+fn child_with(value: Option<&std::ffi::OsStr>) -> String {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "child", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
+    if let Some(value) = value {
+        command.env(ISA_VARIABLE, value);
+    }
+    let output = command.output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let output = String::from_utf8(output.stdout).unwrap();
+    let line = output.lines().find_map(|line| line.split_once("child: ")).unwrap_or_else(|| panic!("{output}"));
+    line.1.to_owned()
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_environment_is_obeyed() {
+    assert_eq!(child_with(None), Isa::available()[0].name());
+    for isa in Isa::available() {
+        assert_eq!(child_with(Some(isa.name().as_ref())), isa.name());
+    }
+}
+
+#[test]
+#[cfg(target_arch = "x86_64")]
+fn the_environment_is_never_passed_over() {
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    let lacking = Isa::ALL.into_iter().filter(|isa| !isa.is_available()).map(Isa::name);
+    let names = ["", "AVX2", "Portable", "avx", "avx2,portable", " avx2", "auto"].into_iter().chain(lacking);
+    let values = names.map(|name| (OsStr::new(name), name.to_owned()));
+    let broken = (OsStr::from_bytes(b"avx2\xff"), "avx2\u{fffd}".to_owned());
+    for (value, found) in values.chain([broken]) {
+        let expected = format!("{ISA_VARIABLE} {:?} {found:?}", Isa::available());
+        assert_eq!(child_with(Some(value)), expected);
+    }
+}

@@ -1,0 +1,182 @@
+//! Special values at every position of rows of every length, on one thread.
+
+mod common;
+
+use common::{Layout, Matrix, Random, SPECIAL, backends, check_serial, exact};
+use densely::{Activation, MatMut, MatRef, Result, activation, dense, loss, reference};
+
+/// Short rows with every value; longer ones in turn, but more around the vectors' edges, where lanes are masked off.
+fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
+    (1..=130usize).flat_map(|len| {
+        let turns = match len {
+            ..=33 => 1,
+            _ if matches!(len % 16, 15 | 0 | 1) => 3,
+            _ => SPECIAL.len(),
+        };
+        SPECIAL.into_iter().skip(len % turns).step_by(turns).map(move |value| (len, value))
+    })
+}
+
+/// A row of ordinary values for each position, with the special value there.
+fn one_at_each_position(len: usize, special: f32) -> Matrix {
+    let mut random = Random(len as u64);
+    Matrix::from_fn([len, len], Layout::Padded, |row, col| if row == col { special } else { random.normal() })
+}
+
+/// Two special values that take turns, for each pair of them.
+fn pairs(len: usize) -> Matrix {
+    let kinds = SPECIAL.len();
+    Matrix::from_fn([kinds * kinds, len], Layout::Padded, |row, col| {
+        SPECIAL[if col % 2 == 0 { row / kinds } else { row % kinds }]
+    })
+}
+
+fn inputs() -> impl Iterator<Item = Matrix> {
+    let single = lengths_and_values().map(|(len, special)| one_at_each_position(len, special));
+    single.chain([1, 2, 3, 15, 16, 17, 33].map(pairs))
+}
+
+#[test]
+fn relu() {
+    for x in inputs() {
+        check_serial(
+            [Matrix::unwritten(x.shape(), Layout::Padded)],
+            |[y]| reference::relu(x.view(), y.view_mut()).unwrap(),
+            |backend, [y]| activation::relu(backend, x.view(), y.view_mut()).unwrap(),
+            &exact,
+        );
+    }
+}
+
+#[test]
+fn softmax() {
+    for x in inputs() {
+        check_serial(
+            [Matrix::unwritten(x.shape(), Layout::Padded)],
+            |[y]| reference::softmax(x.view(), y.view_mut()).unwrap(),
+            |backend, [y]| activation::softmax(backend, x.view(), y.view_mut()).unwrap(),
+            &|[y], [expected]| y.assert_close(expected, |_, _| f32::MIN_POSITIVE),
+        );
+    }
+}
+
+#[test]
+fn log_softmax() {
+    for x in inputs() {
+        check_serial(
+            [Matrix::unwritten(x.shape(), Layout::Padded)],
+            |[y]| reference::log_softmax(x.view(), y.view_mut()).unwrap(),
+            |backend, [y]| activation::log_softmax(backend, x.view(), y.view_mut()).unwrap(),
+            &|[y], [expected]| y.assert_close(expected, |_, _| 1.0),
+        );
+    }
+}
+
+/// The label on the special value, and beside it.
+#[test]
+fn cross_entropy() {
+    for x in inputs() {
+        let [batch, classes] = x.shape();
+        for shift in 0..2 {
+            let labels: Vec<usize> = (0..batch).map(|row| (row + shift) % classes).collect();
+            check_serial(
+                [Matrix::unwritten(x.shape(), Layout::Padded), Matrix::unwritten([1, 1], Layout::RowMajor)],
+                |[dx, loss]| {
+                    loss.slice_mut()[0] = reference::cross_entropy(x.view(), &labels, dx.view_mut()).unwrap();
+                },
+                |backend, [dx, loss]| {
+                    loss.slice_mut()[0] = loss::cross_entropy(backend, x.view(), &labels, dx.view_mut()).unwrap();
+                },
+                &|[dx, loss], [expected_dx, expected_loss]| {
+                    dx.assert_close(expected_dx, |_, _| 1.0 / batch as f32);
+                    loss.assert_close(expected_loss, |_, _| 1.0);
+                },
+            );
+        }
+    }
+}
+
+fn check_forward(x: &Matrix, w: &Matrix) {
+    let (x, w) = (x.view(), w.view());
+    check_serial(
+        [Matrix::unwritten([x.rows(), w.cols()], Layout::Padded)],
+        |[y]| reference::dense_forward(x, w, None, Activation::Linear, y.view_mut()).unwrap(),
+        |backend, [y]| dense::forward(backend, x, w, None, Activation::Linear, y.view_mut()).unwrap(),
+        &|[y], _| y.assert_product(x, w, None, |_, _, value| value),
+    );
+}
+
+#[test]
+fn input_of_a_dense_layer() {
+    for (len, special) in lengths_and_values() {
+        let mut random = Random(7);
+        let w = Matrix::from_fn([len, 3], Layout::Padded, |_, _| random.normal());
+        // All positions as one batch, and some as a batch of one.
+        let x = one_at_each_position(len, special);
+        check_forward(&x, &w);
+        for position in [0, len / 2, len - 1] {
+            check_forward(&Matrix::from_fn([1, len], Layout::Padded, |_, col| x.at(position, col)), &w);
+        }
+    }
+}
+
+#[test]
+fn weight_of_a_dense_layer() {
+    for (len, special) in lengths_and_values() {
+        let mut random = Random(7);
+        let x = Matrix::from_fn([1, len], Layout::Padded, |_, _| random.normal());
+        check_forward(&x, &one_at_each_position(len, special));
+    }
+}
+
+type RowOperation = fn(&densely::Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
+
+/// y of one row, on each instruction set.
+fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>> {
+    backends().map(move |backend| {
+        let mut y = vec![0.0; x.len()];
+        let x = MatRef::new(x, 1, x.len()).unwrap();
+        operation(&backend, x, MatMut::new(&mut y, 1, x.cols()).unwrap()).unwrap();
+        y
+    })
+}
+
+// What the documentation says of special values, whatever the reference does.
+
+#[test]
+fn relu_keeps_nan_and_negative_zero() {
+    for y in outputs(activation::relu, &[f32::NAN, -0.0, -1.0, f32::NEG_INFINITY, f32::INFINITY]) {
+        assert!(y[0].is_nan());
+        assert_eq!(y[1..].iter().map(|y| y.to_bits()).collect::<Vec<_>>(), [0x8000_0000, 0, 0, 0x7f80_0000]);
+    }
+}
+
+#[test]
+fn rows_without_a_distribution_are_nan_throughout() {
+    let nan = [1.0, f32::NAN, 2.0];
+    let infinite = [1.0, f32::INFINITY, f32::NEG_INFINITY, 2.0];
+    let nowhere = [f32::NEG_INFINITY; 20];
+    for operation in [activation::softmax, activation::log_softmax] {
+        for x in [&nan[..], &infinite, &nowhere] {
+            for y in outputs(operation, x) {
+                assert!(y.iter().all(|y| y.is_nan()), "{x:?} gave {y:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn impossible_classes_have_probability_zero() {
+    let x = [f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY];
+    for y in outputs(activation::softmax, &x) {
+        assert_eq!(y, [0.0, 1.0, 0.0]);
+    }
+    for y in outputs(activation::log_softmax, &x) {
+        assert_eq!(y, [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY]);
+    }
+    for backend in backends() {
+        let mut dx = [0.0; 3];
+        let (x, dx) = (MatRef::new(&x, 1, 3).unwrap(), MatMut::new(&mut dx, 1, 3).unwrap());
+        assert_eq!(loss::cross_entropy(&backend, x, &[0u8], dx).unwrap(), f32::INFINITY);
+    }
+}
