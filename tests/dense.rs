@@ -187,6 +187,12 @@ fn batches_around_the_chunks_and_row_blocks() {
     }
 }
 
+/// The reference takes these from the kernels, so that a change would go unseen, and change results.
+#[test]
+fn chunks_are_part_of_the_contract() {
+    assert_eq!((densely::CHUNK_ROWS, densely::LOSS_ROWS), (256, 16));
+}
+
 #[test]
 fn weights_with_more_rows_than_a_block() {
     for long in [255, 256, 257, 300] {
