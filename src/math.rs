@@ -68,8 +68,13 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
 
     let n = s.sub_i32(s.cast_i32(shifted), s.splat_i32(ROUNDER.to_bits() as i32));
     let half = s.shr::<1>(n);
-    let power = |n| s.cast_f32(s.shl::<23>(s.add_i32(n, s.splat_i32(127))));
-    s.mul(s.mul(exp_r, power(half)), power(s.sub_i32(n, half)))
+    s.mul(s.mul(exp_r, power_of_2(s, half)), power_of_2(s, s.sub_i32(n, half)))
+}
+
+/// 2^n for n from -126 to 127.
+#[inline(always)]
+fn power_of_2<S: Simd>(s: S, n: S::I32) -> S::F32 {
+    s.cast_f32(s.shl::<23>(s.add_i32(n, s.splat_i32(127))))
 }
 
 /// ln(x).
@@ -102,8 +107,11 @@ pub(crate) fn ln<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// The sum of terms\[i\] x^i, by Horner's rule.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, terms: &[f32; N], x: S::F32) -> S::F32 {
-    let highest = s.splat(terms[N - 1]);
-    terms[..N - 1].iter().rev().fold(highest, |sum, &term| s.fma(sum, x, s.splat(term)))
+    let mut sum = s.splat(terms[N - 1]);
+    for i in (0..N - 1).rev() {
+        sum = s.fma(sum, x, s.splat(terms[i]));
+    }
+    sum
 }
 
 #[cfg(test)]

@@ -171,7 +171,7 @@ fn options_of_fit() {
     assert_eq!(fit(Fit::default().batch_size(0)), "Value batch_size");
     #[cfg(target_pointer_width = "64")]
     assert_eq!(fit(Fit::default().epochs(1 << 32)), "Value epochs");
-    // The last two leave nothing on one side: 6 * 0.9 is 5.4, and 6 * 0.1 less than 1.
+    // The last two leave nothing to validate and nothing to train: floor(6 (1 - split)) is 6 and 0.
     for split in [0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, 1e-300, 0.9] {
         assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
     }

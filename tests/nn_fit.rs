@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 
 use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, EpochEnd, Fit, Metrics, Sequential, Sgd};
 use densely::{Backend, MatMut, MatRef};
-use nn_common::{assert_bits, matrix, mlp, random, random_labels};
+use nn_common::{assert_bits, backends, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 25;
 const INPUTS: usize = 7;
@@ -348,19 +348,22 @@ fn predictions_go_into_any_strides() {
 fn many_samples_are_predicted_and_judged_as_single_ones_are() {
     let samples = 2500; // more than two of the blocks that samples are taken through the network in
     let (x, labels) = (random(5, samples * INPUTS), random_labels(6, samples, CLASSES));
-    let (x, model) = (matrix(&x, samples), model());
-    let all = model.predict(x).unwrap();
-    let singles: Vec<f32> =
-        (0..samples).flat_map(|row| model.predict(x.row_range(row..row + 1).unwrap()).unwrap()).collect();
-    assert_bits(&all, &singles, "predictions");
+    let x = matrix(&x, samples);
+    for backend in backends() {
+        let model = mlp(&backend, INPUTS, &[11, CLASSES]);
+        let all = model.predict(x).unwrap();
+        let single = |row| model.predict(x.row_range(row..row + 1).unwrap()).unwrap();
+        let singles: Vec<f32> = (0..samples).flat_map(single).collect();
+        assert_bits(&all, &singles, backend.isa().name());
 
-    let p = |row: usize| f64::from(all[row * CLASSES + usize::from(labels[row])]);
-    let loss = (0..samples).map(|row| -p(row).ln()).sum::<f64>() / samples as f64;
-    let classes = model.predict_classes(x).unwrap();
-    let hits = classes.iter().zip(&labels).filter(|&(&class, &label)| class == usize::from(label)).count();
-    let metrics = model.evaluate(x, &labels).unwrap();
-    assert!((f64::from(metrics.loss) - loss).abs() < 1e-6 * loss, "{} {loss}", metrics.loss);
-    assert_eq!(metrics.accuracy, (hits as f64 / samples as f64) as f32);
+        let p = |row: usize| f64::from(all[row * CLASSES + usize::from(labels[row])]);
+        let loss = (0..samples).map(|row| -p(row).ln()).sum::<f64>() / samples as f64;
+        let classes = model.predict_classes(x).unwrap();
+        let hits = classes.iter().zip(&labels).filter(|&(&class, &label)| class == usize::from(label)).count();
+        let metrics = model.evaluate(x, &labels).unwrap();
+        assert!((f64::from(metrics.loss) - loss).abs() < 1e-6 * loss, "{} {loss}", metrics.loss);
+        assert_eq!(metrics.accuracy, (hits as f64 / samples as f64) as f32);
+    }
 }
 
 #[test]

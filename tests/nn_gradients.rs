@@ -14,10 +14,11 @@ const STEP: f64 = 1e-5;
 /// stays: 60 * 2^-24 of the largest gradient of the net.
 const TOLERANCE: f32 = 60.0 / (1 << 24) as f32;
 
-/// ReLU layers with logits at the end, in f64, and a batch.
+/// Dense layers with logits at the end, in f64, and a batch.
 struct Net {
     sizes: Vec<usize>,
     bias: bool,
+    relu: bool,
     x: Vec<f32>,
     labels: Vec<u8>,
 }
@@ -36,7 +37,7 @@ impl Net {
                 let output = |o| bias.get(o).unwrap_or(&0.0) + products(o).sum::<f64>();
                 values = (0..outputs).map(output).collect();
                 rest = after;
-                if layer + 2 < self.sizes.len() {
+                if self.relu && layer + 2 < self.sizes.len() {
                     open.extend(values.iter().map(|&value| value > 0.0));
                     values.iter_mut().for_each(|value| *value = value.max(0.0));
                 }
@@ -64,19 +65,21 @@ impl Net {
     }
 }
 
-/// Compares the gradients of a network with these dense layers, on every instruction set.
+/// Compares the gradients of a network with dense layers of these units, the activation of each
+/// but the last and that of the last, on every instruction set.
 #[track_caller]
-fn check(input: impl Into<Shape>, units: &[usize], bias: bool, last: Activation, batch: usize) {
+fn check(input: impl Into<Shape>, units: &[usize], bias: bool, [each, last]: [Activation; 2], batch: usize) {
     let input = input.into();
     let inputs = input.features().unwrap();
     let (&classes, hidden) = units.split_last().unwrap();
     let dense = |units, activation| Dense::new(units, activation).use_bias(bias);
     let builder = Sequential::builder(input.axes()).layer(Flatten);
-    let builder = hidden.iter().fold(builder, |builder, &units| builder.layer(dense(units, Activation::Relu)));
+    let builder = hidden.iter().fold(builder, |builder, &units| builder.layer(dense(units, each)));
     let builder = builder.layer(dense(classes, last));
 
     let sizes = [&[inputs], units].concat();
-    let net = Net { sizes, bias, x: random(1, batch * inputs), labels: random_labels(2, batch, classes) };
+    let (x, labels) = (random(1, batch * inputs), random_labels(2, batch, classes));
+    let net = Net { sizes, bias, relu: each == Activation::Relu, x, labels };
     let parameters = random(3, builder.clone().build().unwrap().count_params());
     let in_f64: Vec<f64> = parameters.iter().map(|&parameter| parameter.into()).collect();
     let (expected_loss, expected) = (net.loss(&in_f64).0 as f32, net.gradients(&in_f64));
@@ -92,32 +95,39 @@ fn check(input: impl Into<Shape>, units: &[usize], bias: bool, last: Activation,
     }
 }
 
+const CLASSIFIER: [Activation; 2] = [Activation::Relu, Activation::Softmax];
+
 #[test]
 fn three_layers() {
-    check(6, &[5, 4, 3], true, Activation::Softmax, 7);
+    check(6, &[5, 4, 3], true, CLASSIFIER, 7);
 }
 
 #[test]
 fn one_layer() {
-    check(6, &[3], true, Activation::Softmax, 7);
+    check(6, &[3], true, CLASSIFIER, 7);
 }
 
 #[test]
 fn one_sample() {
-    check(4, &[8, 2], true, Activation::Softmax, 1);
+    check(4, &[8, 2], true, CLASSIFIER, 1);
 }
 
 #[test]
 fn colour_images() {
-    check((3, 4, 4), &[9, 17], true, Activation::Softmax, 5);
+    check((3, 4, 4), &[9, 17], true, CLASSIFIER, 5);
 }
 
 #[test]
 fn without_biases() {
-    check(6, &[5, 4, 3], false, Activation::Softmax, 7);
+    check(6, &[5, 4, 3], false, CLASSIFIER, 7);
 }
 
 #[test]
 fn logits() {
-    check(6, &[5, 4, 3], true, Activation::Linear, 7);
+    check(6, &[5, 4, 3], true, [Activation::Relu, Activation::Linear], 7);
+}
+
+#[test]
+fn without_relu() {
+    check(6, &[5, 4, 3], true, [Activation::Linear, Activation::Softmax], 7);
 }

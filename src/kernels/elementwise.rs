@@ -6,30 +6,34 @@ use crate::math;
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
 
-/// y = f(x) for up to two inputs; views without gaps are walked as one long row.
-#[inline(always)]
-fn map<S: Simd, const INPUTS: usize>(
-    s: S,
-    x: [MatRef<'_>; INPUTS],
-    y: MatMut<'_>,
-    f: impl Fn([S::F32; INPUTS]) -> S::F32,
-) {
-    let one_row = x.iter().all(|x| x.is_contiguous() && x.cols() == y.cols()) && y.is_contiguous();
-    let (x, mut y) = if one_row { (x.map(MatRef::into_one_row), y.into_one_row()) } else { (x, y) };
-    let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
-    let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
-    let (y_row, y_col, to) = (y.row_stride(), y.col_stride(), y.as_mut_ptr());
-    for row in 0..rows {
-        for col in (0..cols).step_by(S::LANES) {
-            let n = S::LANES.min(cols - col);
-            // SAFETY: row and col + n stay within what all views have.
-            unsafe {
-                let mut v = [s.splat(0.0); INPUTS];
-                for (v, x) in v.iter_mut().zip(&x) {
-                    let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
-                    *v = load_row(s, from, x.col_stride(), n, s.splat(0.0));
+/// What becomes of each element.
+pub(crate) trait Elementwise<const INPUTS: usize>: Copy + Send {
+    /// One vector of outputs. Must be `#[inline(always)]`, which a closure can't be.
+    fn vector<S: Simd>(self, s: S, inputs: [S::F32; INPUTS]) -> S::F32;
+}
+
+/// Views without gaps are walked as one long row.
+impl<Op: Elementwise<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for Op {
+    #[inline(always)]
+    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; INPUTS], y: MatMut<'_>) {
+        let s = tier.vector();
+        let one_row = x.iter().all(|x| x.is_contiguous() && x.cols() == y.cols()) && y.is_contiguous();
+        let (x, mut y) = if one_row { (x.map(MatRef::into_one_row), y.into_one_row()) } else { (x, y) };
+        let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
+        let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
+        let (y_row, y_col, to) = (y.row_stride(), y.col_stride(), y.as_mut_ptr());
+        for row in 0..rows {
+            for col in (0..cols).step_by(T::Vector::LANES) {
+                let n = T::Vector::LANES.min(cols - col);
+                // SAFETY: row and col + n stay within what all views have.
+                unsafe {
+                    let mut v = [s.splat(0.0); INPUTS];
+                    for (v, x) in v.iter_mut().zip(&x) {
+                        let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
+                        *v = load_row(s, from, x.col_stride(), n, s.splat(0.0));
+                    }
+                    store_row(s, to.add(row * y_row + col * y_col), y_col, n, self.vector(s, v));
                 }
-                store_row(s, to.add(row * y_row + col * y_col), y_col, n, f(v));
             }
         }
     }
@@ -39,11 +43,10 @@ fn map<S: Simd, const INPUTS: usize>(
 #[derive(Clone, Copy)]
 pub(crate) struct Relu;
 
-impl RowOp<1> for Relu {
+impl Elementwise<1> for Relu {
     #[inline(always)]
-    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
-        let s = tier.vector();
-        map(s, x, y, |[x]| s.max(s.splat(0.0), x));
+    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
+        s.max(s.splat(0.0), x)
     }
 }
 
@@ -51,12 +54,11 @@ impl RowOp<1> for Relu {
 #[derive(Clone, Copy)]
 pub(crate) struct ReluBackward;
 
-impl RowOp<2> for ReluBackward {
+impl Elementwise<2> for ReluBackward {
     #[inline(always)]
-    fn apply<T: Tier>(self, tier: T, y_dy: [MatRef<'_>; 2], dx: MatMut<'_>) {
-        let s = tier.vector();
+    fn vector<S: Simd>(self, s: S, [y, dy]: [S::F32; 2]) -> S::F32 {
         let zero = s.splat(0.0);
-        map(s, y_dy, dx, |[y, dy]| s.select(s.lt(zero, y), dy, zero));
+        s.select(s.lt(zero, y), dy, zero)
     }
 }
 
@@ -64,11 +66,10 @@ impl RowOp<2> for ReluBackward {
 #[derive(Clone, Copy)]
 pub(crate) struct Exp;
 
-impl RowOp<1> for Exp {
+impl Elementwise<1> for Exp {
     #[inline(always)]
-    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
-        let s = tier.vector();
-        map(s, x, y, |[x]| math::exp(s, x));
+    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
+        math::exp(s, x)
     }
 }
 
@@ -76,11 +77,10 @@ impl RowOp<1> for Exp {
 #[derive(Clone, Copy)]
 pub(crate) struct Ln;
 
-impl RowOp<1> for Ln {
+impl Elementwise<1> for Ln {
     #[inline(always)]
-    fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], y: MatMut<'_>) {
-        let s = tier.vector();
-        map(s, x, y, |[x]| math::ln(s, x));
+    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
+        math::ln(s, x)
     }
 }
 

@@ -53,73 +53,56 @@ impl RowMut {
         unsafe { store_row(s, self.p.add(col * self.stride), self.stride, n, v) }
     }
 
+    #[inline(always)]
     fn read(self) -> Row {
         Row { p: self.p, stride: self.stride }
     }
 }
 
-/// Calls `f` with each row of y and the same row of the inputs, and the number of columns.
+/// Each row of y with its number and the same row of the inputs, and the number of columns. No
+/// rows where there are no columns.
 #[inline(always)]
-fn for_rows<const INPUTS: usize>(
+fn rows<const INPUTS: usize>(
     x: [MatRef<'_>; INPUTS],
     y: &mut MatMut<'_>,
-    mut f: impl FnMut(usize, [Row; INPUTS], RowMut, usize),
-) {
-    let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
+) -> (impl Iterator<Item = (usize, [Row; INPUTS], RowMut)>, usize) {
     let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
-    if cols == 0 {
-        return;
-    }
-    for row in 0..rows {
+    let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
+    let rows = if cols == 0 { 0 } else { rows };
+    let (p, row_stride, stride) = (y.as_mut_ptr(), y.row_stride(), y.col_stride());
+    let each = move |row| {
         let inputs = x.map(|x| Row { p: x.as_ptr().wrapping_add(row * x.row_stride()), stride: x.col_stride() });
-        let stride = y.col_stride();
-        f(row, inputs, RowMut { p: y.as_mut_ptr().wrapping_add(row * y.row_stride()), stride }, cols);
-    }
+        (row, inputs, RowMut { p: p.wrapping_add(row * row_stride), stride })
+    };
+    ((0..rows).map(each), cols)
 }
 
-/// The largest element, NaNs left out.
+/// The row's maximum, NaNs left out, and the sum of e = exp(x - max); writes e where `keep` is a row.
 ///
 /// # Safety
-/// The row has `cols` elements.
+/// The rows have `cols` elements.
 #[inline(always)]
-unsafe fn row_max<S: Simd>(s: S, x: Row, cols: usize) -> f32 {
+unsafe fn max_and_sum<S: Simd>(s: S, x: Row, cols: usize, keep: Option<RowMut>) -> (f32, f32) {
     const { assert!(S::LANES == ROW_LANES) };
     let lowest = s.splat(f32::NEG_INFINITY);
-    let mut max = lowest;
-    for at in vectors(cols) {
-        // SAFETY: the caller's.
-        max = s.max(unsafe { x.load(s, at, lowest) }, max);
-    }
-    s.reduce_max(max)
-}
-
-/// The sum of `f(vector)` over a row's vectors; lanes past the end of the row must give 0.
-#[inline(always)]
-fn row_sum<S: Simd>(s: S, cols: usize, mut f: impl FnMut((usize, usize)) -> S::F32) -> f32 {
-    const { assert!(S::LANES == ROW_LANES) };
-    let mut sum = s.splat(0.0);
-    for at in vectors(cols) {
-        sum = s.add(sum, f(at));
-    }
-    s.reduce_add(sum)
-}
-
-/// The row's maximum and the sum of e = exp(x - max); `each` gets the vectors of e.
-///
-/// # Safety
-/// The row has `cols` elements.
-#[inline(always)]
-unsafe fn max_and_sum<S: Simd>(s: S, x: Row, cols: usize, mut each: impl FnMut((usize, usize), S::F32)) -> (f32, f32) {
     // SAFETY: the caller's.
-    let max = unsafe { row_max(s, x, cols) };
-    let sum = row_sum(s, cols, |at| {
-        // SAFETY: the caller's. exp(-inf) is the 0 that lanes past the end must give.
-        let x = unsafe { x.load(s, at, s.splat(f32::NEG_INFINITY)) };
-        let e = math::exp(s, s.sub(x, s.splat(max)));
-        each(at, e);
-        e
-    });
-    (max, sum)
+    unsafe {
+        let mut max = lowest;
+        for at in vectors(cols) {
+            max = s.max(x.load(s, at, lowest), max);
+        }
+        let max = s.reduce_max(max);
+        let (maxes, mut sum) = (s.splat(max), s.splat(0.0));
+        for at in vectors(cols) {
+            // exp(-inf) is the 0 that lanes past the end must add.
+            let e = math::exp(s, s.sub(x.load(s, at, lowest), maxes));
+            sum = s.add(sum, e);
+            if let Some(keep) = keep {
+                keep.store(s, at, e);
+            }
+        }
+        (max, s.reduce_add(sum))
+    }
 }
 
 /// y = exp(x - max) / sum(exp(x - max)), the division as a product with the reciprocal.
@@ -130,14 +113,17 @@ impl RowOp<1> for Softmax {
     #[inline(always)]
     fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], mut y: MatMut<'_>) {
         let s = tier.row();
-        // SAFETY: for_rows gives rows of `cols` elements.
-        for_rows(x, &mut y, |_, [x], y, cols| unsafe {
-            let (_, sum) = max_and_sum(s, x, cols, |at, e| y.store(s, at, e));
-            let scale = s.splat(1.0 / sum);
-            for at in vectors(cols) {
-                y.store(s, at, s.mul(y.read().load(s, at, scale), scale));
+        let (rows, cols) = rows(x, &mut y);
+        for (_, [x], y) in rows {
+            // SAFETY: `rows` gives rows of `cols` elements.
+            unsafe {
+                let (_, sum) = max_and_sum(s, x, cols, Some(y));
+                let scale = s.splat(1.0 / sum);
+                for at in vectors(cols) {
+                    y.store(s, at, s.mul(y.read().load(s, at, scale), scale));
+                }
             }
-        });
+        }
     }
 }
 
@@ -150,13 +136,20 @@ impl RowOp<2> for SoftmaxBackward {
     fn apply<T: Tier>(self, tier: T, y_dy: [MatRef<'_>; 2], mut dx: MatMut<'_>) {
         let s = tier.row();
         let zero = s.splat(0.0);
-        // SAFETY: for_rows gives rows of `cols` elements.
-        for_rows(y_dy, &mut dx, |_, [y, dy], dx, cols| unsafe {
-            let dot = s.splat(row_sum(s, cols, |at| s.mul(y.load(s, at, zero), dy.load(s, at, zero))));
-            for at in vectors(cols) {
-                dx.store(s, at, s.mul(y.load(s, at, zero), s.sub(dy.load(s, at, zero), dot)));
+        let (rows, cols) = rows(y_dy, &mut dx);
+        for (_, [y, dy], dx) in rows {
+            // SAFETY: `rows` gives rows of `cols` elements.
+            unsafe {
+                let mut sum = zero;
+                for at in vectors(cols) {
+                    sum = s.add(sum, s.mul(y.load(s, at, zero), dy.load(s, at, zero)));
+                }
+                let sum = s.splat(s.reduce_add(sum));
+                for at in vectors(cols) {
+                    dx.store(s, at, s.mul(y.load(s, at, zero), s.sub(dy.load(s, at, zero), sum)));
+                }
             }
-        });
+        }
     }
 }
 
@@ -168,14 +161,17 @@ impl RowOp<1> for LogSoftmax {
     #[inline(always)]
     fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; 1], mut y: MatMut<'_>) {
         let s = tier.row();
-        // SAFETY: for_rows gives rows of `cols` elements.
-        for_rows(x, &mut y, |_, [x], y, cols| unsafe {
-            let (max, sum) = max_and_sum(s, x, cols, |_, _| ());
-            let (max, ln) = (s.splat(max), math::ln(s, s.splat(sum)));
-            for at in vectors(cols) {
-                y.store(s, at, s.sub(s.sub(x.load(s, at, max), max), ln));
+        let (rows, cols) = rows(x, &mut y);
+        for (_, [x], y) in rows {
+            // SAFETY: `rows` gives rows of `cols` elements.
+            unsafe {
+                let (max, sum) = max_and_sum(s, x, cols, None);
+                let (max, ln) = (s.splat(max), math::ln(s, s.splat(sum)));
+                for at in vectors(cols) {
+                    y.store(s, at, s.sub(s.sub(x.load(s, at, max), max), ln));
+                }
             }
-        });
+        }
     }
 }
 
@@ -188,14 +184,21 @@ impl RowOp<2> for LogSoftmaxBackward {
     fn apply<T: Tier>(self, tier: T, y_dy: [MatRef<'_>; 2], mut dx: MatMut<'_>) {
         let s = tier.row();
         let zero = s.splat(0.0);
-        // SAFETY: for_rows gives rows of `cols` elements.
-        for_rows(y_dy, &mut dx, |_, [y, dy], dx, cols| unsafe {
-            let minus_sum = s.splat(-row_sum(s, cols, |at| dy.load(s, at, zero)));
-            for at in vectors(cols) {
-                let p = math::exp(s, y.load(s, at, zero));
-                dx.store(s, at, s.fma(p, minus_sum, dy.load(s, at, zero)));
+        let (rows, cols) = rows(y_dy, &mut dx);
+        for (_, [y, dy], dx) in rows {
+            // SAFETY: `rows` gives rows of `cols` elements.
+            unsafe {
+                let mut sum = zero;
+                for at in vectors(cols) {
+                    sum = s.add(sum, dy.load(s, at, zero));
+                }
+                let minus_sum = s.splat(-s.reduce_add(sum));
+                for at in vectors(cols) {
+                    let p = math::exp(s, y.load(s, at, zero));
+                    dx.store(s, at, s.fma(p, minus_sum, dy.load(s, at, zero)));
+                }
             }
-        });
+        }
     }
 }
 
@@ -213,26 +216,29 @@ impl Kernel for CrossEntropy<'_> {
     type Output = f32;
 
     #[inline(always)]
-    fn run<T: Tier>(self, tier: T) -> f32 {
-        let (s, scale, mut dx, mut loss) = (tier.row(), self.scale, self.dx, 0.0);
-        // SAFETY: for_rows gives rows of `cols` elements; a label at or past that is passed over.
-        for_rows([self.x], &mut dx, |row, [x], dx, cols| unsafe {
-            let (max, sum) = max_and_sum(s, x, cols, |at, e| dx.store(s, at, e));
-            let reciprocal = 1.0 / sum;
-            let label = self.labels.get(row).filter(|&label| label < cols);
-            let hit = label.map(|label| (label, *dx.p.add(label * dx.stride) * reciprocal));
-            let (reciprocal, scales) = (s.splat(reciprocal), s.splat(scale));
-            for at in vectors(cols) {
-                let p = s.mul(dx.read().load(s, at, scales), reciprocal);
-                dx.store(s, at, s.mul(p, scales));
+    fn run<T: Tier>(mut self, tier: T) -> f32 {
+        let (s, scale, mut loss) = (tier.row(), self.scale, 0.0);
+        let (rows, cols) = rows([self.x], &mut self.dx);
+        for (row, [x], dx) in rows {
+            // SAFETY: `rows` gives rows of `cols` elements; a label at or past that is passed over.
+            unsafe {
+                let (max, sum) = max_and_sum(s, x, cols, Some(dx));
+                let reciprocal = 1.0 / sum;
+                let label = self.labels.get(row).filter(|&label| label < cols);
+                let hit = label.map(|label| (label, *dx.p.add(label * dx.stride) * reciprocal));
+                let (reciprocal, scales) = (s.splat(reciprocal), s.splat(scale));
+                for at in vectors(cols) {
+                    let p = s.mul(dx.read().load(s, at, scales), reciprocal);
+                    dx.store(s, at, s.mul(p, scales));
+                }
+                if let Some((label, p)) = hit {
+                    *dx.p.add(label * dx.stride) = (p - 1.0) * scale;
+                    let mut ln = [0.0; ROW_LANES];
+                    s.store(ln.as_mut_ptr(), math::ln(s, s.splat(sum)));
+                    loss += ln[0] - (*x.p.add(label * x.stride) - max);
+                }
             }
-            if let Some((label, p)) = hit {
-                *dx.p.add(label * dx.stride) = (p - 1.0) * scale;
-                let mut ln = [0.0; ROW_LANES];
-                s.store(ln.as_mut_ptr(), math::ln(s, s.splat(sum)));
-                loss += ln[0] - (*x.p.add(label * x.stride) - max);
-            }
-        });
+        }
         loss
     }
 
