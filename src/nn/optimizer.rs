@@ -1,6 +1,7 @@
 //! SGD, Adam and AdamW with Keras' defaults and formulation.
 //!
-//! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5.
+//! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5. A moment (m or v below)
+//! whose magnitude falls below 2^-100 becomes 0, where it would in the end become subnormal and slow.
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -76,7 +77,7 @@ impl Adam {
         Self { beta_1, beta_2, ..self }
     }
 
-    /// Sets epsilon.
+    /// Sets epsilon, above 0.
     #[must_use]
     pub fn epsilon(self, epsilon: f64) -> Self {
         Self { epsilon, ..self }
@@ -112,7 +113,7 @@ impl AdamW {
         Self { adam: self.adam.betas(beta_1, beta_2), ..self }
     }
 
-    /// Sets epsilon.
+    /// Sets epsilon, above 0.
     #[must_use]
     pub fn epsilon(self, epsilon: f64) -> Self {
         Self { adam: self.adam.epsilon(epsilon), ..self }
@@ -189,7 +190,8 @@ impl Adam {
         let beta = |beta: f64| (0.0..1.0).contains(&beta);
         in_range("beta_1", self.beta_1, "a number in 0..1", beta)?;
         in_range("beta_2", self.beta_2, "a number in 0..1", beta)?;
-        in_range("epsilon", self.epsilon, "a finite number, at least 0", |epsilon| epsilon >= 0.0)
+        // As the kernels see it: 0 would make 0 / 0 of a weight without gradients.
+        in_range("epsilon", self.epsilon, "a finite number above 0", |epsilon| epsilon as f32 > 0.0)
     }
 }
 
