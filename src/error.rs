@@ -34,8 +34,10 @@ pub enum Error {
         found: String,
     },
     /// A label names a class that does not exist.
-    #[error("`labels`: expected classes 0..{classes}, got {label} at index {index}")]
+    #[error("`{argument}`: expected classes 0..{classes}, got {label} at index {index}")]
     Label {
+        /// The argument's name: `labels`, or `validation labels`.
+        argument: &'static str,
         /// Where in the labels it stands.
         index: usize,
         /// The label.

@@ -72,7 +72,7 @@ impl<'a> Labels<'a> {
         }
         let bad = |&(_, label): &(usize, usize)| label >= classes;
         match (0..count).filter_map(|index| Some((index, self.get(index)?))).find(bad) {
-            Some((index, label)) => Err(Error::Label { index, label, classes }),
+            Some((index, label)) => Err(Error::Label { argument: "labels", index, label, classes }),
             None => Ok(()),
         }
     }

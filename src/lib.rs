@@ -3,7 +3,7 @@
 //! # Where things are
 //! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
 //! - Level 2, networks with Keras' words: [`nn`].
-//! - What every kernel must compute, bit for bit: [`reference`].
+//! - What every kernel must compute, bit for bit: [`mod@reference`].
 
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]

@@ -19,7 +19,7 @@
 //! [`PORTABLE_ULP`](crate::math::PORTABLE_ULP), and the bits are still the same on any number of threads.
 //!
 //! The functions have the signatures, checks and errors of their namesakes, which are called
-//! `dense_*` here for [`dense`](crate::dense); see there for shapes.
+//! `dense_*` here for [`dense`]; see there for shapes.
 
 use crate::dense::{self, Activation};
 use crate::error::Result;

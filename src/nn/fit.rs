@@ -228,15 +228,11 @@ fn means(total: f64, hits: usize, samples: usize) -> (f32, f32) {
 }
 
 /// Names the validation's arguments in an error about its samples.
-fn of_validation(error: Error) -> Error {
-    match error {
-        Error::Shape { argument: "x", expected, found } => Error::Shape { argument: "validation x", expected, found },
-        Error::Value { argument: "x", expected, found } => Error::Value { argument: "validation x", expected, found },
-        Error::Shape { argument: "labels", expected, found } => {
-            Error::Shape { argument: "validation labels", expected, found }
-        }
-        other => other,
+fn of_validation(mut error: Error) -> Error {
+    if let Error::Shape { argument, .. } | Error::Value { argument, .. } | Error::Label { argument, .. } = &mut error {
+        *argument = if *argument == "labels" { "validation labels" } else { "validation x" };
     }
+    error
 }
 
 /// How many samples stay for training, as Keras counts them.

@@ -258,7 +258,8 @@ impl Sequential {
         })
     }
 
-    /// The class of each sample: the place of the largest of its outputs.
+    /// The class of each sample: the first place of the largest of its outputs, NaNs passed over; 0
+    /// if all of them are NaN.
     ///
     /// # Errors
     /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns.
@@ -266,7 +267,8 @@ impl Sequential {
         self.check_input(x)?;
         let mut classes = Vec::with_capacity(x.rows());
         self.for_blocks(x, |_, outputs| {
-            classes.extend((0..outputs.rows()).filter_map(|row| outputs.row(row)).map(argmax));
+            let class = |row| outputs.row(row).and_then(argmax).unwrap_or_default();
+            classes.extend((0..outputs.rows()).map(class));
             Ok(())
         })?;
         Ok(classes)

@@ -173,13 +173,15 @@ impl Optimizer {
 
     /// Checks every hyperparameter.
     pub(super) fn check(&self) -> Result<()> {
-        in_range("learning_rate", self.rate(), "a finite number, at least 0", |rate| rate >= 0.0)?;
+        in_range("learning_rate", self.rate(), "a number that is finite as f32, at least 0", |rate| rate >= 0.0)?;
         match self {
             Self::Sgd(sgd) => in_range("momentum", sgd.momentum, "a number in 0..=1", |m| (0.0..=1.0).contains(&m)),
             Self::Adam(adam) => adam.check(),
             Self::AdamW(AdamW { adam, weight_decay }) => {
                 adam.check()?;
-                in_range("weight_decay", *weight_decay, "a finite number, at least 0", |decay| decay >= 0.0)
+                in_range("weight_decay", *weight_decay, "a number that is finite as f32, at least 0", |decay| {
+                    decay >= 0.0
+                })
             }
         }
     }
@@ -191,7 +193,7 @@ impl Adam {
         in_range("beta_1", self.beta_1, "a number in 0..1", beta)?;
         in_range("beta_2", self.beta_2, "a number in 0..1", beta)?;
         // As the kernels see it: 0 would make 0 / 0 of a weight without gradients.
-        in_range("epsilon", self.epsilon, "a finite number above 0", |epsilon| epsilon as f32 > 0.0)
+        in_range("epsilon", self.epsilon, "a number that is finite and above 0 as f32", |epsilon| epsilon as f32 > 0.0)
     }
 }
 

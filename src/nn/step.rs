@@ -120,16 +120,17 @@ impl Workspace {
 
 /// How many rows have their largest value at their label.
 pub(super) fn correct(outputs: MatRef<'_>, labels: Labels<'_>) -> usize {
-    (0..outputs.rows()).filter(|&row| outputs.row(row).map(argmax) == labels.get(row)).count()
+    let hit = |row: &usize| labels.get(*row).is_some_and(|label| outputs.row(*row).and_then(argmax) == Some(label));
+    (0..outputs.rows()).filter(hit).count()
 }
 
-/// The first of the largest values' places; NaNs are passed over.
-pub(super) fn argmax(row: &[f32]) -> usize {
-    let mut best = (0, f32::NEG_INFINITY);
+/// The first of the largest values' places; NaNs are passed over, and there is none among NaNs only.
+pub(super) fn argmax(row: &[f32]) -> Option<usize> {
+    let mut best = None;
     for (i, &value) in row.iter().enumerate() {
-        if value > best.1 {
-            best = (i, value);
+        if !value.is_nan() && best.is_none_or(|(_, most)| value > most) {
+            best = Some((i, value));
         }
     }
-    best.0
+    best.map(|(i, _)| i)
 }

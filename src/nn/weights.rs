@@ -87,11 +87,9 @@ impl Sequential {
 /// Puts a file's new content in place of its old, so that a reader, or a machine that stops, sees
 /// one or the other.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // A link stays a link: the file behind it is replaced.
-    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-    let name = target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "not a file name"))?;
+    let target = target(path)?;
     let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (mut file, beside) = create_beside(folder, name)?;
+    let (mut file, beside) = create_in(folder)?;
     let written = file
         .write_all(content)
         .and_then(|()| match fs::metadata(&target) {
@@ -109,18 +107,30 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
 }
 
-/// A new file beside the one with this name.
-fn create_beside(folder: &Path, name: &std::ffi::OsStr) -> io::Result<(File, PathBuf)> {
+/// The file to replace: the one behind a link, so that the link stays one. Nothing but a regular
+/// file is replaced.
+fn target(path: &Path) -> io::Result<PathBuf> {
+    match fs::symlink_metadata(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
+        other => other?,
+    };
+    let target = fs::canonicalize(path)?;
+    if fs::metadata(&target)?.is_file() {
+        Ok(target)
+    } else {
+        Err(io::Error::new(io::ErrorKind::InvalidInput, "it exists and is not a regular file"))
+    }
+}
+
+/// A new file in this folder.
+fn create_in(folder: &Path) -> io::Result<(File, PathBuf)> {
     for number in 0..NAMES {
-        let mut beside = std::ffi::OsString::from(".");
-        beside.push(name);
-        beside.push(format!(".{}-{number}.part", std::process::id()));
-        let beside = folder.join(beside);
-        match OpenOptions::new().write(true).create_new(true).open(&beside) {
-            Ok(file) => return Ok((file, beside)),
+        let path = folder.join(format!(".densely-{}-{number}.part", std::process::id()));
+        match OpenOptions::new().write(true).create_new(true).open(&path) {
+            Ok(file) => return Ok((file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),
         }
     }
-    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many unfinished files beside it"))
+    Err(io::Error::new(io::ErrorKind::AlreadyExists, "too many unfinished files in its folder"))
 }
