@@ -277,10 +277,10 @@ pub fn exp(x: f32) -> f32 {
     let sum = 1.0 + r;
     let lost = n.mul_add(-math::LN_2_LOW, (1.0 - sum) + r_high);
     let exp_r = sum + (r * r).mul_add(polynomial(&math::EXP_TERMS, r), lost);
-    let n = (shifted.to_bits() as i32).wrapping_sub(math::ROUNDER.to_bits() as i32);
-    let half = n >> 1;
-    let power = |n: i32| f32::from_bits((n.wrapping_add(127) as u32) << 23);
-    exp_r * power(half) * power(n.wrapping_sub(half))
+    let exponents = shifted.to_bits() as i32;
+    let half = exponents >> 1;
+    let power = |exponent: i32| f32::from_bits((exponent as u32) << 23);
+    exp_r * power(half) * power(exponents - half)
 }
 
 /// ln(x), in the order of operations that every instruction set with fused multiply-add follows.
@@ -295,13 +295,12 @@ pub fn ln(x: f32) -> f32 {
         return x;
     }
     let (x, shift) = if x < f32::MIN_POSITIVE { (x * math::LN_SCALE, -23.0) } else { (x, 0.0) };
-    let e = (x.to_bits() as i32 - math::SQRT_HALF_BITS) >> 23;
+    let e = (x.to_bits() as i32 - math::LN_BASE) >> 23;
     let f = f32::from_bits((x.to_bits() as i32 - (e << 23)) as u32) - 1.0;
     let e = e as f32 + shift;
-    let high = e * math::LN_2_HIGH;
-    let sum = high + f;
-    let lost = e.mul_add(math::LN_2_LOW, (high - sum) + f);
-    sum + (f * f).mul_add(polynomial(&math::LN_TERMS, f), lost)
+    let sum = e.mul_add(math::LN_2_HIGH, f);
+    let lost = e.mul_add(math::LN_2_LOW, f - e.mul_add(-math::LN_2_HIGH, sum));
+    sum + f.mul_add(f * polynomial(&math::LN_TERMS, f), lost)
 }
 
 /// The sum of terms\[i\] x^i, by Horner's rule.

@@ -104,7 +104,7 @@ fn compile() {
         (Sgd::default().momentum(-0.1), "Value momentum"),
         (Sgd::default().momentum(1.1), "Value momentum"),
     ];
-    let adam: [(Adam, &str); 10] = [
+    let adam: [(Adam, &str); 12] = [
         (Adam::default().learning_rate(f64::NAN), "Value learning_rate"),
         (Adam::default().learning_rate(-0.1), "Value learning_rate"),
         (Adam::default().learning_rate(1e39), "Value learning_rate"), // infinite as f32
@@ -114,6 +114,9 @@ fn compile() {
         (Adam::default().betas(0.9, f64::NAN), "Value beta_2"),
         (Adam::default().epsilon(f64::NAN), "Value epsilon"),
         (Adam::default().epsilon(-1e-7), "Value epsilon"),
+        (Adam::default().epsilon(0.0), "Value epsilon"),
+        // 0 as f32.
+        (Adam::default().epsilon(1e-50), "Value epsilon"),
         (Adam::default().epsilon(f64::INFINITY), "Value epsilon"),
     ];
     let adamw: [(AdamW, &str); 7] = [
@@ -273,6 +276,14 @@ fn messages_read_well() {
         (model.evaluate(x, &LABELS[1..]).unwrap_err(), "`labels`: expected 6 labels, one a row, got 5"),
         (model.evaluate(x, &[0u8, 1, 2, 0, 1, 9]).unwrap_err(), "`labels`: expected classes 0..3, got 9 at index 5"),
         (model.compile(Adam::default().betas(0.9, 1.0)).unwrap_err(), "`beta_2`: expected a number in 0..1, got 1"),
+        (
+            model.fit(x, &LABELS, Fit::default().validation_data(x, &[0u8, 1, 2, 0, 1, 9])).unwrap_err(),
+            "`validation labels`: expected classes 0..3, got 9 at index 5",
+        ),
+        (
+            model.set_learning_rate(1e39).unwrap_err(),
+            "`learning_rate`: expected a number that is finite as f32, at least 0, got 1000000000000000000000000000000000000000",
+        ),
         (
             model.fit(x, &LABELS, Fit::default().validation_split(0.0)).unwrap_err(),
             "`validation_split`: expected a part of 6 samples that leaves some for training and for validation, got 0",

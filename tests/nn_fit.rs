@@ -288,6 +288,15 @@ fn samples_that_are_not_finite_give_a_loss_that_is_not() {
 }
 
 #[test]
+fn outputs_of_nothing_but_nan_are_no_right_answer() {
+    let (x, _) = data();
+    let mut model = model();
+    model.parameters_mut().fill(f32::NAN);
+    assert_eq!(model.evaluate(matrix(&x, SAMPLES), &[0u8; SAMPLES]).unwrap().accuracy, 0.0);
+    assert_eq!(model.predict_classes(matrix(&x, SAMPLES)).unwrap(), [0; SAMPLES]);
+}
+
+#[test]
 fn labels_of_every_type_give_the_same_bits() {
     let (x, labels) = data();
     let x = matrix(&x, SAMPLES);

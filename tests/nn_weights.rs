@@ -259,6 +259,29 @@ fn saving_through_a_link_replaces_the_file_behind_it() {
 
 #[cfg(unix)]
 #[test]
+fn nothing_but_a_regular_file_is_replaced() {
+    use std::os::unix::{fs::symlink, net::UnixListener};
+    let folder = Folder::new("special");
+    let _socket = UnixListener::bind(folder.file("socket")).unwrap();
+    symlink("nowhere", folder.file("dangling")).unwrap();
+    symlink("loop", folder.file("loop")).unwrap();
+    for name in ["socket", "dangling", "loop"] {
+        assert_save_fails(&folder.file(name));
+    }
+    assert_eq!(folder.names(), ["dangling", "loop", "socket"]);
+    assert_eq!(fs::read_link(folder.file("dangling")).unwrap(), Path::new("nowhere"));
+}
+
+#[test]
+fn the_longest_file_name_is_saved() {
+    let folder = Folder::new("long");
+    let path = folder.file(&"n".repeat(255));
+    model().save_weights(&path).unwrap();
+    model().load_weights(&path).unwrap();
+}
+
+#[cfg(unix)]
+#[test]
 fn an_old_file_keeps_its_permissions() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("permissions");
