@@ -24,10 +24,11 @@ struct Layout {
 impl Layout {
     /// Checks a layout against the length of the slice it lies over.
     fn new(len: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Result<Self> {
-        let layout = Self { rows, cols, row_stride, col_stride };
         if rows == 0 || cols == 0 {
-            return Ok(layout);
+            // Strides that lead nowhere may be any number; nobody shall compute with them.
+            return Ok(Self { rows, cols, row_stride: 0, col_stride: 0 });
         }
+        let layout = Self { rows, cols, row_stride, col_stride };
         let overflow = || Error::shape("data", "a matrix whose last index fits usize", layout);
         let row_extent = (rows - 1).checked_mul(row_stride).ok_or_else(overflow)?;
         let col_extent = (cols - 1).checked_mul(col_stride).ok_or_else(overflow)?;
@@ -195,7 +196,7 @@ impl<'a> MatRef<'a> {
         Ok(Self::over(data, Layout::dense(data.len(), rows, cols)?))
     }
 
-    /// A matrix of any strides (in elements) over a slice.
+    /// A matrix of any strides (in elements) over a slice. Without elements, its strides become 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
@@ -286,7 +287,7 @@ impl<'a> MatMut<'a> {
         Ok(Self::over(data, layout))
     }
 
-    /// A matrix of any strides (in elements) over a slice.
+    /// A matrix of any strides (in elements) over a slice. Without elements, its strides become 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a

@@ -126,7 +126,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(64))]
+    #![proptest_config(common::cases(256))]
 
     #[test]
     fn forward(case in any_case()) {

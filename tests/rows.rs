@@ -151,7 +151,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(96))]
+    #![proptest_config(common::cases(256))]
 
     #[test]
     fn any_shape_layout_and_values(case in any_case()) {

@@ -5,14 +5,11 @@ mod common;
 use common::{Layout, Matrix, Random, SPECIAL, backends, check_serial, exact};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, loss, reference};
 
-/// Short rows with every value; longer ones in turn, but more around the vectors' edges, where lanes are masked off.
+/// Every length, in turn with one of the values; short rows, and those around the vectors' edges,
+/// where lanes are masked off, with all of them.
 fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     (1..=130usize).flat_map(|len| {
-        let turns = match len {
-            ..=33 => 1,
-            _ if matches!(len % 16, 15 | 0 | 1) => 3,
-            _ => SPECIAL.len(),
-        };
+        let turns = if len <= 33 || matches!(len % 16, 15 | 0 | 1) { 1 } else { SPECIAL.len() };
         SPECIAL.into_iter().skip(len % turns).step_by(turns).map(move |value| (len, value))
     })
 }

@@ -27,7 +27,7 @@ static OPERANDS: LazyLock<Operands> = LazyLock::new(|| {
     };
     let (batch, classes) = (1021, 240);
     Operands {
-        layers: [layer(72, 200, 257), layer(8, 512, 784)],
+        layers: [layer(512, 300, 257), layer(8, 512, 784)],
         rows: [matrix([batch, classes], 4), matrix([batch, classes], 5)],
         labels: (0..batch).map(|row| (row * 7 % classes) as u32).collect(),
     }

@@ -7,6 +7,9 @@ use super::gemm::{Depth, Epilogue, Product};
 /// Computes a product as `gemm` does, within the bound of the portable tier.
 pub(crate) fn gemm(mut p: Product<'_>) {
     let (m, n, k) = p.sizes();
+    if m == 0 || n == 0 {
+        return;
+    }
     let block = match p.depth {
         Depth::Running => k.max(1),
         Depth::Chunked => CHUNK_ROWS,
