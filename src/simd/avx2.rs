@@ -117,10 +117,6 @@ impl Simd for Avx2 {
         unsafe { _mm256_set1_epi32(x) }
     }
     #[inline(always)]
-    fn add_i32(self, a: __m256i, b: __m256i) -> __m256i {
-        unsafe { _mm256_add_epi32(a, b) }
-    }
-    #[inline(always)]
     fn sub_i32(self, a: __m256i, b: __m256i) -> __m256i {
         unsafe { _mm256_sub_epi32(a, b) }
     }

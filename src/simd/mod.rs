@@ -83,8 +83,6 @@ pub(crate) trait Simd: Copy {
     fn cast_f32(self, a: Self::I32) -> Self::F32;
     fn splat_i32(self, x: i32) -> Self::I32;
     /// Wrapping.
-    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
-    /// Wrapping.
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32;
     fn shl<const BITS: i32>(self, a: Self::I32) -> Self::I32;
     /// Arithmetic: the sign is kept.

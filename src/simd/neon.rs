@@ -116,10 +116,6 @@ impl Simd for Neon {
         unsafe { vdupq_n_s32(x) }
     }
     #[inline(always)]
-    fn add_i32(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
-        unsafe { vaddq_s32(a, b) }
-    }
-    #[inline(always)]
     fn sub_i32(self, a: int32x4_t, b: int32x4_t) -> int32x4_t {
         unsafe { vsubq_s32(a, b) }
     }

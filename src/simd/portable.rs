@@ -115,10 +115,6 @@ impl Simd for Portable {
         i32x16::splat(x)
     }
     #[inline(always)]
-    fn add_i32(self, a: i32x16, b: i32x16) -> i32x16 {
-        a + b
-    }
-    #[inline(always)]
     fn sub_i32(self, a: i32x16, b: i32x16) -> i32x16 {
         a - b
     }

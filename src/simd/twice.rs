@@ -106,10 +106,6 @@ impl<S: Simd> Simd for Twice<S> {
         [self.0.splat_i32(x); 2]
     }
     #[inline(always)]
-    fn add_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
-        both!(self, add_i32, a, b)
-    }
-    #[inline(always)]
     fn sub_i32(self, a: Self::I32, b: Self::I32) -> Self::I32 {
         both!(self, sub_i32, a, b)
     }
