@@ -13,13 +13,17 @@
 //! - Rounding is to nearest-even, and subnormals are kept, as Rust takes for granted. On a thread
 //!   that another library has put in flush-to-zero mode the promise does not hold.
 //!
-//! The portable instruction set has no fused multiply-add unless the crate was built for a
-//! processor with it. It rounds twice where the definition rounds once, so that a product of depth
-//! k differs by at most `(k + 2) * 2^-23 * sum(|x| |w|)`, `exp` and `ln` stay within
-//! [`PORTABLE_ULP`](crate::math::PORTABLE_ULP), and the bits are still the same on any number of threads.
+//! The portable instruction set promises no fused multiply-add: its own code has it only in a build
+//! for processors with it, `matrixmultiply` where it finds it. So it may round twice where the
+//! definition rounds once. A product of depth k then differs from the exact one by at most
+//! `(k + 2) * (2^-23 * (|bias| + sum(|x| |w|)) + 2^-149)`, `exp` and `ln` stay within
+//! [`PORTABLE_ULP`](crate::math::PORTABLE_ULP), and the bits are the same on any number of threads,
+//! but not on every processor.
 //!
 //! The functions have the signatures, checks and errors of their namesakes, which are called
 //! `dense_*` here for [`dense`]; see there for shapes.
+
+use std::ops::Range;
 
 use crate::dense::{self, Activation};
 use crate::error::Result;
@@ -36,6 +40,11 @@ fn at(x: MatRef<'_>, row: usize, col: usize) -> f32 {
     x.get(row, col).unwrap_or(f32::NAN)
 }
 
+/// The rows of a matrix that hold something: a view may have more rows of nothing than can be counted.
+fn rows(y: &MatMut<'_>) -> Range<usize> {
+    0..if y.cols() == 0 { 0 } else { y.rows() }
+}
+
 /// y = activation(x w + bias): see [`dense::forward`].
 ///
 /// # Errors
@@ -48,7 +57,7 @@ pub fn dense_forward(
     mut y: MatMut<'_>,
 ) -> Result<()> {
     dense::check_forward(x, w, bias, &y)?;
-    for row in 0..y.rows() {
+    for row in rows(&y) {
         for o in 0..y.cols() {
             let mut acc = bias.map_or(0.0, |bias| bias[o]);
             for k in 0..x.cols() {
@@ -70,7 +79,7 @@ pub fn dense_forward(
 /// As there.
 pub fn dense_backward_input(dy: MatRef<'_>, w: MatRef<'_>, gate: Option<MatRef<'_>>, mut dx: MatMut<'_>) -> Result<()> {
     dense::check_backward_input(dy, w, gate, &dx)?;
-    for row in 0..dx.rows() {
+    for row in rows(&dx) {
         for k in 0..dx.cols() {
             let mut acc = 0.0;
             for o in 0..dy.cols() {
@@ -89,7 +98,7 @@ pub fn dense_backward_input(dy: MatRef<'_>, w: MatRef<'_>, gate: Option<MatRef<'
 /// As there.
 pub fn dense_backward_params(x: MatRef<'_>, dy: MatRef<'_>, mut dw: MatMut<'_>, db: Option<&mut [f32]>) -> Result<()> {
     dense::check_backward_params(x, dy, &dw, db.as_deref())?;
-    for k in 0..dw.rows() {
+    for k in rows(&dw) {
         for o in 0..dw.cols() {
             let term = |row, acc| at(x, row, k).mul_add(at(dy, row, o), acc);
             dw.set(k, o, chunked_sum(x.rows(), term));
@@ -134,7 +143,7 @@ pub fn relu_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Resul
 }
 
 fn map<const INPUTS: usize>(x: [MatRef<'_>; INPUTS], y: &mut MatMut<'_>, f: impl Fn([f32; INPUTS]) -> f32) {
-    for row in 0..y.rows() {
+    for row in rows(y) {
         for col in 0..y.cols() {
             y.set(row, col, f(x.map(|x| at(x, row, col))));
         }
@@ -184,7 +193,7 @@ fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
 /// As there.
 pub fn softmax(x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
     activation::check_same(&[("x", x)], ("y", &y))?;
-    for row in 0..x.rows() {
+    for row in rows(&y) {
         let (_, e, sum) = exponentials(&row_of(x, row));
         let scale = 1.0 / sum;
         write_row(&mut y, row, e.iter().map(|e| e * scale));
@@ -198,7 +207,7 @@ pub fn softmax(x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
 /// As there.
 pub fn softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Result<()> {
     activation::check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    for row in 0..y.rows() {
+    for row in rows(&dx) {
         let (y, dy) = (row_of(y, row), row_of(dy, row));
         let products: Vec<f32> = y.iter().zip(&dy).map(|(y, dy)| y * dy).collect();
         let dot = row_sum(&products);
@@ -213,7 +222,7 @@ pub fn softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Re
 /// As there.
 pub fn log_softmax(x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
     activation::check_same(&[("x", x)], ("y", &y))?;
-    for row in 0..x.rows() {
+    for row in rows(&y) {
         let x = row_of(x, row);
         let (max, _, sum) = exponentials(&x);
         write_row(&mut y, row, x.iter().map(|x| (x - max) - ln(sum)));
@@ -227,7 +236,7 @@ pub fn log_softmax(x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
 /// As there.
 pub fn log_softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Result<()> {
     activation::check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    for row in 0..y.rows() {
+    for row in rows(&dx) {
         let (y, dy) = (row_of(y, row), row_of(dy, row));
         let sum = row_sum(&dy);
         write_row(&mut dx, row, y.iter().zip(&dy).map(|(&y, &dy)| exp(y).mul_add(-sum, dy)));

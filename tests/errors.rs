@@ -330,6 +330,36 @@ fn empty_views_with_enormous_strides() {
     }
 }
 
+/// An axis of one step takes any stride.
+#[test]
+fn enormous_strides_that_are_never_stepped() {
+    fn row(data: &[f32]) -> MatRef<'_> {
+        MatRef::with_strides(data, 1, data.len(), MAX, 1).unwrap()
+    }
+    for backend in backends() {
+        for len in [1, 40, 300] {
+            let (ones, two) = (vec![1.0; len], [2.0]);
+            let (w, dy) = (row(&ones).t(), row(&two).t());
+            let mut y = [f32::NAN];
+            let out = MatMut::with_strides(&mut y, 1, 1, MAX, MAX).unwrap();
+            dense::forward(&backend, row(&ones), w, Some(&two), Activation::Relu, out).unwrap();
+            assert_eq!(y, [len as f32 + 2.0]);
+            let mut dx = vec![f32::NAN; len];
+            let out = MatMut::with_strides(&mut dx, 1, len, MAX, 1).unwrap();
+            dense::backward_input(&backend, dy, w, Some(row(&ones)), out).unwrap();
+            let mut dw = vec![f32::NAN; len];
+            let out = MatMut::with_strides(&mut dw, len, 1, 1, MAX).unwrap();
+            dense::backward_params(&backend, row(&ones), dy, out, Some(&mut y)).unwrap();
+            assert!(dx.iter().chain(&dw).chain(&y).all(|&value| value == 2.0));
+            let out = MatMut::with_strides(&mut dx, len, 1, 1, MAX).unwrap();
+            activation::softmax(&backend, w, out).unwrap();
+            let out = MatMut::with_strides(&mut dw, 1, len, MAX, 1).unwrap();
+            activation::relu(&backend, row(&ones), out).unwrap();
+            assert!(dx.iter().chain(&dw).all(|&value| value == 1.0));
+        }
+    }
+}
+
 /// No element, however many rows or columns: nothing to do, and no time to lose.
 #[test]
 fn enormous_empty_views() {
