@@ -74,7 +74,7 @@ pub struct Fit<'a> {
     batch_size: Option<usize>,
     shuffle: Shuffle,
     validation: Validation<'a>,
-    callback: Option<&'a mut dyn Callback>,
+    callback: Option<&'a mut (dyn Callback + Send)>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Tells this callback of each batch and epoch.
-    pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
+    pub fn callback(self, callback: &'a mut (dyn Callback + Send)) -> Self {
         Self { callback: Some(callback), ..self }
     }
 }
@@ -149,8 +149,8 @@ impl<'a> Fit<'a> {
 impl Sequential {
     /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
     ///
-    /// Called again, it goes on with the optimizer as it is. Callbacks run on the calling thread,
-    /// between the steps.
+    /// Called again, it goes on with the optimizer as it is. All of it runs on the threads of the
+    /// current rayon pool, the callback too, between the steps.
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
@@ -158,7 +158,7 @@ impl Sequential {
     /// none, the batch size is 0, or the split leaves no sample on one side. Nothing is learnt then.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { epochs, batch_size, shuffle, validation, mut callback } = options;
+        let Fit { epochs, batch_size, shuffle, validation, callback } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
@@ -183,11 +183,24 @@ impl Sequential {
         };
         let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
 
+        let epochs = Epochs { count: epochs, batch_size, shuffle };
+        // Entered once: to wake a thread of the pool for every step would cost as much as the step.
+        self.backend.clone().enter(|| self.run_epochs(epochs, x, labels, validation, callback))
+    }
+
+    fn run_epochs(
+        &mut self,
+        Epochs { count, batch_size, shuffle }: Epochs,
+        x: MatRef<'_>,
+        labels: Labels<'_>,
+        validation: Option<(MatRef<'_>, Labels<'_>)>,
+        mut callback: Option<&mut (dyn Callback + Send)>,
+    ) -> Result<History> {
         let mut order: Vec<usize> = Vec::new();
         let mut batch = Batch::new(batch_size.min(x.rows()), self.inputs());
         let batches = x.rows().div_ceil(batch_size);
         let mut history = History::default();
-        for epoch in 0..epochs {
+        for epoch in 0..count {
             order.clear();
             order.extend(0..x.rows());
             if let Shuffle::Seed(seed) = shuffle {
@@ -220,6 +233,14 @@ impl Sequential {
         }
         Ok(history)
     }
+}
+
+/// How often and in what portions the samples are gone through.
+#[derive(Clone, Copy)]
+struct Epochs {
+    count: usize,
+    batch_size: usize,
+    shuffle: Shuffle,
 }
 
 /// Mean loss and accuracy.
