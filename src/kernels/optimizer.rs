@@ -9,7 +9,7 @@ use crate::simd::Simd;
 /// A weight that gets no gradient any more would have its moments decay into the subnormal numbers
 /// and stay there, and Intel's processors take some 150 cycles for each operation on those. At
 /// 2^-100 the product with a learning rate above 2^-26 is still normal.
-const LEAST_MOMENT: f32 = 7.888_609e-31;
+pub(crate) const LEAST_MOMENT: f32 = 7.888_609e-31;
 
 /// Plain and momentum gradient descent.
 #[derive(Clone, Copy, Debug, PartialEq)]

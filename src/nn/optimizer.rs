@@ -13,9 +13,9 @@ use crate::kernels::optimizer as kernels;
 /// w = w + momentum * m - learning_rate * gradient.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
-    learning_rate: f64,
-    momentum: f64,
-    nesterov: bool,
+    pub(crate) learning_rate: f64,
+    pub(crate) momentum: f64,
+    pub(crate) nesterov: bool,
 }
 
 impl Default for Sgd {
@@ -52,10 +52,10 @@ impl Sgd {
 /// Keras has it ("epsilon hat" in the paper).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
-    learning_rate: f64,
-    beta_1: f64,
-    beta_2: f64,
-    epsilon: f64,
+    pub(crate) learning_rate: f64,
+    pub(crate) beta_1: f64,
+    pub(crate) beta_2: f64,
+    pub(crate) epsilon: f64,
 }
 
 impl Default for Adam {
@@ -90,8 +90,8 @@ impl Adam {
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct AdamW {
-    adam: Adam,
-    weight_decay: f64,
+    pub(crate) adam: Adam,
+    pub(crate) weight_decay: f64,
 }
 
 impl Default for AdamW {
@@ -172,7 +172,7 @@ impl Optimizer {
     }
 
     /// Checks every hyperparameter.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         in_range("learning_rate", self.rate(), "a number that is finite as f32, at least 0", |rate| rate >= 0.0)?;
         match self {
             Self::Sgd(sgd) => in_range("momentum", sgd.momentum, "a number in 0..=1", |m| (0.0..=1.0).contains(&m)),
@@ -259,3 +259,60 @@ const SGD_SPEED: usize = 8;
 const ADAM_SPEED: usize = 3;
 /// Parameters that a thread takes at a time: a page, so that no cache line is shared.
 const UNIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::reference;
+    use crate::{Isa, Threads};
+
+    /// Deterministic values of many magnitudes, below the least moment too.
+    fn values(seed: u32) -> Vec<f32> {
+        let value = |i: u32| {
+            let bits = (i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) >> 8;
+            (bits as f32 / 8_388_608.0 - 1.0) * 10f32.powi(-((i % 40) as i32))
+        };
+        (0..1000).map(value).collect()
+    }
+
+    #[test]
+    fn updates_have_the_bits_of_the_reference() {
+        let adam = Adam::default().learning_rate(0.03).betas(0.7, 0.99).epsilon(1e-4);
+        let sgd = Sgd::default().learning_rate(0.03);
+        let optimizers: [Optimizer; 5] = [
+            sgd.into(),
+            sgd.momentum(0.8).into(),
+            sgd.momentum(0.8).nesterov(true).into(),
+            adam.into(),
+            AdamW { adam, weight_decay: 0.3 }.into(),
+        ];
+        for optimizer in optimizers {
+            for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+                let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
+                let (mut w, mut m, mut v) = (values(1), values(2), values(3));
+                v.iter_mut().for_each(|v| *v = v.abs());
+                let mut state = State::new(optimizer, w.len());
+                let (remembered, squares) = (!state.first.is_empty(), !state.second.is_empty());
+                if remembered {
+                    state.first.copy_from_slice(&m);
+                }
+                if squares {
+                    state.second.copy_from_slice(&v);
+                }
+                let mut found = w.clone();
+                for t in 1..=4 {
+                    // Every third weight gets no gradient.
+                    let mut dw = values(3 + t);
+                    dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
+                    state.step(&backend, &mut found, &dw);
+                    reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
+                }
+                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+                assert_eq!(bits(&found), bits(&w), "{isa} {optimizer:?}");
+                assert!(!remembered || bits(&state.first) == bits(&m), "{isa} {optimizer:?}");
+                assert!(!squares || bits(&state.second) == bits(&v), "{isa} {optimizer:?}");
+                assert!(!remembered || m.iter().all(|m| *m == 0.0 || m.abs() >= 7.8e-31));
+            }
+        }
+    }
+}
