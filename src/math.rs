@@ -1,8 +1,8 @@
 //! exp and ln, written once over `Simd` with fused multiply-add; their error bounds, as constants.
 //!
-//! The bounds hold over all 2^32 floats; one test goes over a stride of them, an ignored one over all. One ulp is the distance between
-//! neighbouring floats at the true result, 2^-149 where that is subnormal. The public kernels that
-//! apply them are in [`activation`](crate::activation).
+//! The bounds hold over all 2^32 floats; one test goes over a stride of them, an ignored one over
+//! all. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
+//! is subnormal. The public kernels that apply them are in [`activation`](crate::activation).
 
 use crate::simd::Simd;
 
