@@ -4,7 +4,8 @@
 
 mod common;
 
-use common::{assert_close, iter_in_pool, random};
+use common::data::{assert_close, random};
+use common::iter_in_pool;
 use criterion::{BenchmarkGroup, Criterion, Throughput, criterion_group, criterion_main, measurement::WallTime};
 use densely::{Activation, Backend, MatMut, MatRef, dense};
 

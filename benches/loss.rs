@@ -5,7 +5,8 @@ mod common;
 
 use std::hint::black_box;
 
-use common::{iter_in_pool, random, random_labels};
+use common::data::{random, random_labels};
+use common::iter_in_pool;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::{Backend, Isa, MatMut, MatRef, activation, loss, reference};
 

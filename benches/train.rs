@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{random, random_labels};
+use common::data::{random, random_labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::MatRef;
 use densely::nn::{Activation, Adam, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};
