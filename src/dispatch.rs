@@ -10,9 +10,11 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 use crate::kernels::Kernel;
+use crate::kernels::tier::Tier;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
+use crate::simd::{Simd, Work};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -131,40 +133,37 @@ impl Dispatch {
     /// Runs a kernel on this thread.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
-            // SAFETY: `new` found the instruction set.
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx512 => unsafe { run_avx512(kernel) },
-            // SAFETY: as above.
+            Isa::Avx512 => {
+                // SAFETY: `new` found the instruction set.
+                let tier = unsafe { Avx512::assume() };
+                tier.call(Run(kernel, tier))
+            }
             #[cfg(target_arch = "x86_64")]
-            Isa::Avx2 => unsafe { run_avx2(kernel) },
-            // SAFETY: as above.
+            Isa::Avx2 => {
+                // SAFETY: as above.
+                let tier = unsafe { Avx2::assume() };
+                tier.call(Run(kernel, tier))
+            }
             #[cfg(target_arch = "aarch64")]
-            Isa::Neon => unsafe { run_neon(kernel) },
+            Isa::Neon => {
+                // SAFETY: as above.
+                let tier = unsafe { Neon::assume() };
+                tier.call(Run(kernel, tier))
+            }
             _ => kernel.run(Portable),
         }
     }
 }
 
-// One shim a tier. The kernel is inlined into it whole, and so compiled with the shim's features.
-// AVX-512 names `avx512f` alone: rustc 1.95 miscompiles auto-vectorised code under dq and vl.
+/// A kernel in a tier.
+struct Run<K, T>(K, T);
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx512f")]
-fn run_avx512<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: this function's features.
-    kernel.run(unsafe { Avx512::assume() })
-}
+impl<K: Kernel, T: Tier> Work for Run<K, T> {
+    type Output = K::Output;
 
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2,fma")]
-fn run_avx2<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: this function's features.
-    kernel.run(unsafe { Avx2::assume() })
-}
-
-#[cfg(target_arch = "aarch64")]
-#[target_feature(enable = "neon")]
-fn run_neon<K: Kernel>(kernel: K) -> K::Output {
-    // SAFETY: this function's features.
-    kernel.run(unsafe { Neon::assume() })
+    #[inline(always)]
+    fn run(self) -> K::Output {
+        self.0.run(self.1)
+    }
 }

@@ -11,18 +11,13 @@
 //! The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008), less the packing where the operands are in good order already.
 
-use super::pack::{PANEL_COLS, PANEL_DEPTH, Panel};
+use super::pack::pack;
 use super::tier::Tier;
-use super::tile::{Tile, TileFinish, TileStart, tile};
+use super::tile::{Outlined, Tile, TileFinish, TileStart, fits};
+use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Simd;
-
-/// Depth of a block where B is used as it stands: longer ones cost fewer trips of C through
-/// memory, and 1024 rows of a panel still fit L2.
-const DEPTH_BLOCK: usize = 1024;
-/// Rows of A that meet one panel of B before the next panel is taken.
-const ROW_BLOCK: usize = 256;
+use crate::simd::{ROW_LANES, Simd};
 
 /// How the sum over the depth is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -132,44 +127,136 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// Computes a product with tiles of `MR` rows by `NV` vectors, `NV` 1 or 2.
+/// What of a product is taken at a time, and what is copied first.
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    /// Rows of a tile.
+    height: usize,
+    /// Rows of a block of A.
+    rows: usize,
+    /// Depth of a block.
+    depth: usize,
+    /// Columns of a block of B.
+    cols: usize,
+    pack_a: bool,
+    pack_b: bool,
+}
+
+/// Elements of a block of B: half of an L2 cache of 1 MiB.
+const B_BLOCK: usize = 128 * 1024;
+/// Elements of a packed block of A, which is read from L3 in one stream.
+const A_BLOCK: usize = 512 * 1024;
+/// Longest depth of a block. Each further block costs a trip of C through memory.
+const MAX_DEPTH: usize = 1024;
+/// Depth of a block where a large B is read once, by a single row of tiles: so few rows of B are
+/// read along their whole length, as memory likes it, in place of many rows a piece at a time.
+const STREAM_DEPTH: usize = 8;
+/// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
+const AWKWARD_STRIDE: usize = 512;
+/// Fewer columns do not pay for packing A.
+const MIN_PACK_COLS: usize = 128;
+
+impl Plan {
+    fn new(p: &Product<'_>, height: usize) -> Self {
+        let (m, n, k) = p.sizes();
+        let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
+        let large = k.saturating_mul(n) > B_BLOCK;
+        let b_in_rows = p.b.col_stride() == 1 || n == 1;
+        let pack_b = !b_in_rows || (m > 2 * height && (large || awkward(p.b.row_stride())));
+        // The stride over which a tile collects its part of A.
+        let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
+        let pack_a = n >= MIN_PACK_COLS && m > height / 2 && awkward(a_stride);
+        let depth = match p.depth {
+            Depth::Chunked => CHUNK_ROWS,
+            Depth::Running if large && m <= height && !pack_b => STREAM_DEPTH,
+            Depth::Running => MAX_DEPTH,
+        };
+        let depth = depth.min(k.max(1));
+        let cols = (B_BLOCK / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
+        let height = m.div_ceil(m.div_ceil(height));
+        let rows = if pack_a { A_BLOCK / (depth * ROW_LANES) * height } else { m };
+        let rows = rows.min(m.next_multiple_of(height));
+        Self { height, rows, depth, cols, pack_a, pack_b }
+    }
+
+    /// Elements of the packed panels of A and of B.
+    fn room(self) -> [usize; 2] {
+        let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * ROW_LANES } else { 0 };
+        let b = if self.pack_b { self.depth * self.cols } else { 0 };
+        [a, b]
+    }
+}
+
+/// Computes a product with tiles of at most `height` rows.
 #[inline(always)]
-pub(crate) fn gemm<S: Simd, const MR: usize, const NV: usize>(s: S, mut p: Product<'_>) {
-    const { assert!(NV * S::LANES <= PANEL_COLS && CHUNK_ROWS <= PANEL_DEPTH) };
+pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
         return;
     }
-    let (b_row, b_col) = (p.b.row_stride(), p.b.col_stride());
-    let packs = b_col != 1 && n > 1;
-    let block = match p.depth {
-        Depth::Chunked => CHUNK_ROWS,
-        Depth::Running if packs => PANEL_DEPTH,
-        Depth::Running => DEPTH_BLOCK,
-    };
-    let mut panel = Panel::new();
-    let width = NV * S::LANES;
-    let blocks = k.div_ceil(block).max(1);
-    for k0 in (0..blocks).map(|i| i * block) {
-        let depth = block.min(k - k0);
-        for i0 in (0..m).step_by(ROW_BLOCK) {
-            let rows = ROW_BLOCK.min(m - i0);
-            for j0 in (0..n).step_by(width) {
-                let cols = width.min(n - j0);
-                let mut t = p.tile(i0, j0, k0, depth, cols);
+    let plan = Plan::new(&p, height);
+    let [room_a, room_b] = plan.room();
+    let mut workspace = Workspace::take(room_a + room_b);
+    let a_panels = workspace.as_mut_ptr();
+    let b_panels = a_panels.wrapping_add(room_a);
+    let (a_strides, b_strides) = ([p.a.row_stride(), p.a.col_stride()], [p.b.row_stride(), p.b.col_stride()]);
+    let blocks = k.div_ceil(plan.depth).max(1);
+    for i0 in (0..m).step_by(plan.rows) {
+        let rows = plan.rows.min(m - i0);
+        for k0 in (0..blocks).map(|i| i * plan.depth) {
+            let depth = plan.depth.min(k - k0);
+            if plan.pack_a {
+                let t = p.tile(i0, 0, k0, depth, n);
                 // SAFETY: all indices lie below m, n and k, which every operand has.
+                unsafe { pack(s, t.a, [a_strides[1], a_strides[0]], [depth, rows], plan.height, a_panels) };
+            }
+            for j0 in (0..n).step_by(plan.cols) {
+                let cols = plan.cols.min(n - j0);
+                let mut t = p.tile(i0, j0, k0, depth, cols);
+                // SAFETY: as above.
                 unsafe {
-                    if packs {
-                        t.b = panel.fill(t.b, [b_row, b_col], [depth, cols], width);
-                        t.b_row = width;
+                    if plan.pack_b {
+                        pack(s, t.b, b_strides, [depth, cols], S::LANES, b_panels);
+                        (t.b, t.b_row, t.b_vector) = (b_panels, S::LANES, depth * S::LANES);
                     }
-                    if cols == width {
-                        column::<S, MR, NV, true>(s, t, rows);
-                    } else {
-                        column::<S, MR, NV, false>(s, t, rows);
+                    for (tile, i) in (0..rows).step_by(plan.height).enumerate() {
+                        let mut row = t.at(i, 0);
+                        row.ahead = row.a.wrapping_add(plan.height * row.a_row);
+                        row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
+                        if plan.pack_a {
+                            row.a = a_panels.wrapping_add(tile * depth * S::LANES);
+                            (row.a_row, row.a_col) = (1, S::LANES);
+                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * S::LANES), S::LANES);
+                        }
+                        tile_row(s, plan.height.min(rows - i), row);
                     }
                 }
             }
+        }
+    }
+}
+
+impl Tile {
+    /// The tile `i` rows below and `vectors` to the right.
+    #[inline(always)]
+    fn at(self, i: usize, vectors: usize) -> Self {
+        let j = vectors * ROW_LANES;
+        Self {
+            a: self.a.wrapping_add(i * self.a_row),
+            b: self.b.wrapping_add(vectors * self.b_vector),
+            c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
+            cols: self.cols - j,
+            start: match self.start {
+                TileStart::Bias(bias) => TileStart::Bias(bias.wrapping_add(j)),
+                same => same,
+            },
+            finish: match self.finish {
+                TileFinish::Gate { gate, row, col } => {
+                    TileFinish::Gate { gate: gate.wrapping_add(i * row + j * col), row, col }
+                }
+                same => same,
+            },
+            ..self
         }
     }
 }
@@ -202,10 +289,13 @@ impl Product<'_> {
             a_col,
             b: self.b.as_ptr().wrapping_add(k * b_row + j * b_col),
             b_row,
+            b_vector: ROW_LANES,
             c: self.c.as_mut_ptr().wrapping_add(i * c_row + j * c_col),
             c_row,
             c_col,
             depth,
+            ahead: std::ptr::null(),
+            ahead_step: 0,
             cols,
             start,
             finish,
@@ -213,53 +303,70 @@ impl Product<'_> {
     }
 }
 
-/// `rows` rows of C below the tile's corner, in tiles of MR, then 4, 2 and 1 rows.
+/// A row of tiles of the same height, over all columns of a block.
 ///
 /// # Safety
-/// As for [`tile`], for that many rows.
+/// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn column<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile, rows: usize) {
-    // SAFETY: the caller's; `done` stays at or below `rows`.
+unsafe fn tile_row<S: Simd>(s: S, rows: usize, t: Tile) {
+    // SAFETY: the caller's.
     unsafe {
-        let mut done = 0;
-        done += strip::<S, MR, NV, WHOLE>(s, t, rows, done);
-        done += strip::<S, 4, NV, WHOLE>(s, t, rows, done);
-        done += strip::<S, 2, NV, WHOLE>(s, t, rows, done);
-        strip::<S, 1, NV, WHOLE>(s, t, rows, done);
+        match rows {
+            1 => tiles::<S, 1>(s, t),
+            2 => tiles::<S, 2>(s, t),
+            3 => tiles::<S, 3>(s, t),
+            4 => tiles::<S, 4>(s, t),
+            5 => tiles::<S, 5>(s, t),
+            6 => tiles::<S, 6>(s, t),
+            7 => tiles::<S, 7>(s, t),
+            8 => tiles::<S, 8>(s, t),
+            9 => tiles::<S, 9>(s, t),
+            10 => tiles::<S, 10>(s, t),
+            11 => tiles::<S, 11>(s, t),
+            12 => tiles::<S, 12>(s, t),
+            13 => tiles::<S, 13>(s, t),
+            14 => tiles::<S, 14>(s, t),
+            _ => debug_assert!(false, "no tier has taller tiles"),
+        }
     }
 }
 
-/// As many tiles of MR rows as fit from row `done` on; the number of rows they took. A tile with
-/// no columns in its second vector is computed with one vector.
+/// A row of tiles of `MR` rows, as wide as the registers allow.
 ///
 /// # Safety
-/// As for [`column`].
+/// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn strip<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
-    s: S,
-    t: Tile,
-    rows: usize,
-    done: usize,
-) -> usize {
-    let tiles = (rows - done) / MR;
-    for i in (0..tiles).map(|i| done + i * MR) {
-        let row = Tile {
-            a: t.a.wrapping_add(i * t.a_row),
-            c: t.c.wrapping_add(i * t.c_row),
-            finish: match t.finish {
-                TileFinish::Gate { gate, row, col } => TileFinish::Gate { gate: gate.wrapping_add(i * row), row, col },
-                same => same,
-            },
-            ..t
-        };
-        // SAFETY: the caller's.
-        unsafe {
-            if NV == 1 || t.cols <= S::LANES {
-                tile::<S, MR, 1, WHOLE>(s, row);
-            } else {
-                tile::<S, MR, NV, WHOLE>(s, row);
-            }
-        }
+unsafe fn tiles<S: Simd, const MR: usize>(s: S, t: Tile) {
+    let mut done = 0;
+    // SAFETY: the caller's.
+    unsafe {
+        done = strip::<S, MR, 8>(s, t, done);
+        done = strip::<S, MR, 4>(s, t, done);
+        done = strip::<S, MR, 2>(s, t, done);
+        strip::<S, MR, 1>(s, t, done);
     }
-    tiles * MR
+}
+
+/// As many tiles of `NV` vectors as there are from vector `done` on; the vectors done then.
+///
+/// # Safety
+/// As for [`tile`], for all its columns.
+#[inline(always)]
+unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(s: S, t: Tile, mut done: usize) -> usize {
+    if const { !fits::<S>(MR, NV) } {
+        return done;
+    }
+    while done * S::LANES < t.cols {
+        let left = t.cols - done * S::LANES;
+        let at = t.at(0, done);
+        if left >= NV * S::LANES {
+            s.call(Outlined::<S, MR, NV, true>(s, Tile { cols: NV * S::LANES, ..at }));
+        } else if left > (NV - 1) * S::LANES {
+            s.call(Outlined::<S, MR, NV, false>(s, at));
+        } else {
+            break;
+        }
+        done += NV;
+    }
+    done
 }

@@ -16,6 +16,7 @@ pub(crate) mod portable_gemm;
 pub(crate) mod softmax;
 pub(crate) mod tier;
 mod tile;
+mod workspace;
 
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;

@@ -1,44 +1,87 @@
-//! Packing: a panel of B copied so that its columns are neighbours, whatever strides B has.
+//! Packing: a block of B copied to panels of one vector's width, each a column of vectors.
+//!
+//! ```text
+//! panel 0: B[0][0..16], B[1][0..16], ... B[depth-1][0..16]; panel 1: B[0][16..32], ...
+//! ```
+//!
+//! Whatever strides B has, a tile then walks through memory without gaps. Rows of A are packed in the
+//! same way, as the columns of A's transpose, with as many to a panel as a tile has rows.
 
-use std::mem::MaybeUninit;
+use crate::simd::Simd;
 
-/// Depth of a packed panel.
-pub(super) const PANEL_DEPTH: usize = 256;
-/// Columns of the widest packed panel.
-pub(super) const PANEL_COLS: usize = 32;
-
-/// Room for a packed panel, on the stack: 32 KiB, so no call allocates.
-pub(super) struct Panel([MaybeUninit<f32>; PANEL_DEPTH * PANEL_COLS]);
-
-impl Panel {
-    #[inline(always)]
-    pub(super) fn new() -> Self {
-        Self([MaybeUninit::uninit(); PANEL_DEPTH * PANEL_COLS])
-    }
-
-    /// Copies `depth` rows by `cols` columns of B to rows of `width` elements, zeros behind the
-    /// last column, and gives the first element's address.
-    ///
-    /// # Safety
-    /// The elements of B can be read; `depth <= PANEL_DEPTH` and `cols <= width <= PANEL_COLS`.
-    #[inline(always)]
-    pub(super) unsafe fn fill(
-        &mut self,
-        b: *const f32,
-        [b_row, b_col]: [usize; 2],
-        [depth, cols]: [usize; 2],
-        width: usize,
-    ) -> *const f32 {
-        let panel = self.0.as_mut_ptr().cast::<f32>();
-        for col in 0..width {
+/// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
+/// stands in a vector behind the last column is not to be used.
+///
+/// # Safety
+/// The elements of B can be read; `to` has room for `depth` vectors for every `width` columns begun.
+#[inline(always)]
+pub(super) unsafe fn pack<S: Simd>(
+    s: S,
+    b: *const f32,
+    [b_row, b_col]: [usize; 2],
+    [depth, cols]: [usize; 2],
+    width: usize,
+    to: *mut f32,
+) {
+    let panel = depth * S::LANES;
+    // SAFETY: the caller's; rows stay below `depth` and columns below `cols`.
+    unsafe {
+        if b_col == 1 || cols == 1 {
             for k in 0..depth {
-                // SAFETY: B's element by the caller's word; the panel has depth * width elements.
-                unsafe {
-                    let value = if col < cols { *b.add(k * b_row + col * b_col) } else { 0.0 };
-                    *panel.add(k * width + col) = value;
+                let (from, mut to) = (b.wrapping_add(k * b_row), to.wrapping_add(k * S::LANES));
+                let mut col = 0;
+                while col + S::LANES <= cols {
+                    s.store(to, s.load(from.add(col)));
+                    (col, to) = (col + width, to.wrapping_add(panel));
+                }
+                while col < cols {
+                    s.store(to, s.load_first(from.add(col), cols - col, s.splat(0.0)));
+                    (col, to) = (col + width, to.wrapping_add(panel));
+                }
+            }
+            return;
+        }
+        for (j, col) in (0..cols).step_by(width).enumerate() {
+            let (from, to) = (b.wrapping_add(col * b_col), to.wrapping_add(j * panel));
+            let lanes = width.min(cols - col);
+            let mut done = 0;
+            if b_row == 1 && lanes == S::LANES {
+                done = pack_columns(s, from, b_col, S::LANES, depth, to);
+            } else if b_row == 1 {
+                done = pack_columns(s, from, b_col, lanes, depth, to);
+            }
+            for k in done..depth {
+                for lane in 0..lanes {
+                    *to.add(k * S::LANES + lane) = *from.add(k * b_row + lane * b_col);
                 }
             }
         }
-        panel
     }
+}
+
+/// Packs one panel of columns whose elements are neighbours, four rows at a time; the rows done.
+///
+/// # Safety
+/// As for [`pack`].
+#[inline(always)]
+unsafe fn pack_columns<S: Simd>(
+    s: S,
+    from: *const f32,
+    stride: usize,
+    cols: usize,
+    depth: usize,
+    to: *mut f32,
+) -> usize {
+    let mut done = 0;
+    while done + 4 <= depth {
+        // SAFETY: the caller's.
+        unsafe {
+            let rows = s.load_columns(from.add(done), stride, cols);
+            for (k, row) in rows.into_iter().enumerate() {
+                s.store(to.add((done + k) * S::LANES), row);
+            }
+        }
+        done += 4;
+    }
+    done
 }

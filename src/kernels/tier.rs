@@ -39,7 +39,7 @@ impl Tier for Avx512 {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm::<_, 8, 2>(self, product);
+        gemm(self.row(), 14, product);
     }
 }
 
@@ -58,7 +58,7 @@ impl Tier for Avx2 {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm::<_, 6, 2>(self, product);
+        gemm(self.row(), 6, product);
     }
 }
 
@@ -77,7 +77,7 @@ impl Tier for Neon {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm::<_, 6, 2>(Twice(self), product);
+        gemm(self.row(), 6, product);
     }
 }
 

@@ -15,8 +15,9 @@
 //! The accumulators are only ever indexed by loops of constant length and without branches: those
 //! are unrolled, and anything else would move the accumulators from the registers to the stack.
 
-use super::pack::PANEL_COLS;
-use crate::simd::Simd;
+use std::mem::MaybeUninit;
+
+use crate::simd::{Simd, Work};
 
 /// Where the accumulators begin.
 #[derive(Clone, Copy)]
@@ -42,22 +43,51 @@ pub(super) enum TileFinish {
     Add,
 }
 
-/// A tile's operands. Strides in elements; B's columns are neighbours.
+/// A tile's operands. Strides in elements.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
+    /// A's rows and columns may stand anyhow.
     pub a: *const f32,
     pub a_row: usize,
     pub a_col: usize,
+    /// The elements of a vector of B are neighbours, its vectors `b_vector` apart.
     pub b: *const f32,
     pub b_row: usize,
+    pub b_vector: usize,
     pub c: *mut f32,
     pub c_row: usize,
     pub c_col: usize,
     pub depth: usize,
+    /// Memory that will be needed soon: a line is asked for each step of the depth.
+    pub ahead: *const f32,
+    pub ahead_step: usize,
     /// Columns of C to write: more than `(NV - 1) * LANES`, at most `NV * LANES`.
     pub cols: usize,
     pub start: TileStart,
     pub finish: TileFinish,
+}
+
+/// A tile as a function of its own: the compiler's time grows faster than a function's length.
+pub(super) struct Outlined<S, const MR: usize, const NV: usize, const WHOLE: bool>(pub S, pub Tile);
+
+impl<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool> Work for Outlined<S, MR, NV, WHOLE> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        // SAFETY: who makes one gives what `tile` asks for.
+        unsafe { tile::<S, MR, NV, WHOLE>(self.0, self.1) }
+    }
+}
+
+/// Elements of the largest tile.
+const TILE_ELEMENTS: usize = 512;
+
+/// Whether the accumulators of a tile, and either a row of B or a column of A beside one element
+/// of the other, fit the registers.
+pub(super) const fn fits<S: Simd>(mr: usize, nv: usize) -> bool {
+    let beside = if mr < nv { mr } else { nv };
+    mr * nv + beside < S::REGISTERS && mr * nv * S::LANES <= TILE_ELEMENTS
 }
 
 /// Computes one tile; `WHOLE` if it has all its `NV * LANES` columns.
@@ -70,34 +100,33 @@ pub(super) struct Tile {
 #[inline(always)]
 pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, mut t: Tile) {
     let gate_col = if let TileFinish::Gate { col, .. } = t.finish { col } else { 1 };
-    let detour = t.c_col != 1 || gate_col != 1;
-    let (c, c_row, c_col) = (t.c, t.c_row, t.c_col);
-    let mut c_buffer = [[0.0f32; PANEL_COLS]; MR];
-    let mut gate_buffer = [[0.0f32; PANEL_COLS]; MR];
-    // SAFETY: the caller's; `cols` is at most PANEL_COLS.
+    // SAFETY: the caller's.
     unsafe {
-        if detour {
-            for (i, (c_to, gate_to)) in c_buffer.iter_mut().zip(&mut gate_buffer).enumerate() {
-                for j in 0..t.cols {
-                    c_to[j] = *c.add(i * c_row + j * c_col);
-                    if let TileFinish::Gate { gate, row, col } = t.finish {
-                        gate_to[j] = *gate.add(i * row + j * col);
-                    }
+        if t.c_col == 1 && gate_col == 1 {
+            return in_rows::<S, MR, NV, WHOLE>(s, t);
+        }
+        let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
+        let mut buffers = [MaybeUninit::<[f32; TILE_ELEMENTS]>::uninit(); 2];
+        let [c_buffer, gate_buffer] = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<f32>());
+        let cols = t.cols;
+        let copy = |from: *const f32, from_strides: [usize; 2], to: *mut f32, to_strides: [usize; 2]| {
+            for i in 0..MR {
+                for j in 0..cols {
+                    *to.add(i * to_strides[0] + j * to_strides[1]) =
+                        *from.add(i * from_strides[0] + j * from_strides[1]);
                 }
             }
-            (t.c, t.c_row) = (c_buffer.as_mut_ptr().cast(), PANEL_COLS);
-            if let TileFinish::Gate { gate, row, .. } = &mut t.finish {
-                (*gate, *row) = (gate_buffer.as_ptr().cast(), PANEL_COLS);
-            }
+        };
+        if matches!(t.start, TileStart::Resume) || matches!(t.finish, TileFinish::Add) {
+            copy(c, [c_row, c_col], c_buffer, [row, 1]);
         }
+        if let TileFinish::Gate { gate, row: gate_row, col } = t.finish {
+            copy(gate, [gate_row, col], gate_buffer, [row, 1]);
+            t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
+        }
+        (t.c, t.c_row) = (c_buffer, row);
         in_rows::<S, MR, NV, WHOLE>(s, t);
-        if detour {
-            for (i, row) in c_buffer.iter().enumerate() {
-                for (j, &value) in row.iter().enumerate().take(t.cols) {
-                    *c.add(i * c_row + j * c_col) = value;
-                }
-            }
-        }
+        copy(c_buffer, [row, 1], c, [c_row, c_col]);
     }
 }
 
@@ -107,12 +136,10 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE
 /// As for [`tile`].
 #[inline(always)]
 unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
-    const { assert!(MR * NV + NV < S::REGISTERS, "accumulators, a row of B and a broadcast must fit the registers") };
     let zero = s.splat(0.0);
     let tail = t.cols - (NV - 1) * S::LANES;
-    let get = |row: *const f32, v: usize| {
-        let p = row.wrapping_add(v * S::LANES);
-        // SAFETY: `row` points to `cols` readable elements.
+    let get = |p: *const f32, v: usize| {
+        // SAFETY: `p` points to a vector's readable elements.
         unsafe { if WHOLE || v + 1 < NV { s.load(p) } else { s.load_first(p, tail, zero) } }
     };
     let put = |row: *mut f32, v: usize, value: S::F32| {
@@ -120,6 +147,7 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         // SAFETY: `row` points to `cols` writable elements.
         unsafe { if WHOLE || v + 1 < NV { s.store(p, value) } else { s.store_first(p, tail, value) } }
     };
+    let c = |i: usize, v: usize| t.c.wrapping_add(i * t.c_row + v * S::LANES);
     // SAFETY: the caller's.
     unsafe {
         let mut acc = [[zero; NV]; MR];
@@ -127,23 +155,31 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
             TileStart::Zero => {}
             TileStart::Bias(bias) => {
                 for v in 0..NV {
-                    let start = get(bias, v);
+                    let start = get(bias.wrapping_add(v * S::LANES), v);
                     acc.iter_mut().for_each(|row| row[v] = start);
                 }
             }
             TileStart::Resume => {
                 for (i, row) in acc.iter_mut().enumerate() {
                     for (v, value) in row.iter_mut().enumerate() {
-                        *value = get(t.c.add(i * t.c_row), v);
+                        *value = get(c(i, v), v);
                     }
                 }
             }
         }
-        let (mut a, mut b) = (t.a, t.b);
+        if matches!(t.finish, TileFinish::Add) || matches!(t.start, TileStart::Resume) {
+            let next = if matches!(t.start, TileStart::Resume) { NV } else { 0 };
+            for i in 0..MR {
+                for v in 0..NV {
+                    s.prefetch(c(i, next + v));
+                }
+            }
+        }
+        let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
         for _ in 0..t.depth {
             let mut row = [zero; NV];
             for (v, value) in row.iter_mut().enumerate() {
-                *value = get(b, v);
+                *value = get(b.wrapping_add(v * t.b_vector), v);
             }
             for (i, acc) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i * t.a_row));
@@ -153,16 +189,18 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
             }
             a = a.wrapping_add(t.a_col);
             b = b.wrapping_add(t.b_row);
+            s.prefetch(ahead);
+            ahead = ahead.wrapping_add(t.ahead_step);
         }
-        let c = |i: usize| t.c.wrapping_add(i * t.c_row);
+        let row = |i: usize| t.c.wrapping_add(i * t.c_row);
         match t.finish {
-            TileFinish::Store => each(&acc, |i, v, acc| put(c(i), v, acc)),
-            TileFinish::Relu => each(&acc, |i, v, acc| put(c(i), v, s.max(zero, acc))),
-            TileFinish::Gate { gate, row, .. } => each(&acc, |i, v, acc| {
-                let open = s.lt(zero, get(gate.wrapping_add(i * row), v));
-                put(c(i), v, s.select(open, acc, zero));
+            TileFinish::Store => each(&acc, |i, v, acc| put(row(i), v, acc)),
+            TileFinish::Relu => each(&acc, |i, v, acc| put(row(i), v, s.max(zero, acc))),
+            TileFinish::Gate { gate, row: gate_row, .. } => each(&acc, |i, v, acc| {
+                let open = s.lt(zero, get(gate.wrapping_add(i * gate_row + v * S::LANES), v));
+                put(row(i), v, s.select(open, acc, zero));
             }),
-            TileFinish::Add => each(&acc, |i, v, acc| put(c(i), v, s.add(get(c(i), v), acc))),
+            TileFinish::Add => each(&acc, |i, v, acc| put(row(i), v, s.add(get(c(i, v), v), acc))),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{Simd, max};
+use super::{Simd, Work, max};
 
 /// Proof that the processor has `avx2` and `fma`.
 #[derive(Clone, Copy)]
@@ -33,6 +33,12 @@ impl Avx2 {
     }
 }
 
+#[inline(never)]
+#[target_feature(enable = "avx2,fma")]
+fn call<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 // SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
 // stores need of their pointers is their callers' to give.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -43,6 +49,10 @@ impl Simd for Avx2 {
     type I32 = __m256i;
     type Mask = __m256;
 
+    #[inline(always)]
+    fn call<W: Work>(self, work: W) -> W::Output {
+        unsafe { call(work) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m256 {
         unsafe { _mm256_set1_ps(x) }
@@ -63,6 +73,30 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: __m256) {
         unsafe { _mm256_maskstore_ps(p, self.first(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m256; 4] {
+        // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
+        let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
+        let mut quads = [self.splat(0.0); 4];
+        unsafe {
+            for (q, v) in quads.iter_mut().enumerate() {
+                *v = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(row(q))), _mm_loadu_ps(row(q + 4)));
+            }
+            let [a, b, c, d] = quads;
+            let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
+            let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
+            [
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ef, gh)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ef, gh)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::Simd;
+use super::{Simd, Work};
 
 /// Proof that the processor has `avx512f`.
 #[derive(Clone, Copy)]
@@ -44,6 +44,13 @@ impl Avx512 {
     }
 }
 
+// Not dq or vl: rustc 1.95 miscompiles auto-vectorised code under those.
+#[inline(never)]
+#[target_feature(enable = "avx512f")]
+fn call<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 // SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
 // stores need of their pointers is their callers' to give.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -54,6 +61,10 @@ impl Simd for Avx512 {
     type I32 = __m512i;
     type Mask = __mmask16;
 
+    #[inline(always)]
+    fn call<W: Work>(self, work: W) -> W::Output {
+        unsafe { call(work) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> __m512 {
         unsafe { _mm512_set1_ps(x) }
@@ -73,6 +84,33 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: __m512) {
         unsafe { _mm512_mask_storeu_ps(p, Self::first(n), v) }
+    }
+    #[inline(always)]
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m512; 4] {
+        // Register q holds rows q, q + 4, q + 8 and q + 12; transposing the 4x4 blocks then sorts them.
+        let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
+        let mut quads = [self.splat(0.0); 4];
+        unsafe {
+            for (q, v) in quads.iter_mut().enumerate() {
+                let four = _mm512_castps128_ps512(_mm_loadu_ps(row(q)));
+                let four = _mm512_insertf32x4::<1>(four, _mm_loadu_ps(row(q + 4)));
+                let four = _mm512_insertf32x4::<2>(four, _mm_loadu_ps(row(q + 8)));
+                *v = _mm512_insertf32x4::<3>(four, _mm_loadu_ps(row(q + 12)));
+            }
+            let [a, b, c, d] = quads;
+            let (ab, cd) = (_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d)));
+            let (ef, gh) = (_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d)));
+            [
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
+                _mm512_castpd_ps(_mm512_unpacklo_pd(ef, gh)),
+                _mm512_castpd_ps(_mm512_unpackhi_pd(ef, gh)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

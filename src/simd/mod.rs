@@ -23,6 +23,15 @@ pub(crate) mod twice;
 /// The partial results of every row reduction: element j goes into partial j mod `ROW_LANES`.
 pub(crate) const ROW_LANES: usize = 16;
 
+/// A piece of work with its token, to be compiled as a function of its own.
+pub(crate) trait Work {
+    /// What is given back.
+    type Output;
+
+    /// Does the work. Must be `#[inline(always)]`, as everything below it.
+    fn run(self) -> Self::Output;
+}
+
 /// The vector operations of one instruction set.
 pub(crate) trait Simd: Copy {
     /// Elements of a vector.
@@ -35,6 +44,9 @@ pub(crate) trait Simd: Copy {
     type I32: Copy;
     /// `LANES` truth values.
     type Mask: Copy;
+
+    /// Does the work in a function that has this instruction set's features.
+    fn call<W: Work>(self, work: W) -> W::Output;
 
     fn splat(self, x: f32) -> Self::F32;
 
@@ -57,6 +69,16 @@ pub(crate) trait Simd: Copy {
     /// # Safety
     /// `p` points to `n` writable floats, `n <= LANES`.
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::F32);
+
+    /// Four neighbouring columns of `rows` rows (at least 1) that stand `stride` apart: lane i is
+    /// of row i, or of the last row where there are fewer than `LANES`.
+    ///
+    /// # Safety
+    /// Four floats can be read at each row.
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4];
+
+    /// Asks for a cache line that will be needed soon; any address will do.
+    fn prefetch(self, p: *const f32);
 
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;

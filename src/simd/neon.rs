@@ -2,7 +2,7 @@
 
 use core::arch::aarch64::*;
 
-use super::{Simd, max};
+use super::{Simd, Work, max};
 
 /// Proof that the processor has `neon`.
 #[derive(Clone, Copy)]
@@ -25,6 +25,12 @@ impl Neon {
     }
 }
 
+#[inline(never)]
+#[target_feature(enable = "neon")]
+fn call<W: Work>(work: W) -> W::Output {
+    work.run()
+}
+
 // SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
 // stores need of their pointers is their callers' to give.
 #[allow(clippy::undocumented_unsafe_blocks)]
@@ -35,6 +41,10 @@ impl Simd for Neon {
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
 
+    #[inline(always)]
+    fn call<W: Work>(self, work: W) -> W::Output {
+        unsafe { call(work) }
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> float32x4_t {
         unsafe { vdupq_n_f32(x) }
@@ -61,6 +71,25 @@ impl Simd for Neon {
             let lanes: [f32; 4] = core::mem::transmute(v);
             core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n);
         }
+    }
+    #[inline(always)]
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [float32x4_t; 4] {
+        let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
+        unsafe {
+            let (a, b, c, d) = (vld1q_f32(row(0)), vld1q_f32(row(1)), vld1q_f32(row(2)), vld1q_f32(row(3)));
+            let (ab, cd) = (vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn1q_f32(c, d)));
+            let (ef, gh) = (vreinterpretq_f64_f32(vtrn2q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(c, d)));
+            [
+                vreinterpretq_f32_f64(vtrn1q_f64(ab, cd)),
+                vreinterpretq_f32_f64(vtrn1q_f64(ef, gh)),
+                vreinterpretq_f32_f64(vtrn2q_f64(ab, cd)),
+                vreinterpretq_f32_f64(vtrn2q_f64(ef, gh)),
+            ]
+        }
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {
+        // The intrinsic is unstable; the hardware looks ahead alone.
     }
     #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {

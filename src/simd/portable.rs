@@ -5,7 +5,7 @@
 
 use wide::{f32x16, i32x16};
 
-use super::{ROW_LANES, Simd};
+use super::{ROW_LANES, Simd, Work};
 
 /// Needs no proof: every processor can do this.
 #[derive(Clone, Copy)]
@@ -35,6 +35,10 @@ impl Simd for Portable {
     type Mask = f32x16;
 
     #[inline(always)]
+    fn call<W: Work>(self, work: W) -> W::Output {
+        work.run()
+    }
+    #[inline(always)]
     fn splat(self, x: f32) -> f32x16 {
         f32x16::splat(x)
     }
@@ -61,6 +65,14 @@ impl Simd for Portable {
         // SAFETY: the caller gives n writable floats, and n <= 16.
         unsafe { core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) };
     }
+    #[inline(always)]
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [f32x16; 4] {
+        // SAFETY: the caller gives four floats at each row.
+        [0, 1, 2, 3]
+            .map(|col| f32x16::new(core::array::from_fn(|row| unsafe { *p.add(row.min(rows - 1) * stride + col) })))
+    }
+    #[inline(always)]
+    fn prefetch(self, _: *const f32) {}
     #[inline(always)]
     fn add(self, a: f32x16, b: f32x16) -> f32x16 {
         a + b

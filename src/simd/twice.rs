@@ -1,7 +1,7 @@
 //! `Twice`: a vector of double width made of two, so that every tier can hold 16 lanes and row
 //! reductions run through the same 16 partial results: AVX2 is `Twice`, NEON `Twice` of `Twice`.
 
-use super::Simd;
+use super::{Simd, Work};
 
 /// Two vectors of `S` as one.
 #[derive(Clone, Copy)]
@@ -21,6 +21,10 @@ impl<S: Simd> Simd for Twice<S> {
     type I32 = [S::I32; 2];
     type Mask = [S::Mask; 2];
 
+    #[inline(always)]
+    fn call<W: Work>(self, work: W) -> W::Output {
+        self.0.call(work)
+    }
     #[inline(always)]
     fn splat(self, x: f32) -> Self::F32 {
         [self.0.splat(x); 2]
@@ -52,6 +56,20 @@ impl<S: Simd> Simd for Twice<S> {
             self.0.store_first(p, low, v[0]);
             self.0.store_first(p.add(low), n - low, v[1]);
         }
+    }
+    #[inline(always)]
+    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4] {
+        let low = rows.min(S::LANES);
+        // Without rows of its own the upper half repeats the last.
+        let (upper, high) = if rows > low { (low, rows - low) } else { (low - 1, 1) };
+        // SAFETY: the caller gives `rows` rows, of which both halves read no others.
+        let (low, high) =
+            unsafe { (self.0.load_columns(p, stride, low), self.0.load_columns(p.add(upper * stride), stride, high)) };
+        [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
+    }
+    #[inline(always)]
+    fn prefetch(self, p: *const f32) {
+        self.0.prefetch(p);
     }
     #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
