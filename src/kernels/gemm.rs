@@ -1,15 +1,16 @@
 //! C = A B with what dense layers wrap around it: a bias before, an activation or a gate after.
 //!
 //! ```text
-//! for each block of the depth k                      accumulators continue through C
-//!   for each block of ROW_BLOCK rows of A            stays in L2
-//!     for each panel of NV vectors of columns of B   packed if its columns are not neighbours
-//!       for each MR rows of A
-//!         tile
+//! for each block of rows of A                          all of them, unless A is packed
+//!   for each block of the depth                        accumulators continue through C
+//!     pack A's block, if its strides are awkward
+//!     for each block of columns of B                   fits half of L2
+//!       pack B's block, if its columns are not neighbours, or the block is used often enough
+//!       for each row of tiles, for each tile           A's rows come from L1, B streams from L2
 //! ```
 //!
-//! The loops are those of Goto and van de Geijn, "Anatomy of High-Performance Matrix
-//! Multiplication" (2008), less the packing where the operands are in good order already.
+//! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix
+//! Multiplication" (2008), with A and B in each other's place and less packing.
 
 use super::pack::pack;
 use super::tier::Tier;

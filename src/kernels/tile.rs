@@ -10,7 +10,6 @@
 //!
 //! Every element has one accumulator that takes k in ascending order: that is the numeric
 //! contract, and the reason that neither the tile's shape nor its place changes a bit.
-
 //!
 //! The accumulators are only ever indexed by loops of constant length and without branches: those
 //! are unrolled, and anything else would move the accumulators from the registers to the stack.

@@ -8,6 +8,7 @@
 #[allow(dead_code)]
 mod data;
 #[path = "../../common/peak.rs"]
+#[allow(dead_code)]
 mod peak;
 mod sgemm;
 
