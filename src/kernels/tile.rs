@@ -136,16 +136,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE
 #[inline(always)]
 unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
     let zero = s.splat(0.0);
-    let tail = t.cols - (NV - 1) * S::LANES;
-    let get = |p: *const f32, v: usize| {
-        // SAFETY: `p` points to a vector's readable elements.
-        unsafe { if WHOLE || v + 1 < NV { s.load(p) } else { s.load_first(p, tail, zero) } }
-    };
-    let put = |row: *mut f32, v: usize, value: S::F32| {
-        let p = row.wrapping_add(v * S::LANES);
-        // SAFETY: `row` points to `cols` writable elements.
-        unsafe { if WHOLE || v + 1 < NV { s.store(p, value) } else { s.store_first(p, tail, value) } }
-    };
+    let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
     let c = |i: usize, v: usize| t.c.wrapping_add(i * t.c_row + v * S::LANES);
     // SAFETY: the caller's.
     unsafe {
@@ -154,14 +145,16 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
             TileStart::Zero => {}
             TileStart::Bias(bias) => {
                 for v in 0..NV {
-                    let start = get(bias.wrapping_add(v * S::LANES), v);
-                    acc.iter_mut().for_each(|row| row[v] = start);
+                    let start = part.get::<WHOLE>(bias.wrapping_add(v * S::LANES), v);
+                    for row in &mut acc {
+                        row[v] = start;
+                    }
                 }
             }
             TileStart::Resume => {
                 for (i, row) in acc.iter_mut().enumerate() {
                     for (v, value) in row.iter_mut().enumerate() {
-                        *value = get(c(i, v), v);
+                        *value = part.get::<WHOLE>(c(i, v), v);
                     }
                 }
             }
@@ -178,7 +171,7 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
         for _ in 0..t.depth {
             let mut row = [zero; NV];
             for (v, value) in row.iter_mut().enumerate() {
-                *value = get(b.wrapping_add(v * t.b_vector), v);
+                *value = part.get::<WHOLE>(b.wrapping_add(v * t.b_vector), v);
             }
             for (i, acc) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i * t.a_row));
@@ -191,25 +184,69 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
             s.prefetch(ahead);
             ahead = ahead.wrapping_add(t.ahead_step);
         }
-        let row = |i: usize| t.c.wrapping_add(i * t.c_row);
         match t.finish {
-            TileFinish::Store => each(&acc, |i, v, acc| put(row(i), v, acc)),
-            TileFinish::Relu => each(&acc, |i, v, acc| put(row(i), v, s.max(zero, acc))),
-            TileFinish::Gate { gate, row: gate_row, .. } => each(&acc, |i, v, acc| {
-                let open = s.lt(zero, get(gate.wrapping_add(i * gate_row + v * S::LANES), v));
-                put(row(i), v, s.select(open, acc, zero));
-            }),
-            TileFinish::Add => each(&acc, |i, v, acc| put(row(i), v, s.add(get(c(i, v), v), acc))),
+            TileFinish::Store => {
+                for (i, row) in acc.iter().enumerate() {
+                    for (v, &acc) in row.iter().enumerate() {
+                        part.put::<WHOLE>(c(i, v), v, acc);
+                    }
+                }
+            }
+            TileFinish::Relu => {
+                for (i, row) in acc.iter().enumerate() {
+                    for (v, &acc) in row.iter().enumerate() {
+                        part.put::<WHOLE>(c(i, v), v, s.max(zero, acc));
+                    }
+                }
+            }
+            TileFinish::Gate { gate, row: gate_row, .. } => {
+                for (i, row) in acc.iter().enumerate() {
+                    for (v, &acc) in row.iter().enumerate() {
+                        let gate = part.get::<WHOLE>(gate.wrapping_add(i * gate_row + v * S::LANES), v);
+                        part.put::<WHOLE>(c(i, v), v, s.select(s.lt(zero, gate), acc, zero));
+                    }
+                }
+            }
+            TileFinish::Add => {
+                for (i, row) in acc.iter().enumerate() {
+                    for (v, &acc) in row.iter().enumerate() {
+                        part.put::<WHOLE>(c(i, v), v, s.add(part.get::<WHOLE>(c(i, v), v), acc));
+                    }
+                }
+            }
         }
     }
 }
 
-/// Calls `f` with every accumulator's row and vector.
-#[inline(always)]
-fn each<V: Copy, const MR: usize, const NV: usize>(acc: &[[V; NV]; MR], f: impl Fn(usize, usize, V)) {
-    for (i, row) in acc.iter().enumerate() {
-        for (v, &acc) in row.iter().enumerate() {
-            f(i, v, acc);
+/// Loads and stores of a tile's vectors, of which the last may be short: methods, since closures
+/// are not sure to be inlined.
+#[derive(Clone, Copy)]
+struct Part<S> {
+    s: S,
+    /// Which vector is the last.
+    last: usize,
+    /// Its columns.
+    tail: usize,
+}
+
+impl<S: Simd> Part<S> {
+    /// Vector `v`.
+    ///
+    /// # Safety
+    /// `p` points to that vector's readable elements.
+    #[inline(always)]
+    unsafe fn get<const WHOLE: bool>(self, p: *const f32, v: usize) -> S::F32 {
+        // SAFETY: the caller's.
+        unsafe {
+            if WHOLE || v < self.last { self.s.load(p) } else { self.s.load_first(p, self.tail, self.s.splat(0.0)) }
         }
+    }
+
+    /// # Safety
+    /// `p` points to that vector's writable elements.
+    #[inline(always)]
+    unsafe fn put<const WHOLE: bool>(self, p: *mut f32, v: usize, value: S::F32) {
+        // SAFETY: the caller's.
+        unsafe { if WHOLE || v < self.last { self.s.store(p, value) } else { self.s.store_first(p, self.tail, value) } }
     }
 }
