@@ -159,6 +159,40 @@ fn rows_and_columns_around_the_tiles() {
 }
 
 #[test]
+fn tiles_of_every_height_and_width() {
+    for m in 1..=30 {
+        for n in [10, 49, 64, 113, 127, 128, 129, 250] {
+            Case::new(m, 3, n).forward();
+        }
+    }
+}
+
+/// Strides of 512 elements make the rows of A be packed, tall or wide matrices in several blocks.
+#[test]
+fn packed_blocks_of_both_operands() {
+    for batch in [7, 8, 13, 14, 15, 30] {
+        Case::new(batch, 512, 130).forward();
+        Case::new(batch, 130, 512).backward_input();
+        Case::new(batch, 512, 130).backward_params();
+    }
+    Case::new(460, 1024, 128).forward();
+    Case::new(260, 512, 128).backward_params();
+    // B: several blocks of columns; an awkward stride; a second block of the depth.
+    Case::new(30, 300, 450).forward();
+    Case::new(30, 300, 450).transposed().all();
+    Case::new(30, 40, 512).forward();
+    Case::new(30, 1030, 130).forward();
+}
+
+/// A large B, met by a single row of tiles, is read a few rows at a time.
+#[test]
+fn a_large_matrix_read_once() {
+    for batch in [1, 2, 3, 5, 6] {
+        Case::new(batch, 301, 450).forward();
+    }
+}
+
+#[test]
 fn packed_columns_around_the_panels() {
     for n in EDGES {
         Case::new(9, 5, n).transposed().forward();

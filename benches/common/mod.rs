@@ -2,7 +2,6 @@
 #![allow(dead_code, reason = "each bench uses a part")]
 
 pub mod data;
-pub mod peak;
 
 use std::time::Instant;
 

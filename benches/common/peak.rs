@@ -1,4 +1,4 @@
-//! The limits of the machine, measured: fused multiply-adds a second and bytes read a second.
+//! The limit of the machine, measured: fused multiply-adds a second.
 
 use std::hint::black_box;
 
@@ -39,17 +39,6 @@ impl Peak {
         // SAFETY: `detect` found the instruction set.
         black_box(unsafe { (self.run)(black_box(0.5)) });
     }
-}
-
-/// Adds all elements up with 16 partial sums: it reads memory and does little else.
-pub fn read(data: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 64];
-    for chunk in data.chunks_exact(64) {
-        for (sum, x) in sums.iter_mut().zip(chunk) {
-            *sum += x;
-        }
-    }
-    sums.iter().sum()
 }
 
 fn scalar(x: f32) -> f32 {

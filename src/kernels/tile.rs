@@ -67,14 +67,23 @@ pub(super) struct Tile {
 }
 
 /// A tile as a function of its own: the compiler's time grows faster than a function's length.
-pub(super) struct Outlined<S, const MR: usize, const NV: usize, const WHOLE: bool>(pub S, pub Tile);
+pub(super) struct Outlined<S, const MR: usize, const NV: usize, const WHOLE: bool>(S, Tile);
+
+impl<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool> Outlined<S, MR, NV, WHOLE> {
+    /// # Safety
+    /// As for [`tile`], when it is run.
+    #[inline(always)]
+    pub(super) unsafe fn new(s: S, t: Tile) -> Self {
+        Self(s, t)
+    }
+}
 
 impl<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool> Work for Outlined<S, MR, NV, WHOLE> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        // SAFETY: who makes one gives what `tile` asks for.
+        // SAFETY: the word of the caller of `new`.
         unsafe { tile::<S, MR, NV, WHOLE>(self.0, self.1) }
     }
 }

@@ -2,13 +2,12 @@
 //!
 //! Everyone does the whole of a layer's work: product, bias and ReLU; product; product and bias
 //! gradient. Contestants take turns; figures are medians of GFLOP/s, beside the peak of fused
-//! multiply-adds that was measured between them. Every answer is checked first.
+//! multiply-adds that was measured between them. A wrong answer ends the program before its row is printed.
 
 #[path = "../../common/data.rs"]
 #[allow(dead_code)]
 mod data;
 #[path = "../../common/peak.rs"]
-#[allow(dead_code)]
 mod peak;
 mod sgemm;
 
@@ -79,7 +78,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("millis") => options.turn = Duration::from_millis(parser.value()?.parse()?),
             Long("operations") => {
-                options.operations = parser.value()?.string()?.split(',').map(String::from).collect();
+                options.operations = parser.value()?.parse_with(operations)?;
             }
             Long("shapes") => options.shapes = parser.value()?.parse_with(shapes)?,
             Long("help") => {
@@ -89,7 +88,18 @@ fn options() -> Result<Options, lexopt::Error> {
             other => return Err(other.unexpected()),
         }
     }
+    if options.threads == 0 || options.rounds == 0 {
+        return Err("--threads and --rounds are at least 1".into());
+    }
     Ok(options)
+}
+
+fn operations(text: &str) -> Result<Vec<String>, String> {
+    let known = |name: &str| match OPERATIONS.contains(&name) {
+        true => Ok(name.to_owned()),
+        false => Err(format!("{name} is none of {}", OPERATIONS.join(", "))),
+    };
+    text.split(',').map(known).collect()
 }
 
 fn shapes(text: &str) -> Result<Vec<[usize; 3]>, String> {
@@ -103,7 +113,8 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>, String> {
                 let sizes: Result<Vec<usize>, _> = shape.split('x').map(str::parse).collect();
                 sizes
                     .ok()
-                    .and_then(|sizes| sizes.try_into().ok())
+                    .and_then(|sizes| <[usize; 3]>::try_from(sizes).ok())
+                    .filter(|sizes| !sizes.contains(&0))
                     .ok_or_else(|| format!("{shape} is not BATCHxINPUTSxOUTPUTS"))
             })
             .collect(),
@@ -267,6 +278,7 @@ fn compare(
         };
         contestants.push(Contestant { name: peer.name, work, times: Vec::new() });
     }
+    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
     let mut peaks = Vec::new();
     let pause = if options.threads == 1 || options.alone { Duration::ZERO } else { sgemm::SETTLE };
     for _ in 0..options.rounds {
@@ -276,7 +288,6 @@ fn compare(
         std::thread::sleep(pause);
         peaks.push(measure_peak(peak, options.threads));
     }
-    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
     let times = contestants.iter_mut().map(Contestant::median).collect();
     drop(contestants);
     for (name, result) in names.iter().zip(&results) {
