@@ -360,10 +360,11 @@ unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(s: S, t: Tile, mut do
     while done * S::LANES < t.cols {
         let left = t.cols - done * S::LANES;
         let at = t.at(0, done);
-        // SAFETY: the caller's, for a part of the columns.
         if left >= NV * S::LANES {
+            // SAFETY: the caller's, for a part of the columns.
             s.call(unsafe { Outlined::<S, MR, NV, true>::new(s, Tile { cols: NV * S::LANES, ..at }) });
         } else if left > (NV - 1) * S::LANES {
+            // SAFETY: as above.
             s.call(unsafe { Outlined::<S, MR, NV, false>::new(s, at) });
         } else {
             break;
