@@ -66,9 +66,4 @@ impl Backend {
     pub(crate) fn sum(&self, cost: usize, kernel: impl Kernel<Output = f32>) -> f32 {
         parallel::sum(self.dispatch, self.threads, cost, kernel)
     }
-
-    /// Calls `work` inside the pool, where splitting is cheap.
-    pub(crate) fn enter<R: Send>(&self, work: impl FnOnce() -> R + Send) -> R {
-        parallel::enter(self.threads, work)
-    }
 }

@@ -74,7 +74,7 @@ pub struct Fit<'a> {
     batch_size: Option<usize>,
     shuffle: Shuffle,
     validation: Validation<'a>,
-    callback: Option<&'a mut (dyn Callback + Send)>,
+    callback: Option<&'a mut dyn Callback>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -141,7 +141,7 @@ impl<'a> Fit<'a> {
     }
 
     /// Tells this callback of each batch and epoch.
-    pub fn callback(self, callback: &'a mut (dyn Callback + Send)) -> Self {
+    pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
     }
 }
@@ -149,8 +149,8 @@ impl<'a> Fit<'a> {
 impl Sequential {
     /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
     ///
-    /// Called again, it goes on with the optimizer as it is. All of it runs on the threads of the
-    /// current rayon pool, the callback too, between the steps.
+    /// Called again, it goes on with the optimizer as it is. The callback is called on this thread,
+    /// between the steps.
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
@@ -184,8 +184,7 @@ impl Sequential {
         let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
 
         let epochs = Epochs { count: epochs, batch_size, shuffle };
-        // Entered once: to wake a thread of the pool for every step would cost as much as the step.
-        self.backend.clone().enter(|| self.run_epochs(epochs, x, labels, validation, callback))
+        self.run_epochs(epochs, x, labels, validation, callback)
     }
 
     fn run_epochs(
@@ -194,7 +193,7 @@ impl Sequential {
         x: MatRef<'_>,
         labels: Labels<'_>,
         validation: Option<(MatRef<'_>, Labels<'_>)>,
-        mut callback: Option<&mut (dyn Callback + Send)>,
+        mut callback: Option<&mut dyn Callback>,
     ) -> Result<History> {
         let mut order: Vec<usize> = Vec::new();
         let mut batch = Batch::new(batch_size.min(x.rows()), self.inputs());

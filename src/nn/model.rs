@@ -343,11 +343,9 @@ impl Sequential {
         let small = x.rows().saturating_mul(parameters.len()) < SERIAL_STEP;
         let serial = backend.with_threads(Threads::One);
         let backend = if small && backend.threads() == Threads::Auto { &serial } else { backend };
-        backend.enter(|| {
-            let result = workspace.run_both(backend, plan, parameters, (x, labels), gradients)?;
-            state.step(backend, parameters, gradients);
-            Ok(result)
-        })
+        let result = workspace.run_both(backend, plan, parameters, (x, labels), gradients)?;
+        state.step(backend, parameters, gradients);
+        Ok(result)
     }
 
     /// Takes the samples through the network in blocks, and hands over each block's rows and

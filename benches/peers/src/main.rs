@@ -131,10 +131,8 @@ struct Contestant<'a> {
 
 impl Contestant<'_> {
     /// Works for at least `turn`, once threads that wait for another contestant's work have gone to sleep.
-    fn take_turn(&mut self, turn: Duration, pause: Duration, outside: bool, peak: Peak) {
+    fn take_turn(&mut self, turn: Duration, pause: Duration, outside: bool) {
         std::thread::sleep(pause);
-        // Everyone's threads are awake from the first call on, as in a loop that has run for a while.
-        rayon::broadcast(|_| (0..4).for_each(|_| peak.run()));
         let mut times = 0u32;
         let mut work = || {
             // Once to warm up, and to learn how many times fill the turn.
@@ -283,7 +281,7 @@ fn compare(
     let pause = if options.threads == 1 || options.alone { Duration::ZERO } else { sgemm::SETTLE };
     for _ in 0..options.rounds {
         for contestant in &mut contestants {
-            contestant.take_turn(options.turn, pause, options.outside, peak);
+            contestant.take_turn(options.turn, pause, options.outside);
         }
         std::thread::sleep(pause);
         peaks.push(measure_peak(peak, options.threads));

@@ -1,0 +1,156 @@
+//! When and how work is split over threads: the only folder that names rayon.
+//!
+//! Work is cut along the axis that its kernel names into parts of equal length, one a thread, and
+//! done by the caller and its helpers ([`team`]). Where it is cut never changes a bit: no
+//! element's sum crosses a cut, and the one scalar that does, the loss, is added in a tree that
+//! depends on the number of rows alone.
+
+mod team;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::dispatch::Dispatch;
+use crate::kernels::Kernel;
+use team::{MAX_PARTS, Parts, Team};
+
+/// On how many threads a call runs. No choice changes a bit of any result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Threads {
+    /// The calling thread, and as many others of its rayon pool (outside of any, of the global
+    /// one) as the size of the work pays for; small work stays on the calling thread.
+    ///
+    /// Others take part while they are awake, and one that makes call after call keeps them awake:
+    /// they watch for more work for 500 microseconds before they go to sleep.
+    #[default]
+    Auto,
+    /// The calling thread alone.
+    One,
+    /// So many pieces whatever their size (128 at most), run by the same threads.
+    Exactly(NonZeroUsize),
+}
+
+/// Rows whose losses are added one after another, before the sums of such groups are added in a
+/// binary tree. Part of the numeric contract.
+pub const LOSS_ROWS: usize = 16;
+
+/// Least work for a part, in nanoseconds: to offer it to a helper that is awake, and to wait for
+/// the end, takes about 500.
+const GRAIN: usize = 2_000;
+/// Work so many nanoseconds long is cut finer while helpers are asleep: those that wake up take
+/// what is left.
+const LONG: usize = 300_000;
+/// How much finer.
+const FINER: usize = 4;
+
+/// A call that a team can take part in: its parts' number is settled, then it is run.
+struct Call {
+    team: Arc<Team>,
+    helpers: usize,
+    parts: usize,
+}
+
+impl Call {
+    /// The call for work of `cost` nanoseconds that can be cut into `pieces`; none if the caller
+    /// does it alone.
+    fn new(threads: Threads, cost: usize, pieces: usize) -> Option<Self> {
+        let wanted = match threads {
+            Threads::One => 1,
+            Threads::Exactly(parts) => parts.get(),
+            Threads::Auto => cost / GRAIN,
+        };
+        let most = wanted.min(pieces).min(MAX_PARTS);
+        if most <= 1 {
+            return None;
+        }
+        // Asked last, since it starts the pool.
+        let team = Team::of_this_thread()?;
+        let helpers = team.most().min(most - 1);
+        let awake = team.awake(helpers);
+        if awake < helpers {
+            team.call_in(helpers, cost >= LONG);
+        }
+        let parts = match threads {
+            Threads::Exactly(_) => most,
+            _ if awake < helpers && cost >= LONG => (FINER * (helpers + 1)).min(most),
+            _ => awake + 1,
+        };
+        Some(Self { team, helpers, parts })
+    }
+
+    /// Does the parts, here and on the helpers, each once.
+    fn run<T: Send>(self, parts: &Parts<T>, work: impl Fn(usize, T) + Sync) {
+        let take_parts = |who: usize| {
+            while let Some((number, part)) = parts.take(who) {
+                work(number, part);
+            }
+        };
+        self.team.share(self.helpers, &take_parts);
+    }
+}
+
+/// Runs a kernel whose work is `cost` nanoseconds long, cut at multiples of `unit`.
+pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, cost: usize, unit: usize, kernel: K) {
+    let pieces = kernel.len().div_ceil(unit);
+    let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
+    let mut parts = Parts::new();
+    let mut rest = kernel;
+    for left in (2..=call.parts).rev() {
+        let at = (rest.len().div_ceil(unit) / left).max(1) * unit;
+        let first;
+        (first, rest) = rest.split(at);
+        parts.push(first);
+    }
+    parts.push(rest);
+    call.run(&parts, |_, part| dispatch.run(part));
+}
+
+/// Adds what a kernel gives for groups of [`LOSS_ROWS`] rows, in a binary tree over the groups.
+pub(crate) fn sum<K: Kernel<Output = f32>>(dispatch: Dispatch, threads: Threads, cost: usize, kernel: K) -> f32 {
+    let rows = kernel.len();
+    let Some(call) = Call::new(threads, cost, rows.div_ceil(LOSS_ROWS)) else { return sum_alone(dispatch, kernel) };
+    let depth = call.parts.next_power_of_two().ilog2();
+    let mut parts = Parts::new();
+    cut_tree(kernel, depth, &mut parts);
+    let sums = [const { AtomicU32::new(0) }; MAX_PARTS];
+    call.run(&parts, |number, part| sums[number].store(sum_alone(dispatch, part).to_bits(), Ordering::Relaxed));
+    add_tree(rows, depth, &mut sums.iter().map(|sum| f32::from_bits(sum.load(Ordering::Relaxed))))
+}
+
+/// The row at which the tree over so many rows branches, unless it is a leaf.
+fn branch(rows: usize) -> Option<usize> {
+    let groups = rows.div_ceil(LOSS_ROWS);
+    (groups > 1).then(|| groups.div_ceil(2) * LOSS_ROWS)
+}
+
+fn sum_alone<K: Kernel<Output = f32>>(dispatch: Dispatch, kernel: K) -> f32 {
+    match branch(kernel.len()) {
+        None => dispatch.run(kernel),
+        Some(at) => {
+            let (first, rest) = kernel.split(at);
+            sum_alone(dispatch, first) + sum_alone(dispatch, rest)
+        }
+    }
+}
+
+/// The subtrees that stand `depth` branches below the root, or leaves above that, from left to right.
+fn cut_tree<K: Kernel>(kernel: K, depth: u32, parts: &mut Parts<K>) {
+    match branch(kernel.len()).filter(|_| depth > 0) {
+        None => parts.push(kernel),
+        Some(at) => {
+            let (first, rest) = kernel.split(at);
+            cut_tree(first, depth - 1, parts);
+            cut_tree(rest, depth - 1, parts);
+        }
+    }
+}
+
+/// Adds the sums of the subtrees that [`cut_tree`] gives for so many rows.
+fn add_tree(rows: usize, depth: u32, sums: &mut impl Iterator<Item = f32>) -> f32 {
+    match branch(rows).filter(|_| depth > 0) {
+        None => sums.next().unwrap_or(0.0),
+        Some(at) => add_tree(at, depth - 1, sums) + add_tree(rows - at, depth - 1, sums),
+    }
+}

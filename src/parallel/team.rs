@@ -1,0 +1,251 @@
+//! A caller's helpers: workers of its rayon pool that stay awake between the calls of a busy caller.
+//!
+//! A layer of a small network takes ten microseconds; to wake a sleeping worker takes fifty and
+//! more. So no call waits for a worker that sleeps. Helpers are called in by a caller that makes
+//! call after call, or one whose work is long; each watches a place of its own in memory until
+//! there was nothing to do for [`PATIENCE`]. Work is offered there, and what no helper has begun
+//! when the caller has done its own part is taken back. A caller therefore waits for nothing but
+//! work that is under way, whatever else the pool is busy with: nothing can deadlock, and in a
+//! process that forked, where no helper is left, callers just work alone.
+//!
+//! A helper is a task of its pool, and gives the others their turn.
+
+#![allow(unsafe_code)]
+
+use std::cell::{OnceCell, UnsafeCell};
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+/// How long a helper watches without work, and how soon after the last call the next one must come
+/// for helpers to be called in.
+const PATIENCE: Duration = Duration::from_micros(500);
+/// How long a helper stays before it asks the pool for another turn: rayon may have put it on top
+/// of a task that waits for something else.
+const SHIFT: Duration = Duration::from_millis(20);
+/// How often a helper looks for work before it looks at the clock and at its pool: about 2 us.
+const LOOKS: usize = 64;
+/// How often a caller looks whether a helper is done before it lets the system run other threads.
+const PATIENT_LOOKS: usize = 20_000;
+
+/// Work on offer to one helper.
+struct Offer<'a> {
+    /// What caller and helpers run at the same time; it gets the number of who runs it.
+    work: &'a (dyn Fn(usize) + Sync),
+    number: usize,
+}
+
+/// Where one helper watches. Alone in its cache lines, since both sides write to it.
+#[repr(align(128))]
+struct Place {
+    /// Null if nothing is on offer and what was is done.
+    offer: AtomicPtr<Offer<'static>>,
+}
+
+/// Stands in a place while its helper works. No offer has this address.
+const UNDER_WAY: *mut Offer<'static> = ptr::dangling_mut();
+
+/// What is known of a place's helper: there is none,
+const ABSENT: u8 = 0;
+/// it waits for its turn in the pool,
+const CALLED: u8 = 1;
+/// or it watches.
+const AWAKE: u8 = 2;
+
+/// The helpers of one calling thread.
+pub(super) struct Team {
+    owner: ThreadId,
+    born: Instant,
+    /// When the last call ended, in nanoseconds after `born`.
+    last_call: AtomicU64,
+    places: Box<[Place]>,
+    helpers: Box<[AtomicU8]>,
+}
+
+thread_local! {
+    // A thread is of one pool, or of none, for all its life: its helpers always come from the same.
+    static TEAM: OnceCell<Arc<Team>> = const { OnceCell::new() };
+}
+
+impl Team {
+    /// The calling thread's; none where the thread is ending.
+    pub(super) fn of_this_thread() -> Option<Arc<Self>> {
+        TEAM.try_with(|team| Arc::clone(team.get_or_init(Self::new))).ok()
+    }
+
+    fn new() -> Arc<Self> {
+        let helpers = rayon::current_num_threads() - 1;
+        Arc::new(Self {
+            owner: thread::current().id(),
+            born: Instant::now(),
+            last_call: AtomicU64::new(0),
+            places: (0..helpers).map(|_| Place { offer: AtomicPtr::new(ptr::null_mut()) }).collect(),
+            helpers: (0..helpers).map(|_| AtomicU8::new(ABSENT)).collect(),
+        })
+    }
+
+    /// How many helpers there can be.
+    pub(super) fn most(&self) -> usize {
+        self.places.len()
+    }
+
+    /// How many of the first `wanted` helpers are awake.
+    pub(super) fn awake(&self, wanted: usize) -> usize {
+        self.helpers.iter().take(wanted).filter(|helper| helper.load(Ordering::Relaxed) == AWAKE).count()
+    }
+
+    /// Asks the pool for the first `wanted` helpers, those that are absent, if the caller is busy.
+    pub(super) fn call_in(self: &Arc<Self>, wanted: usize, long: bool) {
+        let last_call = Duration::from_nanos(self.last_call.load(Ordering::Relaxed));
+        if !long && self.born.elapsed().saturating_sub(last_call) > PATIENCE {
+            return;
+        }
+        for (place, helper) in self.helpers.iter().enumerate().take(wanted) {
+            if helper.load(Ordering::Relaxed) == ABSENT {
+                helper.store(CALLED, Ordering::Relaxed);
+                let team = Arc::clone(self);
+                rayon::spawn(move || help(team, place));
+            }
+        }
+    }
+
+    /// Runs `work` here, as number 0, and on those of the first `wanted` helpers that come before
+    /// it is done here; gives up waiting for the others.
+    pub(super) fn share(&self, wanted: usize, work: &(dyn Fn(usize) + Sync)) {
+        let places = &self.places[..wanted.min(self.places.len())];
+        let mut offers = [const { MaybeUninit::<Offer<'_>>::uninit() }; MAX_PARTS];
+        let offered = Offered(places);
+        for (i, (place, offer)) in places.iter().zip(&mut offers).enumerate() {
+            let offer: *mut Offer<'_> = offer.write(Offer { work, number: i + 1 });
+            place.offer.store(offer.cast(), Ordering::Release);
+        }
+        work(0);
+        drop(offered);
+        let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        self.last_call.store(now, Ordering::Relaxed);
+    }
+}
+
+/// Places with offers, which are taken back, or waited for, when this is dropped.
+struct Offered<'a>(&'a [Place]);
+
+impl Drop for Offered<'_> {
+    fn drop(&mut self) {
+        for Place { offer } in self.0 {
+            let mut looks = 0;
+            loop {
+                let found = offer.load(Ordering::Acquire);
+                if found.is_null() {
+                    break;
+                }
+                if found != UNDER_WAY {
+                    // Should this fail, the helper has just begun.
+                    let _ = offer.compare_exchange(found, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
+                    continue;
+                }
+                looks += 1;
+                if looks < PATIENT_LOOKS { std::hint::spin_loop() } else { thread::yield_now() }
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Does what is on offer, if anything is.
+    fn serve(&self) -> bool {
+        let offer = self.offer.load(Ordering::Relaxed);
+        if offer.is_null()
+            || self.offer.compare_exchange(offer, UNDER_WAY, Ordering::Acquire, Ordering::Relaxed).is_err()
+        {
+            return false;
+        }
+        // However the work ends: the caller waits for this.
+        struct Done<'a>(&'a Place);
+        impl Drop for Done<'_> {
+            fn drop(&mut self) {
+                self.0.offer.store(ptr::null_mut(), Ordering::Release);
+            }
+        }
+        let _done = Done(self);
+        // SAFETY: `share` offered it, and does not return, nor unwind, before it has seen the null
+        // that is stored after the work.
+        let Offer { work, number } = unsafe { &*offer };
+        work(*number);
+        true
+    }
+}
+
+/// A helper's shift, as a task of the pool.
+fn help(team: Arc<Team>, number: usize) {
+    let state = &team.helpers[number];
+    // The owner can't be its own helper; that it got the task shows that all others are busy.
+    if thread::current().id() == team.owner {
+        return state.store(ABSENT, Ordering::Relaxed);
+    }
+    state.store(AWAKE, Ordering::Relaxed);
+    let begin = Instant::now();
+    let mut last = begin;
+    loop {
+        let mut served = false;
+        for _ in 0..LOOKS {
+            served |= team.places[number].serve();
+            std::hint::spin_loop();
+        }
+        let now = Instant::now();
+        if served {
+            last = now;
+        }
+        if now - last > PATIENCE {
+            return state.store(ABSENT, Ordering::Relaxed);
+        }
+        if now - begin > SHIFT {
+            state.store(CALLED, Ordering::Relaxed);
+            return rayon::spawn(move || help(team, number));
+        }
+        if rayon::yield_now() == Some(rayon::Yield::Executed) {
+            last = Instant::now();
+        }
+    }
+}
+
+/// Into how many parts work is cut at most.
+pub(super) const MAX_PARTS: usize = 128;
+
+/// Parts of a work, each of which is given out once.
+pub(super) struct Parts<T> {
+    len: usize,
+    given: [AtomicBool; MAX_PARTS],
+    parts: [UnsafeCell<MaybeUninit<T>>; MAX_PARTS],
+}
+
+// SAFETY: a part is only moved out, by the one thread that `given` grants it.
+unsafe impl<T: Send> Sync for Parts<T> {}
+
+impl<T> Parts<T> {
+    /// No parts.
+    pub(super) fn new() -> Self {
+        Self {
+            len: 0,
+            given: [const { AtomicBool::new(false) }; MAX_PARTS],
+            parts: [const { UnsafeCell::new(MaybeUninit::uninit()) }; MAX_PARTS],
+        }
+    }
+
+    /// Adds a part, of which there may be [`MAX_PARTS`].
+    pub(super) fn push(&mut self, part: T) {
+        self.parts[self.len].get_mut().write(part);
+        self.len += 1;
+    }
+
+    /// A part and its number: part `first`, or the next that is left.
+    pub(super) fn take(&self, first: usize) -> Option<(usize, T)> {
+        let free = |&i: &usize| !self.given[i].load(Ordering::Relaxed) && !self.given[i].swap(true, Ordering::Relaxed);
+        let first = first.min(self.len);
+        let i = (first..self.len).chain(0..first).find(free)?;
+        // SAFETY: below `len` all parts were written, and none but the first to swap gets here.
+        Some((i, unsafe { (*self.parts[i].get()).assume_init_read() }))
+    }
+}
