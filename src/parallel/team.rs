@@ -26,10 +26,9 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// How long a helper stays before it asks the pool for another turn: rayon may have put it on top
 /// of a task that waits for something else.
 const SHIFT: Duration = Duration::from_millis(20);
-/// How often a helper looks for work before it looks at the clock and at its pool: about 2 us.
-const LOOKS: usize = 64;
-/// How often a caller looks whether a helper is done before it lets the system run other threads.
-const PATIENT_LOOKS: usize = 20_000;
+/// After so many looks, 10 to 50 us, who waits lets other threads run on its core, which may be the
+/// one that it waits for; a helper looks at the clock and its pool, too.
+const LOOKS: usize = 1024;
 
 /// Work on offer to one helper.
 struct Offer<'a> {
@@ -147,7 +146,7 @@ impl Drop for Offered<'_> {
                     continue;
                 }
                 looks += 1;
-                if looks < PATIENT_LOOKS { std::hint::spin_loop() } else { thread::yield_now() }
+                if looks % LOOKS > 0 { std::hint::spin_loop() } else { thread::yield_now() }
             }
         }
     }
@@ -205,8 +204,9 @@ fn help(team: Arc<Team>, number: usize) {
             state.store(CALLED, Ordering::Relaxed);
             return rayon::spawn(move || help(team, number));
         }
-        if rayon::yield_now() == Some(rayon::Yield::Executed) {
-            last = Instant::now();
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => last = Instant::now(),
+            _ => thread::yield_now(),
         }
     }
 }

@@ -129,17 +129,25 @@ struct Contestant<'a> {
     times: Vec<f64>,
 }
 
+/// How long a contestant works before its time is taken.
+const WARM_UP: Duration = Duration::from_millis(30);
+
 impl Contestant<'_> {
     /// Works for at least `turn`, once threads that wait for another contestant's work have gone to sleep.
     fn take_turn(&mut self, turn: Duration, pause: Duration, outside: bool) {
         std::thread::sleep(pause);
         let mut times = 0u32;
         let mut work = || {
-            // Once to warm up, and to learn how many times fill the turn.
-            (self.work)();
+            // Threads that sleep take milliseconds to wake on some machines: everyone has the time for it.
             let start = Instant::now();
-            (self.work)();
-            let count = (turn.as_nanos() / start.elapsed().as_nanos().max(20)).clamp(1, 100_000) as u32;
+            let mut warm_up = 0;
+            let mut start_of_last = start;
+            while warm_up < 2 || start.elapsed() < WARM_UP {
+                start_of_last = Instant::now();
+                (self.work)();
+                warm_up += 1;
+            }
+            let count = (turn.as_nanos() / start_of_last.elapsed().as_nanos().max(20)).clamp(1, 100_000) as u32;
             let start = Instant::now();
             (0..count).for_each(|_| (self.work)());
             times = count;
