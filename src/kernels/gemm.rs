@@ -5,8 +5,8 @@
 //!   for each block of the depth                        accumulators continue through C
 //!     pack A's block, if its strides are awkward
 //!     for each block of columns of B                   fits half of L2
-//!       pack B's block, if its columns are not neighbours, or the block is used often enough
 //!       for each row of tiles, for each tile           A's rows come from L1, B streams from L2
+//!         the first row copies B to packed panels for the others, if it is large or stands badly
 //! ```
 //!
 //! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix
@@ -14,7 +14,10 @@
 
 use super::pack::pack;
 use super::tier::Tier;
-use super::tile::{Outlined, Tile, TileFinish, TileStart, fits};
+use super::tile::{
+    CROWDED_STRIDE, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source, Tile, TileFinish, TileStart,
+    fits, tallest,
+};
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
 use crate::matrix::{MatMut, MatRef};
@@ -128,11 +131,13 @@ impl Kernel for Product<'_> {
     }
 }
 
-/// What of a product is taken at a time, and what is copied first.
+/// What of a product is taken at a time, and what is copied.
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     /// Rows of a tile.
     height: usize,
+    /// Rows of a tile of the first row, which may copy B.
+    first: usize,
     /// Rows of a block of A.
     rows: usize,
     /// Depth of a block.
@@ -140,7 +145,20 @@ struct Plan {
     /// Columns of a block of B.
     cols: usize,
     pack_a: bool,
-    pack_b: bool,
+    b: Way,
+}
+
+/// How tiles get B.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// All from its rows, as they stand.
+    Rows,
+    /// The first row of tiles from its rows, the others from the panels that the first copies.
+    CopiedRows,
+    /// The first row of tiles from its columns, the others from the panels that the first copies.
+    CopiedColumns,
+    /// All from panels that are packed beforehand, since neither rows nor columns are without gaps.
+    Packed,
 }
 
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
@@ -149,41 +167,56 @@ const B_BLOCK: usize = 128 * 1024;
 const A_BLOCK: usize = 512 * 1024;
 /// Longest depth of a block. Each further block costs a trip of C through memory.
 const MAX_DEPTH: usize = 1024;
-/// Depth of a block where a large B is read once, by a single row of tiles: so few rows of B are
+/// Elements of a B that no cache holds: 16 MiB.
+const STREAM: usize = 4 * 1024 * 1024;
+/// Depth of a block where such a B is read once, by a single row of tiles: so few rows of B are
 /// read along their whole length, as memory likes it, in place of many rows a piece at a time.
 const STREAM_DEPTH: usize = 8;
 /// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
 const AWKWARD_STRIDE: usize = 512;
 /// Fewer columns do not pay for packing A.
-const MIN_PACK_COLS: usize = 128;
+const MIN_PACK_COLS: usize = 64;
 
 impl Plan {
-    fn new(p: &Product<'_>, height: usize) -> Self {
+    fn new<S: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
         let large = k.saturating_mul(n) > B_BLOCK;
-        let b_in_rows = p.b.col_stride() == 1 || n == 1;
-        let pack_b = !b_in_rows || (m > 2 * height && (large || awkward(p.b.row_stride())));
         // The stride over which a tile collects its part of A.
         let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && awkward(a_stride);
+        let tallest = const { tallest::<S, CopiedColumns>() };
+        let b = if p.b.col_stride() == 1 || n == 1 {
+            let copy = m > 2 * height && (large || awkward(p.b.row_stride()));
+            if copy { Way::CopiedRows } else { Way::Rows }
+        } else if (p.b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) {
+            Way::CopiedColumns
+        } else {
+            Way::Packed
+        };
+        let height = m.div_ceil(m.div_ceil(height));
+        let first = if b == Way::CopiedColumns { height.min(tallest) } else { height };
         let depth = match p.depth {
             Depth::Chunked => CHUNK_ROWS,
-            Depth::Running if large && m <= height && !pack_b => STREAM_DEPTH,
+            Depth::Running if k.saturating_mul(n) >= STREAM && m <= height && b == Way::Rows => STREAM_DEPTH,
+            Depth::Running if m <= first && b == Way::CopiedColumns => usize::MAX,
             Depth::Running => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
         let cols = (B_BLOCK / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
-        let height = m.div_ceil(m.div_ceil(height));
         let rows = if pack_a { A_BLOCK / (depth * ROW_LANES) * height } else { m };
         let rows = rows.min(m.next_multiple_of(height));
-        Self { height, rows, depth, cols, pack_a, pack_b }
+        Self { height, first, rows, depth, cols, pack_a, b }
     }
 
     /// Elements of the packed panels of A and of B.
     fn room(self) -> [usize; 2] {
         let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * ROW_LANES } else { 0 };
-        let b = if self.pack_b { self.depth * self.cols } else { 0 };
+        let b = match self.b {
+            Way::Rows => 0,
+            Way::CopiedColumns if self.rows <= self.first => ROW_LANES,
+            _ => self.depth * self.cols,
+        };
         [a, b]
     }
 }
@@ -195,7 +228,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
     if m == 0 || n == 0 {
         return;
     }
-    let plan = Plan::new(&p, height);
+    let plan = Plan::new::<S>(&p, height);
     let [room_a, room_b] = plan.room();
     let mut workspace = Workspace::take(room_a + room_b);
     let a_panels = workspace.as_mut_ptr();
@@ -213,23 +246,44 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
             }
             for j0 in (0..n).step_by(plan.cols) {
                 let cols = plan.cols.min(n - j0);
-                let mut t = p.tile(i0, j0, k0, depth, cols);
+                let mut block = p.tile(i0, j0, k0, depth, cols);
+                (block.panel, block.panel_row, block.panel_vector) = (b_panels, S::LANES, depth * S::LANES);
+                if plan.b == Way::CopiedColumns && rows <= plan.first {
+                    // Nobody reads the panels: a vector's room will do.
+                    (block.panel_row, block.panel_vector) = (0, 0);
+                }
                 // SAFETY: as above.
                 unsafe {
-                    if plan.pack_b {
-                        pack(s, t.b, b_strides, [depth, cols], S::LANES, b_panels);
-                        (t.b, t.b_row, t.b_vector) = (b_panels, S::LANES, depth * S::LANES);
+                    let mut b = plan.b;
+                    if b == Way::Packed {
+                        pack(s, block.b, b_strides, [depth, cols], S::LANES, b_panels);
+                        block.read_panels();
+                        b = Way::Rows;
                     }
-                    for (tile, i) in (0..rows).step_by(plan.height).enumerate() {
-                        let mut row = t.at(i, 0);
-                        row.ahead = row.a.wrapping_add(plan.height * row.a_row);
+                    let mut i = 0;
+                    while i < rows {
+                        let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
+                        let mut row = block.at(i, 0);
+                        row.ahead = row.a.wrapping_add(height * row.a_row);
                         row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
                         if plan.pack_a {
-                            row.a = a_panels.wrapping_add(tile * depth * S::LANES);
+                            row.a = a_panels.wrapping_add(i / plan.height * depth * S::LANES);
                             (row.a_row, row.a_col) = (1, S::LANES);
                             (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * S::LANES), S::LANES);
                         }
-                        tile_row(s, plan.height.min(rows - i), row);
+                        match b {
+                            Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
+                            Way::CopiedColumns if b_strides[1].is_multiple_of(CROWDED_STRIDE) => {
+                                tile_row::<S, CrowdedColumns>(s, height, row);
+                            }
+                            Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, row),
+                            _ => tile_row::<S, Rows>(s, height, row),
+                        }
+                        if b != Way::Rows {
+                            block.read_panels();
+                            b = Way::Rows;
+                        }
+                        i += height;
                     }
                 }
             }
@@ -238,6 +292,12 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
 }
 
 impl Tile {
+    /// Reads B from the panels from now on.
+    #[inline(always)]
+    fn read_panels(&mut self) {
+        (self.b, self.b_row, self.b_col, self.b_vector) = (self.panel, self.panel_row, 1, self.panel_vector);
+    }
+
     /// The tile `i` rows below and `vectors` to the right.
     #[inline(always)]
     fn at(self, i: usize, vectors: usize) -> Self {
@@ -245,6 +305,7 @@ impl Tile {
         Self {
             a: self.a.wrapping_add(i * self.a_row),
             b: self.b.wrapping_add(vectors * self.b_vector),
+            panel: self.panel.wrapping_add(vectors * self.panel_vector),
             c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
             cols: self.cols - j,
             start: match self.start {
@@ -290,7 +351,11 @@ impl Product<'_> {
             a_col,
             b: self.b.as_ptr().wrapping_add(k * b_row + j * b_col),
             b_row,
-            b_vector: ROW_LANES,
+            b_col,
+            b_vector: ROW_LANES * b_col,
+            panel: std::ptr::null_mut(),
+            panel_row: 0,
+            panel_vector: 0,
             c: self.c.as_mut_ptr().wrapping_add(i * c_row + j * c_col),
             c_row,
             c_col,
@@ -309,24 +374,24 @@ impl Product<'_> {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn tile_row<S: Simd>(s: S, rows: usize, t: Tile) {
+unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
     // SAFETY: the caller's.
     unsafe {
         match rows {
-            1 => tiles::<S, 1>(s, t),
-            2 => tiles::<S, 2>(s, t),
-            3 => tiles::<S, 3>(s, t),
-            4 => tiles::<S, 4>(s, t),
-            5 => tiles::<S, 5>(s, t),
-            6 => tiles::<S, 6>(s, t),
-            7 => tiles::<S, 7>(s, t),
-            8 => tiles::<S, 8>(s, t),
-            9 => tiles::<S, 9>(s, t),
-            10 => tiles::<S, 10>(s, t),
-            11 => tiles::<S, 11>(s, t),
-            12 => tiles::<S, 12>(s, t),
-            13 => tiles::<S, 13>(s, t),
-            14 => tiles::<S, 14>(s, t),
+            1 => tiles::<S, B, 1>(s, t),
+            2 => tiles::<S, B, 2>(s, t),
+            3 => tiles::<S, B, 3>(s, t),
+            4 => tiles::<S, B, 4>(s, t),
+            5 => tiles::<S, B, 5>(s, t),
+            6 => tiles::<S, B, 6>(s, t),
+            7 => tiles::<S, B, 7>(s, t),
+            8 => tiles::<S, B, 8>(s, t),
+            9 => tiles::<S, B, 9>(s, t),
+            10 => tiles::<S, B, 10>(s, t),
+            11 => tiles::<S, B, 11>(s, t),
+            12 => tiles::<S, B, 12>(s, t),
+            13 => tiles::<S, B, 13>(s, t),
+            14 => tiles::<S, B, 14>(s, t),
             _ => debug_assert!(false, "no tier has taller tiles"),
         }
     }
@@ -337,14 +402,14 @@ unsafe fn tile_row<S: Simd>(s: S, rows: usize, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn tiles<S: Simd, const MR: usize>(s: S, t: Tile) {
+unsafe fn tiles<S: Simd, B: Source, const MR: usize>(s: S, t: Tile) {
     let mut done = 0;
     // SAFETY: the caller's.
     unsafe {
-        done = strip::<S, MR, 8>(s, t, done);
-        done = strip::<S, MR, 4>(s, t, done);
-        done = strip::<S, MR, 2>(s, t, done);
-        strip::<S, MR, 1>(s, t, done);
+        done = strip::<S, B, MR, 8>(s, t, done);
+        done = strip::<S, B, MR, 4>(s, t, done);
+        done = strip::<S, B, MR, 2>(s, t, done);
+        strip::<S, B, MR, 1>(s, t, done);
     }
 }
 
@@ -353,8 +418,8 @@ unsafe fn tiles<S: Simd, const MR: usize>(s: S, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(s: S, t: Tile, mut done: usize) -> usize {
-    if const { !fits::<S>(MR, NV) } {
+unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: Tile, mut done: usize) -> usize {
+    if const { !fits::<S, B>(MR, NV) } {
         return done;
     }
     while done * S::LANES < t.cols {
@@ -362,10 +427,10 @@ unsafe fn strip<S: Simd, const MR: usize, const NV: usize>(s: S, t: Tile, mut do
         let at = t.at(0, done);
         if left >= NV * S::LANES {
             // SAFETY: the caller's, for a part of the columns.
-            s.call(unsafe { Outlined::<S, MR, NV, true>::new(s, Tile { cols: NV * S::LANES, ..at }) });
+            s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, Tile { cols: NV * S::LANES, ..at }) });
         } else if left > (NV - 1) * S::LANES {
             // SAFETY: as above.
-            s.call(unsafe { Outlined::<S, MR, NV, false>::new(s, at) });
+            s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, at) });
         } else {
             break;
         }

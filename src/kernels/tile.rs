@@ -11,11 +11,18 @@
 //! Every element has one accumulator that takes k in ascending order: that is the numeric
 //! contract, and the reason that neither the tile's shape nor its place changes a bit.
 //!
+//! B is read as it stands, be its rows or its columns without gaps, and may be copied to packed
+//! panels on the way, for the tiles below: the loads, shuffles and stores of that fill the time that
+//! the multiply-adds leave.
+//!
 //! The accumulators are only ever indexed by loops of constant length and without branches: those
 //! are unrolled, and anything else would move the accumulators from the registers to the stack.
 
+use std::marker::PhantomData;
 use std::mem::MaybeUninit;
+use std::ops::Range;
 
+use super::{MAX_LANES, load_row};
 use crate::simd::{Simd, Work};
 
 /// Where the accumulators begin.
@@ -49,10 +56,15 @@ pub(super) struct Tile {
     pub a: *const f32,
     pub a_row: usize,
     pub a_col: usize,
-    /// The elements of a vector of B are neighbours, its vectors `b_vector` apart.
+    /// The elements of a vector of B stand as its [`Source`] says, its vectors `b_vector` apart.
     pub b: *const f32,
     pub b_row: usize,
+    pub b_col: usize,
     pub b_vector: usize,
+    /// Where to copy B, vectors of a row `panel_vector` apart and rows `panel_row`.
+    pub panel: *mut f32,
+    pub panel_row: usize,
+    pub panel_vector: usize,
     pub c: *mut f32,
     pub c_row: usize,
     pub c_col: usize,
@@ -66,36 +78,99 @@ pub(super) struct Tile {
     pub finish: TileFinish,
 }
 
-/// A tile as a function of its own: the compiler's time grows faster than a function's length.
-pub(super) struct Outlined<S, const MR: usize, const NV: usize, const WHOLE: bool>(S, Tile);
+/// How a tile reads B.
+pub(super) trait Source {
+    /// Whether its columns are without gaps, `b_row` is 1 and the distance of columns is `b_col`; else its rows are.
+    const COLUMNS: bool;
+    /// Whether its columns go through a buffer, a piece at a time.
+    const STAGED: bool;
+    /// Whether it is copied to the panel.
+    const COPIED: bool;
+}
 
-impl<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool> Outlined<S, MR, NV, WHOLE> {
+/// Rows without gaps, or packed panels.
+pub(super) struct Rows;
+/// Rows without gaps, to be copied to panels.
+pub(super) struct CopiedRows;
+/// Columns without gaps, copied to panels.
+pub(super) struct CopiedColumns;
+/// The same for columns of a [`CROWDED_STRIDE`].
+pub(super) struct CrowdedColumns;
+
+impl Source for Rows {
+    const COLUMNS: bool = false;
+    const STAGED: bool = false;
+    const COPIED: bool = false;
+}
+impl Source for CopiedRows {
+    const COLUMNS: bool = false;
+    const STAGED: bool = false;
+    const COPIED: bool = true;
+}
+impl Source for CopiedColumns {
+    const COLUMNS: bool = true;
+    const STAGED: bool = false;
+    const COPIED: bool = true;
+}
+impl Source for CrowdedColumns {
+    const COLUMNS: bool = true;
+    const STAGED: bool = true;
+    const COPIED: bool = true;
+}
+
+/// A tile as a function of its own: the compiler's time grows faster than a function's length.
+pub(super) struct Outlined<S, B, const MR: usize, const NV: usize, const WHOLE: bool>(S, Tile, PhantomData<B>);
+
+impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Outlined<S, B, MR, NV, WHOLE> {
     /// # Safety
     /// As for [`tile`], when it is run.
     #[inline(always)]
     pub(super) unsafe fn new(s: S, t: Tile) -> Self {
-        Self(s, t)
+        Self(s, t, PhantomData)
     }
 }
 
-impl<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool> Work for Outlined<S, MR, NV, WHOLE> {
+impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Work for Outlined<S, B, MR, NV, WHOLE> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
         // SAFETY: the word of the caller of `new`.
-        unsafe { tile::<S, MR, NV, WHOLE>(self.0, self.1) }
+        unsafe { tile::<S, B, MR, NV, WHOLE>(self.0, self.1) }
     }
 }
 
+/// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
+pub(super) const CROWDED_STRIDE: usize = 512;
+/// Elements of such a row that are copied at a time: four cache lines, which lie in different sets.
+const PIECE: usize = 64;
+/// Elements of the pieces of a vector's columns.
+const STAGE: usize = PIECE * MAX_LANES;
+/// Steps of the depth between two rows, so that all are copied while a piece is used up.
+const STEPS_A_ROW: usize = PIECE / MAX_LANES;
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
 /// Whether the accumulators of a tile, and either a row of B or a column of A beside one element
 /// of the other, fit the registers.
-pub(super) const fn fits<S: Simd>(mr: usize, nv: usize) -> bool {
+pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
+    if B::COLUMNS {
+        // Four columns a vector are transposed together. Only one or two rows have too few
+        // accumulators to keep the units busy with a single vector.
+        let second = nv == 2 && mr <= 2 && !B::STAGED;
+        return (nv == 1 || second) && (mr + 4) * nv < S::REGISTERS;
+    }
     let beside = if mr < nv { mr } else { nv };
     mr * nv + beside < S::REGISTERS && mr * nv * S::LANES <= TILE_ELEMENTS
+}
+
+/// The most rows that a tile of one vector may have.
+pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
+    let mut rows = 1;
+    while fits::<S, B>(rows + 1, 1) {
+        rows += 1;
+    }
+    rows
 }
 
 /// Computes one tile; `WHOLE` if it has all its `NV * LANES` columns.
@@ -106,12 +181,12 @@ pub(super) const fn fits<S: Simd>(mr: usize, nv: usize) -> bool {
 /// MR rows of A and C, `depth` columns of A, `depth` rows of B, `cols` columns of B and C, and bias
 /// or gate where there is one, lie within what the caller may read or write.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, mut t: Tile) {
+pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, mut t: Tile) {
     let gate_col = if let TileFinish::Gate { col, .. } = t.finish { col } else { 1 };
     // SAFETY: the caller's.
     unsafe {
         if t.c_col == 1 && gate_col == 1 {
-            return in_rows::<S, MR, NV, WHOLE>(s, t);
+            return in_rows::<S, B, MR, NV, WHOLE>(s, t);
         }
         let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
         let mut buffers = [MaybeUninit::<[f32; TILE_ELEMENTS]>::uninit(); 2];
@@ -133,7 +208,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE
             t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
         }
         (t.c, t.c_row) = (c_buffer, row);
-        in_rows::<S, MR, NV, WHOLE>(s, t);
+        in_rows::<S, B, MR, NV, WHOLE>(s, t);
         copy(c_buffer, [row, 1], c, [c_row, c_col]);
     }
 }
@@ -143,7 +218,7 @@ pub(super) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const WHOLE
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
+unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
     let zero = s.splat(0.0);
     let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
     let c = |i: usize, v: usize| t.c.wrapping_add(i * t.c_row + v * S::LANES);
@@ -176,11 +251,61 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
                 }
             }
         }
-        let (mut a, mut b, mut ahead) = (t.a, t.b, t.ahead);
-        for _ in 0..t.depth {
+        let (mut a, mut b, mut panel, mut ahead) = (t.a, t.b, t.panel, t.ahead);
+        let mut left = t.depth;
+        let mut stages = [MaybeUninit::<f32>::uninit(); 2 * STAGE];
+        let stages = stages.as_mut_ptr().cast::<f32>();
+        if B::STAGED {
+            stage_pieces(s, b, t.b_col, 0..t.cols.min(S::LANES), left, stages);
+        }
+        while B::COLUMNS && left >= 4 {
+            let mut columns = [[zero; 4]; NV];
+            if B::STAGED {
+                let done = t.depth - left;
+                let (chunk, offset) = (done / PIECE, done % PIECE);
+                let (now, next) =
+                    (stages.wrapping_add(chunk % 2 * STAGE), stages.wrapping_add((chunk + 1) % 2 * STAGE));
+                columns[0] = s.load_columns(now.wrapping_add(offset), PIECE, S::LANES);
+                // Part of the next pieces: their loads have the time until they are needed.
+                let row = offset / STEPS_A_ROW;
+                let rows = row.min(part.tail)..(row + 1).min(part.tail);
+                let ahead = PIECE - offset;
+                stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
+            } else {
+                for (v, columns) in columns.iter_mut().enumerate() {
+                    let rows = if v < part.last { S::LANES } else { part.tail };
+                    *columns = s.load_columns(b.wrapping_add(v * t.b_vector), t.b_col, rows);
+                }
+            }
+            for k in 0..4 {
+                for (v, columns) in columns.iter().enumerate() {
+                    s.store(panel.wrapping_add(v * t.panel_vector), columns[k]);
+                }
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let x = s.splat(*a.add(i * t.a_row));
+                    for (acc, columns) in acc.iter_mut().zip(&columns) {
+                        *acc = s.fma(x, columns[k], *acc);
+                    }
+                }
+                a = a.wrapping_add(t.a_col);
+                panel = panel.wrapping_add(t.panel_row);
+            }
+            b = b.wrapping_add(4);
+            left -= 4;
+        }
+        for _ in 0..left {
             let mut row = [zero; NV];
             for (v, value) in row.iter_mut().enumerate() {
-                *value = part.get::<WHOLE>(b.wrapping_add(v * t.b_vector), v);
+                let b = b.wrapping_add(v * t.b_vector);
+                if B::COLUMNS {
+                    let n = if v < part.last { S::LANES } else { part.tail };
+                    *value = load_row(s, b, t.b_col, n, zero);
+                } else {
+                    *value = part.get::<WHOLE>(b, v);
+                }
+                if B::COPIED {
+                    s.store(panel.wrapping_add(v * t.panel_vector), *value);
+                }
             }
             for (i, acc) in acc.iter_mut().enumerate() {
                 let x = s.splat(*a.add(i * t.a_row));
@@ -190,6 +315,9 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
             }
             a = a.wrapping_add(t.a_col);
             b = b.wrapping_add(t.b_row);
+            if B::COPIED {
+                panel = panel.wrapping_add(t.panel_row);
+            }
             s.prefetch(ahead);
             ahead = ahead.wrapping_add(t.ahead_step);
         }
@@ -221,6 +349,28 @@ unsafe fn in_rows<S: Simd, const MR: usize, const NV: usize, const WHOLE: bool>(
                     for (v, &acc) in row.iter().enumerate() {
                         part.put::<WHOLE>(c(i, v), v, s.add(part.get::<WHOLE>(c(i, v), v), acc));
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Copies a piece, or the `n` elements that are left of it, of some rows.
+///
+/// # Safety
+/// These elements can be read, and the rows' pieces behind `to` be written.
+#[inline(always)]
+unsafe fn stage_pieces<S: Simd>(s: S, from: *const f32, stride: usize, rows: Range<usize>, n: usize, to: *mut f32) {
+    for row in rows {
+        let (piece, to) = (from.wrapping_add(row * stride), to.wrapping_add(row * PIECE));
+        // SAFETY: the caller's.
+        unsafe {
+            for j in (0..PIECE).step_by(S::LANES) {
+                let (piece, to) = (piece.wrapping_add(j), to.wrapping_add(j));
+                if n >= j + S::LANES {
+                    s.store(to, s.load(piece))
+                } else if n > j {
+                    s.store(to, s.load_first(piece, n - j, s.splat(0.0)))
                 }
             }
         }

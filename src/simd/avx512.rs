@@ -87,25 +87,9 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m512; 4] {
-        // Register q holds rows q, q + 4, q + 8 and q + 12; transposing the 4x4 blocks then sorts them.
-        let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
-        let mut quads = [self.splat(0.0); 4];
         unsafe {
-            for (q, v) in quads.iter_mut().enumerate() {
-                let four = _mm512_castps128_ps512(_mm_loadu_ps(row(q)));
-                let four = _mm512_insertf32x4::<1>(four, _mm_loadu_ps(row(q + 4)));
-                let four = _mm512_insertf32x4::<2>(four, _mm_loadu_ps(row(q + 8)));
-                *v = _mm512_insertf32x4::<3>(four, _mm_loadu_ps(row(q + 12)));
-            }
-            let [a, b, c, d] = quads;
-            let (ab, cd) = (_mm512_castps_pd(_mm512_unpacklo_ps(a, b)), _mm512_castps_pd(_mm512_unpacklo_ps(c, d)));
-            let (ef, gh) = (_mm512_castps_pd(_mm512_unpackhi_ps(a, b)), _mm512_castps_pd(_mm512_unpackhi_ps(c, d)));
-            [
-                _mm512_castpd_ps(_mm512_unpacklo_pd(ab, cd)),
-                _mm512_castpd_ps(_mm512_unpackhi_pd(ab, cd)),
-                _mm512_castpd_ps(_mm512_unpacklo_pd(ef, gh)),
-                _mm512_castpd_ps(_mm512_unpackhi_pd(ef, gh)),
-            ]
+            let (a, b) = (columns_of_8(p, stride, rows, 0), columns_of_8(p, stride, rows, 8));
+            [join(a[0], b[0]), join(a[1], b[1]), join(a[2], b[2]), join(a[3], b[3])]
         }
     }
     #[inline(always)]
@@ -190,4 +174,37 @@ impl Simd for Avx512 {
         let half = self.half();
         half.reduce_max(half.max(self.lower(a), self.upper(a)))
     }
+}
+
+/// Four columns of eight rows from `first` on, in registers half as wide: those load and shuffle
+/// two at a time.
+///
+/// # Safety
+/// As for [`Simd::load_columns`].
+#[inline(always)]
+unsafe fn columns_of_8(p: *const f32, stride: usize, rows: usize, first: usize) -> [__m256d; 4] {
+    // SAFETY: the caller's.
+    unsafe {
+        // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
+        let mut quads = [_mm256_setzero_ps(); 4];
+        for (q, v) in quads.iter_mut().enumerate() {
+            let one = p.wrapping_add((first + q).min(rows - 1) * stride);
+            let other = p.wrapping_add((first + q + 4).min(rows - 1) * stride);
+            *v = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(one)), _mm_loadu_ps(other));
+        }
+        let [a, b, c, d] = quads;
+        let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
+        let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
+        [_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd), _mm256_unpacklo_pd(ef, gh), _mm256_unpackhi_pd(ef, gh)]
+    }
+}
+
+/// Two halves of a register.
+///
+/// # Safety
+/// The processor has the instruction set.
+#[inline(always)]
+unsafe fn join(low: __m256d, high: __m256d) -> __m512 {
+    // SAFETY: the caller's.
+    unsafe { _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high)) }
 }
