@@ -127,10 +127,11 @@ fn batch_axis(rows: usize) -> Axis {
     if rows > ROW_UNIT { Axis::Rows } else { Axis::Columns }
 }
 
-/// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s.
+/// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
+/// row, or to write C for a few steps of the depth, takes longer than that.
 fn run(backend: &Backend, product: Product<'_>) {
     let (m, n, k) = product.sizes();
-    let nanoseconds = m.saturating_mul(n).saturating_mul(k) / 50;
+    let nanoseconds = m.max(2).saturating_mul(n).saturating_mul(k.max(4)) / 50;
     let unit = if product.split == Axis::Rows { ROW_UNIT } else { COL_UNIT };
     backend.run(nanoseconds, unit, product);
 }

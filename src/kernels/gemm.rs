@@ -177,6 +177,10 @@ const AWKWARD_STRIDE: usize = 512;
 /// Fewer columns do not pay for packing A.
 const MIN_PACK_COLS: usize = 64;
 
+/// Products of so small a depth are bound by the writing of C: flat, wide tiles write it in longer runs.
+const FLAT_DEPTH: usize = 8;
+const FLAT_HEIGHT: usize = 7;
+
 impl Plan {
     fn new<S: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
@@ -194,6 +198,7 @@ impl Plan {
         } else {
             Way::Packed
         };
+        let height = if k <= FLAT_DEPTH { height.min(FLAT_HEIGHT) } else { height };
         let height = m.div_ceil(m.div_ceil(height));
         let first = if b == Way::CopiedColumns { height.min(tallest) } else { height };
         let depth = match p.depth {
@@ -287,38 +292,6 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
                     }
                 }
             }
-        }
-    }
-}
-
-impl Tile {
-    /// Reads B from the panels from now on.
-    #[inline(always)]
-    fn read_panels(&mut self) {
-        (self.b, self.b_row, self.b_col, self.b_vector) = (self.panel, self.panel_row, 1, self.panel_vector);
-    }
-
-    /// The tile `i` rows below and `vectors` to the right.
-    #[inline(always)]
-    fn at(self, i: usize, vectors: usize) -> Self {
-        let j = vectors * ROW_LANES;
-        Self {
-            a: self.a.wrapping_add(i * self.a_row),
-            b: self.b.wrapping_add(vectors * self.b_vector),
-            panel: self.panel.wrapping_add(vectors * self.panel_vector),
-            c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
-            cols: self.cols - j,
-            start: match self.start {
-                TileStart::Bias(bias) => TileStart::Bias(bias.wrapping_add(j)),
-                same => same,
-            },
-            finish: match self.finish {
-                TileFinish::Gate { gate, row, col } => {
-                    TileFinish::Gate { gate: gate.wrapping_add(i * row + j * col), row, col }
-                }
-                same => same,
-            },
-            ..self
         }
     }
 }
@@ -422,18 +395,17 @@ unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: T
     if const { !fits::<S, B>(MR, NV) } {
         return done;
     }
-    while done * S::LANES < t.cols {
-        let left = t.cols - done * S::LANES;
-        let at = t.at(0, done);
-        if left >= NV * S::LANES {
-            // SAFETY: the caller's, for a part of the columns.
-            s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, Tile { cols: NV * S::LANES, ..at }) });
-        } else if left > (NV - 1) * S::LANES {
-            // SAFETY: as above.
-            s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, at) });
-        } else {
-            break;
-        }
+    let left = t.cols - done * S::LANES;
+    let tiles = left / (NV * S::LANES);
+    if tiles > 0 {
+        // SAFETY: the caller's, for a part of the columns.
+        s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, t.at(0, done), tiles) });
+        done += tiles * NV;
+    }
+    let left = left % (NV * S::LANES);
+    if left > (NV - 1) * S::LANES {
+        // SAFETY: as above.
+        s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, t.at(0, done), 1) });
         done += NV;
     }
     done

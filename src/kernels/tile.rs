@@ -72,10 +72,42 @@ pub(super) struct Tile {
     /// Memory that will be needed soon: a line is asked for each step of the depth.
     pub ahead: *const f32,
     pub ahead_step: usize,
-    /// Columns of C to write: more than `(NV - 1) * LANES`, at most `NV * LANES`.
+    /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
     pub cols: usize,
     pub start: TileStart,
     pub finish: TileFinish,
+}
+
+impl Tile {
+    /// Reads B from the panels from now on.
+    #[inline(always)]
+    pub(super) fn read_panels(&mut self) {
+        (self.b, self.b_row, self.b_col, self.b_vector) = (self.panel, self.panel_row, 1, self.panel_vector);
+    }
+
+    /// The tile `i` rows below and `vectors` to the right.
+    #[inline(always)]
+    pub(super) fn at(self, i: usize, vectors: usize) -> Self {
+        let j = vectors * MAX_LANES;
+        Self {
+            a: self.a.wrapping_add(i * self.a_row),
+            b: self.b.wrapping_add(vectors * self.b_vector),
+            panel: self.panel.wrapping_add(vectors * self.panel_vector),
+            c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
+            cols: self.cols - j,
+            start: match self.start {
+                TileStart::Bias(bias) => TileStart::Bias(bias.wrapping_add(j)),
+                same => same,
+            },
+            finish: match self.finish {
+                TileFinish::Gate { gate, row, col } => {
+                    TileFinish::Gate { gate: gate.wrapping_add(i * row + j * col), row, col }
+                }
+                same => same,
+            },
+            ..self
+        }
+    }
 }
 
 /// How a tile reads B.
@@ -118,15 +150,21 @@ impl Source for CrowdedColumns {
     const COPIED: bool = true;
 }
 
-/// A tile as a function of its own: the compiler's time grows faster than a function's length.
-pub(super) struct Outlined<S, B, const MR: usize, const NV: usize, const WHOLE: bool>(S, Tile, PhantomData<B>);
+/// `tiles` neighbours in a row, as a function of its own: the compiler's time grows faster than a
+/// function's length.
+pub(super) struct Outlined<S, B, const MR: usize, const NV: usize, const WHOLE: bool> {
+    s: S,
+    first: Tile,
+    tiles: usize,
+    source: PhantomData<B>,
+}
 
 impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Outlined<S, B, MR, NV, WHOLE> {
     /// # Safety
-    /// As for [`tile`], when it is run.
+    /// As for [`tile`], for all of them, when it is run.
     #[inline(always)]
-    pub(super) unsafe fn new(s: S, t: Tile) -> Self {
-        Self(s, t, PhantomData)
+    pub(super) unsafe fn new(s: S, first: Tile, tiles: usize) -> Self {
+        Self { s, first, tiles, source: PhantomData }
     }
 }
 
@@ -135,8 +173,10 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
 
     #[inline(always)]
     fn run(self) {
-        // SAFETY: the word of the caller of `new`.
-        unsafe { tile::<S, B, MR, NV, WHOLE>(self.0, self.1) }
+        for i in 0..self.tiles {
+            // SAFETY: the word of the caller of `new`.
+            unsafe { tile::<S, B, MR, NV, WHOLE>(self.s, self.first.at(0, i * NV)) };
+        }
     }
 }
 
@@ -191,7 +231,7 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
         let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
         let mut buffers = [MaybeUninit::<[f32; TILE_ELEMENTS]>::uninit(); 2];
         let [c_buffer, gate_buffer] = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<f32>());
-        let cols = t.cols;
+        let cols = t.cols.min(row);
         let copy = |from: *const f32, from_strides: [usize; 2], to: *mut f32, to_strides: [usize; 2]| {
             for i in 0..MR {
                 for j in 0..cols {
@@ -274,7 +314,8 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             } else {
                 for (v, columns) in columns.iter_mut().enumerate() {
                     let rows = if v < part.last { S::LANES } else { part.tail };
-                    *columns = s.load_columns(b.wrapping_add(v * t.b_vector), t.b_col, rows);
+                    let b = b.wrapping_add(v * t.b_vector);
+                    *columns = s.load_columns(b, t.b_col, rows);
                 }
             }
             for k in 0..4 {

@@ -36,6 +36,16 @@ impl Avx512 {
         unsafe { _mm512_castps512_ps256(a) }
     }
 
+    /// Lower and upper eight lanes together.
+    #[inline(always)]
+    fn join(self, low: __m256, high: __m256) -> __m512 {
+        // SAFETY: the token proves avx512f.
+        unsafe {
+            let low = _mm512_castps_pd(_mm512_castps256_ps512(low));
+            _mm512_castpd_ps(_mm512_insertf64x4::<1>(low, _mm256_castps_pd(high)))
+        }
+    }
+
     /// avx512f brings avx2 and fma with it.
     #[inline(always)]
     fn half(self) -> super::avx2::Avx2 {
@@ -88,8 +98,17 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m512; 4] {
         unsafe {
-            let (a, b) = (columns_of_8(p, stride, rows, 0), columns_of_8(p, stride, rows, 8));
-            [join(a[0], b[0]), join(a[1], b[1]), join(a[2], b[2]), join(a[3], b[3])]
+            // In registers half as wide: those load and shuffle two at a time.
+            let half = self.half();
+            let low = half.load_columns(p, stride, rows.min(8));
+            let (p, rows) = if rows > 8 { (p.wrapping_add(8 * stride), rows - 8) } else { (p, 1) };
+            let high = half.load_columns(p, stride, rows);
+            [
+                self.join(low[0], high[0]),
+                self.join(low[1], high[1]),
+                self.join(low[2], high[2]),
+                self.join(low[3], high[3]),
+            ]
         }
     }
     #[inline(always)]
@@ -174,37 +193,4 @@ impl Simd for Avx512 {
         let half = self.half();
         half.reduce_max(half.max(self.lower(a), self.upper(a)))
     }
-}
-
-/// Four columns of eight rows from `first` on, in registers half as wide: those load and shuffle
-/// two at a time.
-///
-/// # Safety
-/// As for [`Simd::load_columns`].
-#[inline(always)]
-unsafe fn columns_of_8(p: *const f32, stride: usize, rows: usize, first: usize) -> [__m256d; 4] {
-    // SAFETY: the caller's.
-    unsafe {
-        // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
-        let mut quads = [_mm256_setzero_ps(); 4];
-        for (q, v) in quads.iter_mut().enumerate() {
-            let one = p.wrapping_add((first + q).min(rows - 1) * stride);
-            let other = p.wrapping_add((first + q + 4).min(rows - 1) * stride);
-            *v = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(one)), _mm_loadu_ps(other));
-        }
-        let [a, b, c, d] = quads;
-        let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
-        let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
-        [_mm256_unpacklo_pd(ab, cd), _mm256_unpackhi_pd(ab, cd), _mm256_unpacklo_pd(ef, gh), _mm256_unpackhi_pd(ef, gh)]
-    }
-}
-
-/// Two halves of a register.
-///
-/// # Safety
-/// The processor has the instruction set.
-#[inline(always)]
-unsafe fn join(low: __m256d, high: __m256d) -> __m512 {
-    // SAFETY: the caller's.
-    unsafe { _mm512_castpd_ps(_mm512_insertf64x4::<1>(_mm512_castpd256_pd512(low), high)) }
 }
