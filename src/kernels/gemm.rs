@@ -395,7 +395,7 @@ unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: T
     if const { !fits::<S, B>(MR, NV) } {
         return done;
     }
-    let left = t.cols - done * S::LANES;
+    let left = t.cols.saturating_sub(done * S::LANES);
     let tiles = left / (NV * S::LANES);
     if tiles > 0 {
         // SAFETY: the caller's, for a part of the columns.
