@@ -12,6 +12,7 @@ use crate::error::{Error, Result};
 use crate::kernels::elementwise::ColumnSums;
 use crate::kernels::gemm::{Axis, Depth, Epilogue, Product};
 use crate::matrix::{MatMut, MatRef};
+use crate::packed::{Factor, Weights};
 
 /// What is applied to each element of x w + b.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
@@ -32,7 +33,8 @@ const COL_UNIT: usize = 16;
 /// y = activation(x w + bias), in one pass.
 ///
 /// `x` is batch x inputs, `w` inputs x outputs, `bias` outputs (none stands for zeros), `y` batch
-/// x outputs; all of `y` is written. A batch of 0 is legal.
+/// x outputs; all of `y` is written. A batch of 0 is legal. `w` is a [`MatRef`], or, where the same
+/// weights serve many calls, a reference to [`PackedWeights`](crate::PackedWeights).
 ///
 /// ```
 /// use densely::{Activation, Backend, MatMut, MatRef, dense};
@@ -53,15 +55,16 @@ const COL_UNIT: usize = 16;
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not fit; `y` is untouched then.
-pub fn forward(
+pub fn forward<'a>(
     backend: &Backend,
     x: MatRef<'_>,
-    w: MatRef<'_>,
+    w: impl Into<Weights<'a>>,
     bias: Option<&[f32]>,
     activation: Activation,
     y: MatMut<'_>,
 ) -> Result<()> {
-    check_forward(x, w, bias, &y)?;
+    let Weights(w) = w.into();
+    check_forward(x, [w.rows(), w.cols()], bias, &y)?;
     let epilogue = match activation {
         Activation::Linear => Epilogue::None,
         Activation::Relu => Epilogue::Relu,
@@ -89,7 +92,10 @@ pub fn backward_input(
     check_backward_input(dy, w, gate, &dx)?;
     let epilogue = gate.map_or(Epilogue::None, Epilogue::Gate);
     let split = batch_axis(dx.rows());
-    run(backend, Product { a: dy, b: w.t(), c: dx, bias: None, depth: Depth::Running, epilogue, split });
+    run(
+        backend,
+        Product { a: dy, b: Factor::Matrix(w.t()), c: dx, bias: None, depth: Depth::Running, epilogue, split },
+    );
     Ok(())
 }
 
@@ -113,7 +119,15 @@ pub fn backward_params(
     let split = if dw.rows() >= dw.cols() { Axis::Rows } else { Axis::Columns };
     run(
         backend,
-        Product { a: x.t(), b: dy, c: dw, bias: None, depth: Depth::Chunked, epilogue: Epilogue::None, split },
+        Product {
+            a: x.t(),
+            b: Factor::Matrix(dy),
+            c: dw,
+            bias: None,
+            depth: Depth::Chunked,
+            epilogue: Epilogue::None,
+            split,
+        },
     );
     if let Some(sums) = db {
         // About four elements a nanosecond.
@@ -136,10 +150,15 @@ fn run(backend: &Backend, product: Product<'_>) {
     backend.run(nanoseconds, unit, product);
 }
 
-pub(crate) fn check_forward(x: MatRef<'_>, w: MatRef<'_>, bias: Option<&[f32]>, y: &MatMut<'_>) -> Result<()> {
-    check_shape("w", [w.rows(), w.cols()], [x.cols(), w.cols()])?;
-    check_len("bias", bias, w.cols())?;
-    check_shape("y", [y.rows(), y.cols()], [x.rows(), w.cols()])
+pub(crate) fn check_forward(
+    x: MatRef<'_>,
+    [inputs, outputs]: [usize; 2],
+    bias: Option<&[f32]>,
+    y: &MatMut<'_>,
+) -> Result<()> {
+    check_shape("w", [inputs, outputs], [x.cols(), outputs])?;
+    check_len("bias", bias, outputs)?;
+    check_shape("y", [y.rows(), y.cols()], [x.rows(), outputs])
 }
 
 pub(crate) fn check_backward_input(

@@ -58,7 +58,7 @@ pub fn dense_forward(
     activation: Activation,
     mut y: MatMut<'_>,
 ) -> Result<()> {
-    dense::check_forward(x, w, bias, &y)?;
+    dense::check_forward(x, [w.rows(), w.cols()], bias, &y)?;
     for row in rows(&y) {
         for o in 0..y.cols() {
             let mut acc = bias.map_or(0.0, |bias| bias[o]);

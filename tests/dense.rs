@@ -4,7 +4,7 @@
 mod common;
 
 use common::{Layout, Matrix, Values, any_layout, any_values, check, exact};
-use densely::{Activation, dense, reference};
+use densely::{Activation, PackedWeights, Weights, dense, reference};
 use proptest::array::{uniform3, uniform4};
 use proptest::prelude::*;
 
@@ -43,17 +43,20 @@ impl Case {
         let bias = Matrix::new([1, self.outputs], Layout::RowMajor, self.values[2], self.seed + 2);
         let bias = self.optional.then(|| bias.slice());
         let relu = self.activation == Activation::Relu;
-        check(
-            [Matrix::unwritten([self.batch, self.outputs], self.layouts[3])],
-            |[y]| reference::dense_forward(x.view(), w.view(), bias, self.activation, y.view_mut()).unwrap(),
-            |backend, [y]| {
-                dense::forward(backend, x.view(), w.view(), bias, self.activation, y.view_mut()).unwrap();
-            },
-            &|[y], _| {
-                let step = |value| if relu && value < 0.0 { 0.0 } else { value };
-                y.assert_product(x.view(), w.view(), bias, |_, _, value| step(value));
-            },
-        );
+        let packed = PackedWeights::new(w.view());
+        for weights in [Weights::from(w.view()), Weights::from(&packed)] {
+            check(
+                [Matrix::unwritten([self.batch, self.outputs], self.layouts[3])],
+                |[y]| reference::dense_forward(x.view(), w.view(), bias, self.activation, y.view_mut()).unwrap(),
+                |backend, [y]| {
+                    dense::forward(backend, x.view(), weights, bias, self.activation, y.view_mut()).unwrap();
+                },
+                &|[y], _| {
+                    let step = |value| if relu && value < 0.0 { 0.0 } else { value };
+                    y.assert_product(x.view(), w.view(), bias, |_, _, value| step(value));
+                },
+            );
+        }
     }
 
     fn backward_input(&self) {

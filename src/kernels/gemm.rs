@@ -21,6 +21,7 @@ use super::tile::{
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
 use crate::matrix::{MatMut, MatRef};
+use crate::packed::Factor;
 use crate::simd::{ROW_LANES, Simd};
 
 /// How the sum over the depth is taken.
@@ -66,7 +67,7 @@ pub(crate) enum Axis {
 /// C (m x n) = bias + A (m x k) B (k x n), then the epilogue.
 pub(crate) struct Product<'a> {
     pub a: MatRef<'a>,
-    pub b: MatRef<'a>,
+    pub b: Factor<'a>,
     pub c: MatMut<'a>,
     /// n elements; none stands for zeros.
     pub bias: Option<&'a [f32]>,
@@ -190,20 +191,24 @@ impl Plan {
         let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && awkward(a_stride);
         let tallest = const { tallest::<S, CopiedColumns>() };
-        let b = if p.b.col_stride() == 1 || n == 1 {
-            let copy = m > 2 * height && (large || awkward(p.b.row_stride()));
-            if copy { Way::CopiedRows } else { Way::Rows }
-        } else if (p.b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) {
-            Way::CopiedColumns
-        } else {
-            Way::Packed
+        let b = match p.b {
+            Factor::Panels(_) => Way::Rows,
+            Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
+                let copy = m > 2 * height && (large || awkward(b.row_stride()));
+                if copy { Way::CopiedRows } else { Way::Rows }
+            }
+            Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
+                Way::CopiedColumns
+            }
+            Factor::Matrix(_) => Way::Packed,
         };
         let height = if k <= FLAT_DEPTH { height.min(FLAT_HEIGHT) } else { height };
         let height = m.div_ceil(m.div_ceil(height));
         let first = if b == Way::CopiedColumns { height.min(tallest) } else { height };
         let depth = match p.depth {
             Depth::Chunked => CHUNK_ROWS,
-            Depth::Running if k.saturating_mul(n) >= STREAM && m <= height && b == Way::Rows => STREAM_DEPTH,
+            Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
+            Depth::Running if m <= height && b == Way::Rows && k.saturating_mul(n) >= STREAM => STREAM_DEPTH,
             Depth::Running if m <= first && b == Way::CopiedColumns => usize::MAX,
             Depth::Running => MAX_DEPTH,
         };
@@ -238,7 +243,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
     let mut workspace = Workspace::take(room_a + room_b);
     let a_panels = workspace.as_mut_ptr();
     let b_panels = a_panels.wrapping_add(room_a);
-    let (a_strides, b_strides) = ([p.a.row_stride(), p.a.col_stride()], [p.b.row_stride(), p.b.col_stride()]);
+    let a_strides = [p.a.row_stride(), p.a.col_stride()];
     let blocks = k.div_ceil(plan.depth).max(1);
     for i0 in (0..m).step_by(plan.rows) {
         let rows = plan.rows.min(m - i0);
@@ -261,7 +266,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
                 unsafe {
                     let mut b = plan.b;
                     if b == Way::Packed {
-                        pack(s, block.b, b_strides, [depth, cols], S::LANES, b_panels);
+                        pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
                         block.read_panels();
                         b = Way::Rows;
                     }
@@ -278,7 +283,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
                         }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
-                            Way::CopiedColumns if b_strides[1].is_multiple_of(CROWDED_STRIDE) => {
+                            Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
                                 tile_row::<S, CrowdedColumns>(s, height, row);
                             }
                             Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, row),
@@ -316,16 +321,22 @@ impl Product<'_> {
             _ => TileFinish::Store,
         };
         let (a_row, a_col) = (self.a.row_stride(), self.a.col_stride());
-        let (b_row, b_col) = (self.b.row_stride(), self.b.col_stride());
+        let (b, b_row, b_col, b_vector) = match self.b {
+            Factor::Matrix(b) => {
+                let (row, col) = (b.row_stride(), b.col_stride());
+                (b.as_ptr().wrapping_add(k * row + j * col), row, col, ROW_LANES * col)
+            }
+            Factor::Panels(b) => (b.lines_from(k, j).as_ptr().cast(), ROW_LANES, 1, b.depth() * ROW_LANES),
+        };
         let (c_row, c_col) = (self.c.row_stride(), self.c.col_stride());
         Tile {
             a: self.a.as_ptr().wrapping_add(i * a_row + k * a_col),
             a_row,
             a_col,
-            b: self.b.as_ptr().wrapping_add(k * b_row + j * b_col),
+            b,
             b_row,
             b_col,
-            b_vector: ROW_LANES * b_col,
+            b_vector,
             panel: std::ptr::null_mut(),
             panel_row: 0,
             panel_vector: 0,

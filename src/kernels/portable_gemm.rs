@@ -3,6 +3,8 @@
 
 use super::CHUNK_ROWS;
 use super::gemm::{Depth, Epilogue, Product};
+use crate::packed::Factor;
+use crate::simd::ROW_LANES;
 
 /// Computes a product as `gemm` does, within the bound of the portable tier.
 pub(crate) fn gemm(mut p: Product<'_>) {
@@ -24,27 +26,20 @@ pub(crate) fn gemm(mut p: Product<'_>) {
     let blocks = k.div_ceil(block).max(1);
     for k0 in (0..blocks).map(|i| i * block) {
         let beta = if k0 == 0 && p.bias.is_none() { 0.0 } else { 1.0 };
-        let (a_row, a_col) = (p.a.row_stride(), p.a.col_stride());
-        let (b_row, b_col) = (p.b.row_stride(), p.b.col_stride());
-        let (c_row, c_col) = (p.c.row_stride(), p.c.col_stride());
-        // SAFETY: m, n and k are sizes that all three views have, and C's elements are distinct.
-        unsafe {
-            matrixmultiply::sgemm(
-                m,
-                block.min(k - k0),
-                n,
-                1.0,
-                p.a.as_ptr().wrapping_add(k0 * a_col),
-                a_row as isize,
-                a_col as isize,
-                p.b.as_ptr().wrapping_add(k0 * b_row),
-                b_row as isize,
-                b_col as isize,
-                beta,
-                p.c.as_mut_ptr(),
-                c_row as isize,
-                c_col as isize,
-            );
+        let depth = block.min(k - k0);
+        match p.b {
+            Factor::Matrix(b) => {
+                let (row, col) = (b.row_stride(), b.col_stride());
+                // SAFETY: m, n and k are sizes that all three views have.
+                unsafe { add(&mut p, [m, depth, n], k0, 0, b.as_ptr().wrapping_add(k0 * row), [row, col], beta) };
+            }
+            Factor::Panels(b) => {
+                for j in (0..n).step_by(ROW_LANES) {
+                    let lines = b.lines_from(k0, j).as_ptr().cast();
+                    // SAFETY: as above; a panel has `depth` lines from k0 on.
+                    unsafe { add(&mut p, [m, depth, ROW_LANES.min(n - j)], k0, j, lines, [ROW_LANES, 1], beta) };
+                }
+            }
         }
     }
     for i in 0..m {
@@ -58,5 +53,31 @@ pub(crate) fn gemm(mut p: Product<'_>) {
                 p.c.set(i, j, 0.0);
             }
         }
+    }
+}
+
+/// Columns from j on of C = A B + beta C, over `depth` steps from k on.
+///
+/// # Safety
+/// A and C have m rows, A so many columns from k on and C n columns from j on; `b` has `depth` rows
+/// of n.
+unsafe fn add(
+    p: &mut Product<'_>,
+    [m, depth, n]: [usize; 3],
+    k: usize,
+    j: usize,
+    b: *const f32,
+    b_strides: [usize; 2],
+    beta: f32,
+) {
+    let (a_row, a_col) = (p.a.row_stride(), p.a.col_stride());
+    let (c_row, c_col) = (p.c.row_stride(), p.c.col_stride());
+    let [b_row, b_col] = b_strides.map(|stride| stride as isize);
+    let a = p.a.as_ptr().wrapping_add(k * a_col);
+    let c = p.c.as_mut_ptr().wrapping_add(j * c_col);
+    // SAFETY: the caller's; C's elements are distinct.
+    unsafe {
+        let (a_row, a_col, c_row, c_col) = (a_row as isize, a_col as isize, c_row as isize, c_col as isize);
+        matrixmultiply::sgemm(m, depth, n, 1.0, a, a_row, a_col, b, b_row, b_col, beta, c, c_row, c_col);
     }
 }

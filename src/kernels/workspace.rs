@@ -3,12 +3,8 @@
 
 use std::cell::Cell;
 
-/// A cache line, so that panels begin at one.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-struct Line(#[expect(dead_code, reason = "used by address")] [f32; LINE]);
-
-const LINE: usize = 16;
+use crate::packed::Line;
+use crate::simd::ROW_LANES;
 
 thread_local! {
     static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
@@ -24,9 +20,9 @@ impl Workspace {
         if elements > 0 {
             // A thread that is ending has no buffer any more.
             lines = KEPT.try_with(Cell::take).unwrap_or_default();
-            let needed = elements.div_ceil(LINE);
+            let needed = elements.div_ceil(ROW_LANES);
             if lines.len() < needed {
-                lines.resize(needed, Line([0.0; LINE]));
+                lines.resize(needed, Line([0.0; ROW_LANES]));
             }
         }
         Self(lines)
