@@ -10,7 +10,7 @@
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::elementwise::ColumnSums;
-use crate::kernels::gemm::{Axis, Depth, Epilogue, Product};
+use crate::kernels::gemm::{Axis, Bias, Depth, Epilogue, Product};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::{Factor, Weights};
 
@@ -70,7 +70,18 @@ pub fn forward<'a>(
         Activation::Relu => Epilogue::Relu,
     };
     let split = batch_axis(y.rows());
-    run(backend, Product { a: x, b: w, c: y, bias, depth: Depth::Running, epilogue, split });
+    run(
+        backend,
+        Product {
+            a: x,
+            b: w,
+            c: y,
+            bias: bias.map_or(Bias::None, Bias::Columns),
+            depth: Depth::Running,
+            epilogue,
+            split,
+        },
+    );
     Ok(())
 }
 
@@ -94,7 +105,7 @@ pub fn backward_input(
     let split = batch_axis(dx.rows());
     run(
         backend,
-        Product { a: dy, b: Factor::Matrix(w.t()), c: dx, bias: None, depth: Depth::Running, epilogue, split },
+        Product { a: dy, b: Factor::Matrix(w.t()), c: dx, bias: Bias::None, depth: Depth::Running, epilogue, split },
     );
     Ok(())
 }
@@ -123,7 +134,7 @@ pub fn backward_params(
             a: x.t(),
             b: Factor::Matrix(dy),
             c: dw,
-            bias: None,
+            bias: Bias::None,
             depth: Depth::Chunked,
             epilogue: Epilogue::None,
             split,

@@ -57,6 +57,34 @@ impl<'a> Epilogue<'a> {
     }
 }
 
+/// Where the sums begin.
+#[derive(Clone, Copy)]
+pub(crate) enum Bias<'a> {
+    /// At zero.
+    None,
+    /// At one value a column.
+    Columns(&'a [f32]),
+    /// At one value a row.
+    Rows(&'a [f32]),
+}
+
+impl Bias<'_> {
+    /// The biases of the first `at` along an axis, and of the others.
+    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+        match (self, axis) {
+            (Self::Columns(bias), Axis::Columns) => {
+                let (first, rest) = bias.split_at(at.min(bias.len()));
+                (Self::Columns(first), Self::Columns(rest))
+            }
+            (Self::Rows(bias), Axis::Rows) => {
+                let (first, rest) = bias.split_at(at.min(bias.len()));
+                (Self::Rows(first), Self::Rows(rest))
+            }
+            (same, _) => (same, same),
+        }
+    }
+}
+
 /// An axis of C.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Axis {
@@ -69,8 +97,7 @@ pub(crate) struct Product<'a> {
     pub a: MatRef<'a>,
     pub b: Factor<'a>,
     pub c: MatMut<'a>,
-    /// n elements; none stands for zeros.
-    pub bias: Option<&'a [f32]>,
+    pub bias: Bias<'a>,
     /// Only [`Depth::Running`] goes with a bias or an epilogue.
     pub depth: Depth,
     pub epilogue: Epilogue<'a>,
@@ -83,14 +110,41 @@ impl Product<'_> {
     pub(crate) fn sizes(&self) -> (usize, usize, usize) {
         let mut m = self.a.rows().min(self.c.rows());
         let mut n = self.b.cols().min(self.c.cols());
-        if let Some(bias) = self.bias {
-            n = n.min(bias.len());
+        match self.bias {
+            Bias::None => {}
+            Bias::Columns(bias) => n = n.min(bias.len()),
+            Bias::Rows(bias) => m = m.min(bias.len()),
         }
         if let Epilogue::Gate(gate) = self.epilogue {
             m = m.min(gate.rows());
             n = n.min(gate.cols());
         }
         (m, n, self.a.cols().min(self.b.rows()))
+    }
+
+    /// The same product turned over, Cᵀ = Bᵀ Aᵀ, where that wastes fewer lanes: a C of few columns
+    /// fills no vector, but all of its rows are neighbours' neighbours.
+    fn turned(self) -> Self {
+        let (m, n, _) = self.sizes();
+        let padded = n.next_multiple_of(ROW_LANES);
+        match self.b {
+            Factor::Matrix(b) if n <= MAX_TURNED && 4 * padded >= 5 * n && m >= 2 * ROW_LANES => Self {
+                a: b.t(),
+                b: Factor::Matrix(self.a.t()),
+                c: self.c.t(),
+                bias: match self.bias {
+                    Bias::Columns(bias) => Bias::Rows(bias),
+                    Bias::Rows(bias) => Bias::Columns(bias),
+                    Bias::None => Bias::None,
+                },
+                epilogue: match self.epilogue {
+                    Epilogue::Gate(gate) => Epilogue::Gate(gate.t()),
+                    same => same,
+                },
+                ..self
+            },
+            _ => self,
+        }
     }
 }
 
@@ -113,15 +167,16 @@ impl Kernel for Product<'_> {
         match self.split {
             Axis::Rows => {
                 let (a, c) = (self.a.split_at_row(at), self.c.split_at_row(at));
+                let bias = self.bias.split(self.split, at);
                 let epilogue = self.epilogue.split(|gate| gate.split_at_row(at));
                 (
-                    Self { a: a.0, c: c.0, epilogue: epilogue.0, ..self },
-                    Self { a: a.1, c: c.1, epilogue: epilogue.1, ..self },
+                    Self { a: a.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
+                    Self { a: a.1, c: c.1, bias: bias.1, epilogue: epilogue.1, ..self },
                 )
             }
             Axis::Columns => {
                 let (b, c) = (self.b.split_at_col(at), self.c.split_at_col(at));
-                let bias = self.bias.map(|bias| bias.split_at(at.min(bias.len()))).unzip();
+                let bias = self.bias.split(self.split, at);
                 let epilogue = self.epilogue.split(|gate| gate.split_at_col(at));
                 (
                     Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
@@ -178,6 +233,8 @@ const AWKWARD_STRIDE: usize = 512;
 /// Fewer columns do not pay for packing A.
 const MIN_PACK_COLS: usize = 64;
 
+/// The most columns of a C that is turned over.
+const MAX_TURNED: usize = 25;
 /// Products of so small a depth are bound by the writing of C: flat, wide tiles write it in longer runs.
 const FLAT_DEPTH: usize = 8;
 const FLAT_HEIGHT: usize = 7;
@@ -233,7 +290,8 @@ impl Plan {
 
 /// Computes a product with tiles of at most `height` rows.
 #[inline(always)]
-pub(crate) fn gemm<S: Simd>(s: S, height: usize, mut p: Product<'_>) {
+pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
+    let mut p = p.turned();
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
         return;
@@ -308,7 +366,8 @@ impl Product<'_> {
         let (first, last) = (k == 0, k + depth == self.a.cols().min(self.b.rows()));
         let start = match (self.depth, self.bias) {
             (Depth::Running, _) if !first => TileStart::Resume,
-            (Depth::Running, Some(bias)) => TileStart::Bias(bias.as_ptr().wrapping_add(j)),
+            (Depth::Running, Bias::Columns(bias)) => TileStart::Bias(bias.as_ptr().wrapping_add(j)),
+            (Depth::Running, Bias::Rows(bias)) => TileStart::RowBias(bias.as_ptr().wrapping_add(i)),
             _ => TileStart::Zero,
         };
         let finish = match (self.depth, self.epilogue) {

@@ -2,7 +2,7 @@
 //! no tier here, and allocates its packing buffers anew in each call.
 
 use super::CHUNK_ROWS;
-use super::gemm::{Depth, Epilogue, Product};
+use super::gemm::{Bias, Depth, Epilogue, Product};
 use crate::packed::Factor;
 use crate::simd::ROW_LANES;
 
@@ -16,16 +16,20 @@ pub(crate) fn gemm(mut p: Product<'_>) {
         Depth::Running => k.max(1),
         Depth::Chunked => CHUNK_ROWS,
     };
-    if let Some(bias) = p.bias {
-        for i in 0..m {
-            for (j, &bias) in bias.iter().enumerate().take(n) {
-                p.c.set(i, j, bias);
-            }
+    let biased = !matches!(p.bias, Bias::None);
+    for i in 0..if biased { m } else { 0 } {
+        for j in 0..n {
+            let bias = match p.bias {
+                Bias::None => None,
+                Bias::Columns(bias) => bias.get(j),
+                Bias::Rows(bias) => bias.get(i),
+            };
+            p.c.set(i, j, bias.copied().unwrap_or(0.0));
         }
     }
     let blocks = k.div_ceil(block).max(1);
     for k0 in (0..blocks).map(|i| i * block) {
-        let beta = if k0 == 0 && p.bias.is_none() { 0.0 } else { 1.0 };
+        let beta = if k0 == 0 && !biased { 0.0 } else { 1.0 };
         let depth = block.min(k - k0);
         match p.b {
             Factor::Matrix(b) => {

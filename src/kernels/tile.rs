@@ -32,6 +32,8 @@ pub(super) enum TileStart {
     Zero,
     /// At one value a column, from this address.
     Bias(*const f32),
+    /// At one value a row, from this address.
+    RowBias(*const f32),
     /// Where an earlier part of the depth left them, in C.
     Resume,
 }
@@ -97,6 +99,7 @@ impl Tile {
             cols: self.cols - j,
             start: match self.start {
                 TileStart::Bias(bias) => TileStart::Bias(bias.wrapping_add(j)),
+                TileStart::RowBias(bias) => TileStart::RowBias(bias.wrapping_add(i)),
                 same => same,
             },
             finish: match self.finish {
@@ -273,6 +276,11 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
                     for row in &mut acc {
                         row[v] = start;
                     }
+                }
+            }
+            TileStart::RowBias(bias) => {
+                for (i, row) in acc.iter_mut().enumerate() {
+                    *row = [s.splat(*bias.wrapping_add(i)); NV];
                 }
             }
             TileStart::Resume => {
