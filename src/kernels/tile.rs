@@ -342,16 +342,36 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             b = b.wrapping_add(4);
             left -= 4;
         }
+        // The rows that are left of columns, up to three, are sorted beforehand.
+        let mut rows = [MaybeUninit::<f32>::uninit(); 4 * 2 * MAX_LANES];
+        let (mut b_row, mut b_vector) = (t.b_row, t.b_vector);
+        if B::COLUMNS && left > 0 {
+            let to = rows.as_mut_ptr().cast::<f32>();
+            for v in 0..NV {
+                let (from, to) = (b.wrapping_add(v * t.b_vector), to.wrapping_add(v * S::LANES));
+                let n = if v < part.last { S::LANES } else { part.tail };
+                if t.depth < 4 {
+                    for k in 0..left {
+                        s.store(
+                            to.wrapping_add(k * NV * S::LANES),
+                            load_row(s, from.wrapping_add(k), t.b_col, n, zero),
+                        );
+                    }
+                } else {
+                    let columns = s.load_columns(from.wrapping_sub(4 - left), t.b_col, n);
+                    for (k, &column) in columns.iter().enumerate() {
+                        s.store(to.wrapping_add(k * NV * S::LANES), column);
+                    }
+                }
+            }
+            b = if t.depth < 4 { to } else { to.wrapping_add((4 - left) * NV * S::LANES) };
+            (b_row, b_vector) = (NV * S::LANES, S::LANES);
+        }
         for _ in 0..left {
             let mut row = [zero; NV];
             for (v, value) in row.iter_mut().enumerate() {
-                let b = b.wrapping_add(v * t.b_vector);
-                if B::COLUMNS {
-                    let n = if v < part.last { S::LANES } else { part.tail };
-                    *value = load_row(s, b, t.b_col, n, zero);
-                } else {
-                    *value = part.get::<WHOLE>(b, v);
-                }
+                let b = b.wrapping_add(v * b_vector);
+                *value = if B::COLUMNS { s.load(b) } else { part.get::<WHOLE>(b, v) };
                 if B::COPIED {
                     s.store(panel.wrapping_add(v * t.panel_vector), *value);
                 }
@@ -363,7 +383,7 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
                 }
             }
             a = a.wrapping_add(t.a_col);
-            b = b.wrapping_add(t.b_row);
+            b = b.wrapping_add(b_row);
             if B::COPIED {
                 panel = panel.wrapping_add(t.panel_row);
             }
