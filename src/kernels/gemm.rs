@@ -221,8 +221,8 @@ enum Way {
 const B_BLOCK: usize = 128 * 1024;
 /// Elements of a packed block of A, which is read from L3 in one stream.
 const A_BLOCK: usize = 512 * 1024;
-/// Longest depth of a block. Each further block costs a trip of C through memory.
-const MAX_DEPTH: usize = 1024;
+/// Longest depth of a block, of whole chunks. Each further block costs a trip of C through memory.
+const MAX_DEPTH: usize = 4 * CHUNK_ROWS;
 /// Elements of a B that no cache holds: 16 MiB.
 const STREAM: usize = 4 * 1024 * 1024;
 /// Depth of a block where such a B is read once, by a single row of tiles: so few rows of B are
@@ -263,11 +263,10 @@ impl Plan {
         let height = m.div_ceil(m.div_ceil(height));
         let first = if b == Way::CopiedColumns { height.min(tallest) } else { height };
         let depth = match p.depth {
-            Depth::Chunked => CHUNK_ROWS,
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
             Depth::Running if m <= height && b == Way::Rows && k.saturating_mul(n) >= STREAM => STREAM_DEPTH,
             Depth::Running if m <= first && b == Way::CopiedColumns => usize::MAX,
-            Depth::Running => MAX_DEPTH,
+            _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
         let cols = (B_BLOCK / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
@@ -403,6 +402,7 @@ impl Product<'_> {
             c_row,
             c_col,
             depth,
+            chunk: if self.depth == Depth::Chunked { CHUNK_ROWS } else { usize::MAX },
             ahead: std::ptr::null(),
             ahead_step: 0,
             cols,

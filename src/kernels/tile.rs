@@ -71,6 +71,8 @@ pub(super) struct Tile {
     pub c_row: usize,
     pub c_col: usize,
     pub depth: usize,
+    /// The depth of a sum of its own, which is then added to C.
+    pub chunk: usize,
     /// Memory that will be needed soon: a line is asked for each step of the depth.
     pub ahead: *const f32,
     pub ahead_step: usize,
@@ -85,6 +87,16 @@ impl Tile {
     #[inline(always)]
     pub(super) fn read_panels(&mut self) {
         (self.b, self.b_row, self.b_col, self.b_vector) = (self.panel, self.panel_row, 1, self.panel_vector);
+    }
+
+    /// Goes on by the depth, from a chunk to the next.
+    #[inline(always)]
+    fn next_chunk(&mut self) {
+        self.a = self.a.wrapping_add(self.depth * self.a_col);
+        self.b = self.b.wrapping_add(self.depth * self.b_row);
+        self.panel = self.panel.wrapping_add(self.depth * self.panel_row);
+        self.ahead = self.ahead.wrapping_add(self.depth * self.ahead_step);
+        (self.start, self.finish) = (TileStart::Zero, TileFinish::Add);
     }
 
     /// The tile `i` rows below and `vectors` to the right.
@@ -177,8 +189,18 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
     #[inline(always)]
     fn run(self) {
         for i in 0..self.tiles {
-            // SAFETY: the word of the caller of `new`.
-            unsafe { tile::<S, B, MR, NV, WHOLE>(self.s, self.first.at(0, i * NV)) };
+            let mut t = self.first.at(0, i * NV);
+            let mut left = t.depth;
+            loop {
+                t.depth = left.min(t.chunk);
+                // SAFETY: the word of the caller of `new`.
+                unsafe { tile::<S, B, MR, NV, WHOLE>(self.s, t) };
+                left -= t.depth;
+                if left == 0 {
+                    break;
+                }
+                t.next_chunk();
+            }
         }
     }
 }
