@@ -249,3 +249,88 @@ impl<T> Parts<T> {
         Some((i, unsafe { (*self.parts[i].get()).assume_init_read() }))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::mpsc;
+
+    fn pool(threads: usize) -> rayon::ThreadPool {
+        rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    #[test]
+    fn a_part_is_given_once() {
+        let mut parts = Parts::new();
+        (0..MAX_PARTS).for_each(|part| parts.push(part));
+        let taken: Vec<AtomicUsize> = (0..MAX_PARTS).map(|_| AtomicUsize::new(0)).collect();
+        thread::scope(|scope| {
+            for who in 0..4 {
+                let (parts, taken) = (&parts, &taken);
+                scope.spawn(move || {
+                    while let Some((number, part)) = parts.take(40 * who) {
+                        assert_eq!(number, part);
+                        taken[part].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
+    }
+
+    #[test]
+    fn helpers_come_to_a_busy_caller_and_all_work_is_done() {
+        pool(3).install(|| {
+            let team = Team::of_this_thread().unwrap();
+            assert_eq!(team.most(), 2);
+            let helped = AtomicUsize::new(0);
+            let begin = Instant::now();
+            while helped.load(Ordering::Relaxed) != 0b110 {
+                assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
+                team.call_in(2, true);
+                let mut parts = Parts::new();
+                (0..8).for_each(|part| parts.push(part));
+                let sum = AtomicUsize::new(0);
+                team.share(2, &|who| {
+                    while let Some((_, part)) = parts.take(who) {
+                        let start = Instant::now();
+                        while start.elapsed() < Duration::from_micros(20) {}
+                        sum.fetch_add(part, Ordering::Relaxed);
+                        helped.fetch_or(if who > 0 { 1 << who } else { 0 }, Ordering::Relaxed);
+                    }
+                });
+                assert_eq!(sum.into_inner(), 28);
+            }
+            while team.awake(2) > 0 {
+                assert!(begin.elapsed() < Duration::from_secs(60), "helpers watch for ever");
+                thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
+    #[test]
+    fn a_pool_that_is_busy_keeps_nobody_waiting() {
+        let pool = pool(2);
+        let (begun, has_begun) = mpsc::channel();
+        let (end, may_end) = mpsc::channel::<()>();
+        pool.spawn(move || {
+            begun.send(()).unwrap();
+            may_end.recv().unwrap();
+        });
+        has_begun.recv().unwrap();
+        let shares = AtomicUsize::new(0);
+        pool.install(|| {
+            let team = Team::of_this_thread().unwrap();
+            for _ in 0..1000 {
+                team.call_in(1, true);
+                team.share(1, &|_| {
+                    shares.fetch_add(1, Ordering::Relaxed);
+                });
+            }
+        });
+        // The other worker never came: the caller was alone, and every offer was taken back.
+        assert_eq!(shares.into_inner(), 1000);
+        end.send(()).unwrap();
+    }
+}
