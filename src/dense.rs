@@ -9,7 +9,6 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::kernels::elementwise::ColumnSums;
 use crate::kernels::gemm::{Axis, Bias, Depth, Epilogue, Product};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::{Factor, Weights};
@@ -79,6 +78,7 @@ pub fn forward<'a>(
             bias: bias.map_or(Bias::None, Bias::Columns),
             depth: Depth::Running,
             epilogue,
+            sums: None,
             split,
         },
     );
@@ -105,7 +105,16 @@ pub fn backward_input(
     let split = batch_axis(dx.rows());
     run(
         backend,
-        Product { a: dy, b: Factor::Matrix(w.t()), c: dx, bias: Bias::None, depth: Depth::Running, epilogue, split },
+        Product {
+            a: dy,
+            b: Factor::Matrix(w.t()),
+            c: dx,
+            bias: Bias::None,
+            depth: Depth::Running,
+            epilogue,
+            sums: None,
+            split,
+        },
     );
     Ok(())
 }
@@ -137,13 +146,10 @@ pub fn backward_params(
             bias: Bias::None,
             depth: Depth::Chunked,
             epilogue: Epilogue::None,
+            sums: db,
             split,
         },
     );
-    if let Some(sums) = db {
-        // About four elements a nanosecond.
-        backend.run(dy.rows().saturating_mul(dy.cols()) / 4, COL_UNIT, ColumnSums { x: dy, sums });
-    }
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each bench uses a part")]
 
 pub mod data;
+pub mod peak;
+pub mod sgemm;
 
 use std::time::Instant;
 

@@ -1,7 +1,7 @@
 //! Kernels that treat every element alike, and sums over columns.
 
 use super::tier::Tier;
-use super::{CHUNK_ROWS, Kernel, RowOp, load_row, store_row};
+use super::{CHUNK_ROWS, RowOp, load_row, store_row};
 use crate::math;
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
@@ -84,50 +84,50 @@ impl Elementwise<1> for Ln {
     }
 }
 
-/// sums[j] = the sum over the rows of x[..][j], in chunks of [`CHUNK_ROWS`].
-pub(crate) struct ColumnSums<'a> {
-    pub x: MatRef<'a>,
-    pub sums: &'a mut [f32],
-}
-
-impl Kernel for ColumnSums<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<T: Tier>(self, tier: T) {
-        column_sums(tier.vector(), self.x, self.sums);
-    }
-
-    fn len(&self) -> usize {
-        self.sums.len()
-    }
-
-    fn split(self, at: usize) -> (Self, Self) {
-        let x = self.x.split_at_col(at);
-        let sums = self.sums.split_at_mut(at.min(self.sums.len()));
-        (Self { x: x.0, sums: sums.0 }, Self { x: x.1, sums: sums.1 })
-    }
-}
-
+/// Adds `rows` rows of a matrix, of which those of earlier calls, whole chunks of [`CHUNK_ROWS`], are
+/// in `sums` already unless this is the `first`.
+///
+/// # Safety
+/// The rows and columns can be read, and so many sums be written.
 #[inline(always)]
-fn column_sums<S: Simd>(s: S, x: MatRef<'_>, sums: &mut [f32]) {
-    let (rows, cols) = (x.rows(), x.cols().min(sums.len()));
+pub(super) unsafe fn column_sums<S: Simd>(
+    s: S,
+    x: *const f32,
+    [row_stride, col_stride]: [usize; 2],
+    [rows, cols]: [usize; 2],
+    first: bool,
+    sums: *mut f32,
+) {
+    const VECTORS: usize = 4;
     let zero = s.splat(0.0);
-    for col in (0..cols).step_by(S::LANES) {
-        let n = S::LANES.min(cols - col);
-        let to = sums.as_mut_ptr().wrapping_add(col);
-        for first in (0..rows.max(1)).step_by(CHUNK_ROWS) {
-            // SAFETY: row < rows and col + n <= cols, which x has; sums has as many columns.
+    for col in (0..cols).step_by(VECTORS * S::LANES) {
+        for chunk in (0..rows.max(1)).step_by(CHUNK_ROWS) {
+            let x = x.wrapping_add(chunk * row_stride + col * col_stride);
+            let chunk_rows = CHUNK_ROWS.min(rows - chunk);
+            let mut chunk_sums = [zero; VECTORS];
+            // SAFETY: the caller's; what is left of the columns limits each load and store.
             unsafe {
-                let mut sum = zero;
-                for row in first..rows.min(first + CHUNK_ROWS) {
-                    let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
-                    sum = s.add(sum, load_row(s, from, x.col_stride(), n, zero));
+                if col + VECTORS * S::LANES <= cols && col_stride == 1 {
+                    for row in 0..chunk_rows {
+                        for (v, sum) in chunk_sums.iter_mut().enumerate() {
+                            *sum = s.add(*sum, s.load(x.wrapping_add(row * row_stride + v * S::LANES)));
+                        }
+                    }
+                } else {
+                    for row in 0..chunk_rows {
+                        for (v, sum) in chunk_sums.iter_mut().enumerate() {
+                            let n = S::LANES.min(cols.saturating_sub(col + v * S::LANES));
+                            let from = x.wrapping_add(row * row_stride + v * S::LANES * col_stride);
+                            *sum = s.add(*sum, load_row(s, from, col_stride, n, zero));
+                        }
+                    }
                 }
-                if first > 0 {
-                    sum = s.add(load_row(s, to, 1, n, zero), sum);
+                for (v, &sum) in chunk_sums.iter().enumerate() {
+                    let n = S::LANES.min(cols.saturating_sub(col + v * S::LANES));
+                    let to = sums.wrapping_add(col + v * S::LANES);
+                    let sum = if first && chunk == 0 { sum } else { s.add(load_row(s, to, 1, n, zero), sum) };
+                    store_row(s, to, 1, n, sum);
                 }
-                store_row(s, to, 1, n, sum);
             }
         }
     }

@@ -12,6 +12,7 @@
 //! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008), with A and B in each other's place and less packing.
 
+use super::elementwise::column_sums;
 use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
@@ -101,6 +102,8 @@ pub(crate) struct Product<'a> {
     /// Only [`Depth::Running`] goes with a bias or an epilogue.
     pub depth: Depth,
     pub epilogue: Epilogue<'a>,
+    /// n elements: what the column sums of B are written to, in the order of [`Depth::Chunked`].
+    pub sums: Option<&'a mut [f32]>,
     /// Along which axis threads may split the work.
     pub split: Axis,
 }
@@ -115,6 +118,9 @@ impl Product<'_> {
             Bias::Columns(bias) => n = n.min(bias.len()),
             Bias::Rows(bias) => m = m.min(bias.len()),
         }
+        if let Some(sums) = &self.sums {
+            n = n.min(sums.len());
+        }
         if let Epilogue::Gate(gate) = self.epilogue {
             m = m.min(gate.rows());
             n = n.min(gate.cols());
@@ -122,27 +128,41 @@ impl Product<'_> {
         (m, n, self.a.cols().min(self.b.rows()))
     }
 
+    /// Writes the column sums of all of B, if they are asked for.
+    #[inline(always)]
+    pub(crate) fn add_columns<S: Simd>(&mut self, s: S) {
+        let (_, n, k) = self.sizes();
+        if let (Some(sums), Factor::Matrix(b)) = (self.sums.take(), self.b) {
+            // SAFETY: B has k rows and n columns, and there are n sums.
+            unsafe { column_sums(s, b.as_ptr(), [b.row_stride(), b.col_stride()], [k, n], true, sums.as_mut_ptr()) };
+        }
+    }
+
     /// The same product turned over, Cᵀ = Bᵀ Aᵀ, where that wastes fewer lanes: a C of few columns
     /// fills no vector, but all of its rows are neighbours' neighbours.
-    fn turned(self) -> Self {
+    #[inline(always)]
+    fn turned<S: Simd>(mut self, s: S) -> Self {
         let (m, n, _) = self.sizes();
         let padded = n.next_multiple_of(ROW_LANES);
         match self.b {
-            Factor::Matrix(b) if n <= MAX_TURNED && 4 * padded >= 5 * n && m >= 2 * ROW_LANES => Self {
-                a: b.t(),
-                b: Factor::Matrix(self.a.t()),
-                c: self.c.t(),
-                bias: match self.bias {
-                    Bias::Columns(bias) => Bias::Rows(bias),
-                    Bias::Rows(bias) => Bias::Columns(bias),
-                    Bias::None => Bias::None,
-                },
-                epilogue: match self.epilogue {
-                    Epilogue::Gate(gate) => Epilogue::Gate(gate.t()),
-                    same => same,
-                },
-                ..self
-            },
+            Factor::Matrix(b) if n <= MAX_TURNED && 4 * padded >= 5 * n && m >= 2 * ROW_LANES => {
+                self.add_columns(s);
+                Self {
+                    a: b.t(),
+                    b: Factor::Matrix(self.a.t()),
+                    c: self.c.t(),
+                    bias: match self.bias {
+                        Bias::Columns(bias) => Bias::Rows(bias),
+                        Bias::Rows(bias) => Bias::Columns(bias),
+                        Bias::None => Bias::None,
+                    },
+                    epilogue: match self.epilogue {
+                        Epilogue::Gate(gate) => Epilogue::Gate(gate.t()),
+                        same => same,
+                    },
+                    ..self
+                }
+            }
             _ => self,
         }
     }
@@ -171,16 +191,17 @@ impl Kernel for Product<'_> {
                 let epilogue = self.epilogue.split(|gate| gate.split_at_row(at));
                 (
                     Self { a: a.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
-                    Self { a: a.1, c: c.1, bias: bias.1, epilogue: epilogue.1, ..self },
+                    Self { a: a.1, c: c.1, bias: bias.1, epilogue: epilogue.1, sums: None, ..self },
                 )
             }
             Axis::Columns => {
                 let (b, c) = (self.b.split_at_col(at), self.c.split_at_col(at));
                 let bias = self.bias.split(self.split, at);
                 let epilogue = self.epilogue.split(|gate| gate.split_at_col(at));
+                let sums = self.sums.map(|sums| sums.split_at_mut(at.min(sums.len()))).unzip();
                 (
-                    Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
-                    Self { b: b.1, c: c.1, bias: bias.1, epilogue: epilogue.1, ..self },
+                    Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue.0, sums: sums.0, ..self },
+                    Self { b: b.1, c: c.1, bias: bias.1, epilogue: epilogue.1, sums: sums.1, ..self },
                 )
             }
         }
@@ -290,11 +311,12 @@ impl Plan {
 /// Computes a product with tiles of at most `height` rows.
 #[inline(always)]
 pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
-    let mut p = p.turned();
+    let mut p = p.turned(s);
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
-        return;
+        return p.add_columns(s);
     }
+    let sums = p.sums.take().map(|sums| sums.as_mut_ptr());
     let plan = Plan::new::<S>(&p, height);
     let [room_a, room_b] = plan.room();
     let mut workspace = Workspace::take(room_a + room_b);
@@ -321,6 +343,11 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
                 }
                 // SAFETY: as above.
                 unsafe {
+                    if let (Some(sums), 0) = (sums, i0) {
+                        // Brings the block into the cache, too.
+                        let strides = [block.b_row, block.b_col];
+                        column_sums(s, block.b, strides, [depth, cols], k0 == 0, sums.wrapping_add(j0));
+                    }
                     let mut b = plan.b;
                     if b == Way::Packed {
                         pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);

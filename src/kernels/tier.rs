@@ -94,7 +94,8 @@ impl Tier for Portable {
         self
     }
     #[inline(always)]
-    fn gemm(self, product: Product<'_>) {
+    fn gemm(self, mut product: Product<'_>) {
+        product.add_columns(self);
         portable_gemm::gemm(product);
     }
 }
