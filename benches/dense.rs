@@ -131,9 +131,10 @@ fn in_parts(threads: usize, elements: usize, out: &mut [f32], unit: usize, work:
 }
 
 type Work = fn(&dyn Contestant, &Layer, &mut [f32]);
+/// How much is written.
+type Len = fn([usize; 3]) -> usize;
 
-/// Names, and how much is written.
-const OPERATIONS: [(&str, Work, fn([usize; 3]) -> usize); 3] = [
+const OPERATIONS: [(&str, Work, Len); 3] = [
     ("forward_relu", |who, layer, y| who.forward_relu(layer, y), |[batch, _, outputs]| batch * outputs),
     ("backward_input", |who, layer, dx| who.backward_input(layer, dx), |[batch, inputs, _]| batch * inputs),
     ("backward_params", |who, layer, d| who.backward_params(layer, d), |[_, inputs, outputs]| (inputs + 1) * outputs),
@@ -147,28 +148,26 @@ fn compare(c: &mut Criterion, name: &str, threads: usize, contestants: &[(&str, 
     group.bench_function("fma", |b| {
         b.iter_custom(|times| {
             let start = Instant::now();
-            let work = || (0..times).for_each(|_| peak.run());
-            if threads == 1 {
-                work()
-            } else {
-                drop(rayon::broadcast(|_| work()))
+            match threads {
+                1 => (0..times).for_each(|_| peak.run()),
+                _ => drop(rayon::broadcast(|_| (0..times).for_each(|_| peak.run()))),
             }
             start.elapsed()
         });
     });
     group.finish();
-    for shape in SHAPES {
+    for shape @ [batch, inputs, outputs] in SHAPES {
         let layer = Layer::new(shape);
-        let [batch, inputs, outputs] = shape;
         for (operation, work, len) in OPERATIONS {
             let mut group = c.benchmark_group(format!("{name}/{operation}"));
             group.throughput(Throughput::Elements((2 * batch * inputs * outputs) as u64));
             let (mut first, mut out) = (vec![0.0; len(shape)], vec![0.0; len(shape)]);
             work(contestants[0].1, &layer, &mut first);
             for &(who, contestant) in contestants {
-                work(contestant, &layer, &mut out);
-                assert_close(who, &out, &first);
                 let id = format!("{batch}x{inputs}x{outputs}/{who}");
+                out.fill(f32::NAN);
+                work(contestant, &layer, &mut out);
+                assert_close(&format!("{name}/{operation}/{id}"), &out, &first);
                 group.bench_function(id, |b| iter_in_pool(b, || work(contestant, &layer, &mut out)));
             }
             group.finish();

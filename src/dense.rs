@@ -68,7 +68,6 @@ pub fn forward<'a>(
         Activation::Linear => Epilogue::None,
         Activation::Relu => Epilogue::Relu,
     };
-    let split = batch_axis(y.rows());
     run(
         backend,
         Product {
@@ -79,7 +78,7 @@ pub fn forward<'a>(
             depth: Depth::Running,
             epilogue,
             sums: None,
-            split,
+            split: Axis::Rows,
         },
     );
     Ok(())
@@ -102,7 +101,6 @@ pub fn backward_input(
 ) -> Result<()> {
     check_backward_input(dy, w, gate, &dx)?;
     let epilogue = gate.map_or(Epilogue::None, Epilogue::Gate);
-    let split = batch_axis(dx.rows());
     run(
         backend,
         Product {
@@ -113,7 +111,7 @@ pub fn backward_input(
             depth: Depth::Running,
             epilogue,
             sums: None,
-            split,
+            split: Axis::Rows,
         },
     );
     Ok(())
@@ -136,7 +134,6 @@ pub fn backward_params(
     db: Option<&mut [f32]>,
 ) -> Result<()> {
     check_backward_params(x, dy, &dw, db.as_deref())?;
-    let split = if dw.rows() >= dw.cols() { Axis::Rows } else { Axis::Columns };
     run(
         backend,
         Product {
@@ -147,22 +144,24 @@ pub fn backward_params(
             depth: Depth::Chunked,
             epilogue: Epilogue::None,
             sums: db,
-            split,
+            split: Axis::Rows,
         },
     );
     Ok(())
 }
 
-/// Over which axis of a product with so many rows to split: the batch, unless it is a single tile.
-fn batch_axis(rows: usize) -> Axis {
-    if rows > ROW_UNIT { Axis::Rows } else { Axis::Columns }
-}
+/// Least elements of a right factor that is shared out by columns: each thread reads, or packs, all of
+/// one factor and its share of the other. Only where there are many more columns than rows.
+const LARGE: usize = 64 * 1024;
 
 /// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
 /// row, or to write C for a few steps of the depth, takes longer than that.
-fn run(backend: &Backend, product: Product<'_>) {
+fn run(backend: &Backend, mut product: Product<'_>) {
     let (m, n, k) = product.sizes();
     let nanoseconds = m.max(2).saturating_mul(n).saturating_mul(k.max(4)) / 50;
+    if m <= ROW_UNIT || (n > m.saturating_mul(4) && k.saturating_mul(n) > LARGE) {
+        product.split = Axis::Columns;
+    }
     let unit = if product.split == Axis::Rows { ROW_UNIT } else { COL_UNIT };
     backend.run(nanoseconds, unit, product);
 }

@@ -1,0 +1,210 @@
+//! Once a shape is known, no call of level 1 allocates.
+//!
+//! On the calling thread alone that holds without exception. With helpers there is one: the box in
+//! which rayon takes the task that calls a helper in. It is small, and rare: a helper stays for 500
+//! microseconds at least.
+
+#![allow(unsafe_code, reason = "an allocator that counts")]
+
+mod common;
+
+use std::alloc::{GlobalAlloc, Layout as Memory, System};
+use std::cell::Cell;
+use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use common::{Layout, Matrix, Values, backends};
+use densely::{Activation, Backend, Isa, PackedWeights, Threads, activation, dense, loss};
+use rayon::ThreadPoolBuilder;
+
+/// Allocations of some threads.
+struct Counter {
+    count: AtomicUsize,
+    /// Bytes of the largest.
+    largest: AtomicUsize,
+}
+
+impl Counter {
+    const fn new() -> Self {
+        Self { count: AtomicUsize::new(0), largest: AtomicUsize::new(0) }
+    }
+
+    /// Number and largest since the last look.
+    fn take(&self) -> [usize; 2] {
+        [&self.count, &self.largest].map(|value| value.swap(0, Relaxed))
+    }
+}
+
+thread_local! {
+    /// Where this thread's allocations are counted. A constant without a destructor: to look at it
+    /// allocates nothing, and works until the thread has ended.
+    static COUNTER: Cell<Option<&'static Counter>> = const { Cell::new(None) };
+}
+
+struct Counting;
+
+impl Counting {
+    fn count(bytes: usize) {
+        if let Some(counter) = COUNTER.get() {
+            counter.count.fetch_add(1, Relaxed);
+            counter.largest.fetch_max(bytes, Relaxed);
+        }
+    }
+}
+
+// SAFETY: the system's allocator does it all.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, memory: Memory) -> *mut u8 {
+        Self::count(memory.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc(memory) }
+    }
+
+    unsafe fn alloc_zeroed(&self, memory: Memory) -> *mut u8 {
+        Self::count(memory.size());
+        // SAFETY: the caller's.
+        unsafe { System.alloc_zeroed(memory) }
+    }
+
+    unsafe fn realloc(&self, address: *mut u8, memory: Memory, size: usize) -> *mut u8 {
+        Self::count(size);
+        // SAFETY: the caller's.
+        unsafe { System.realloc(address, memory, size) }
+    }
+
+    unsafe fn dealloc(&self, address: *mut u8, memory: Memory) {
+        // SAFETY: the caller's.
+        unsafe { System.dealloc(address, memory) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Of layers: (batch, inputs, outputs), and where weights and results stand.
+const LAYERS: [([usize; 3], Layout, Layout); 9] = [
+    ([3, 5, 7], Layout::RowMajor, Layout::RowMajor),
+    ([1, 784, 128], Layout::RowMajor, Layout::RowMajor),
+    // So few columns that the product is turned over.
+    ([128, 128, 10], Layout::RowMajor, Layout::RowMajor),
+    // Weights that are copied, in more than one block of columns and of the depth.
+    ([30, 1100, 130], Layout::RowMajor, Layout::RowMajor),
+    // Strides at which x is copied, too.
+    ([20, 512, 512], Layout::RowMajor, Layout::RowMajor),
+    // More than one chunk of the batch.
+    ([300, 130, 70], Layout::RowMajor, Layout::Padded),
+    ([30, 260, 130], Layout::Transposed, Layout::RowMajor),
+    ([4, 300, 200], Layout::Transposed, Layout::Transposed),
+    ([33, 130, 70], Layout::Scattered, Layout::Scattered),
+];
+
+/// Rows and columns, and where they stand.
+const ROWS: [([usize; 2], Layout); 3] =
+    [([5, 10], Layout::RowMajor), ([128, 300], Layout::Padded), ([32, 50], Layout::Scattered)];
+
+/// Hands on a name and a call, whose arguments are there already, for each operation and shape.
+fn for_each_call(backend: &Backend, mut each: impl FnMut(&str, &mut dyn FnMut())) {
+    // The portable tier's products are matrixmultiply's, which allocates in each call.
+    for (shape, w, out) in LAYERS.into_iter().filter(|_| backend.isa() != Isa::Portable) {
+        layer_calls(backend, shape, w, out, &mut each);
+    }
+    for (shape, layout) in ROWS {
+        row_calls(backend, shape, layout, &mut each);
+    }
+}
+
+fn layer_calls(
+    backend: &Backend,
+    shape @ [batch, inputs, outputs]: [usize; 3],
+    w_layout: Layout,
+    layout: Layout,
+    each: &mut impl FnMut(&str, &mut dyn FnMut()),
+) {
+    let matrix = |shape, layout| Matrix::new(shape, layout, Values::Normal, 1);
+    let (x, dy) = (matrix([batch, inputs], Layout::RowMajor), matrix([batch, outputs], Layout::RowMajor));
+    let w = matrix([inputs, outputs], w_layout);
+    let packed = PackedWeights::new(w.view());
+    let (bias, gate, relu) = (dy.view().row(0), Some(x.view()), Activation::Relu);
+    let [mut y, mut dx, mut dw] =
+        [([batch, outputs], layout), ([batch, inputs], layout), ([inputs, outputs], w_layout)]
+            .map(|(shape, layout)| Matrix::unwritten(shape, layout));
+    let mut db = vec![0.0; outputs];
+    let name = |operation: &str| format!("{operation} of {shape:?} on {}", backend.isa());
+    each(&name("forward"), &mut || dense::forward(backend, x.view(), w.view(), bias, relu, y.view_mut()).unwrap());
+    each(&name("forward with packed weights"), &mut || {
+        dense::forward(backend, x.view(), &packed, bias, relu, y.view_mut()).unwrap();
+    });
+    each(&name("backward_input"), &mut || {
+        dense::backward_input(backend, dy.view(), w.view(), gate, dx.view_mut()).unwrap();
+    });
+    each(&name("backward_params"), &mut || {
+        dense::backward_params(backend, x.view(), dy.view(), dw.view_mut(), Some(&mut db)).unwrap();
+    });
+}
+
+fn row_calls(
+    backend: &Backend,
+    shape @ [rows, cols]: [usize; 2],
+    layout: Layout,
+    each: &mut impl FnMut(&str, &mut dyn FnMut()),
+) {
+    let (x, mut y) = (Matrix::new(shape, layout, Values::Normal, 1), Matrix::unwritten(shape, layout));
+    let labels: Vec<u32> = (0..rows).map(|row| (row * 7 % cols) as u32).collect();
+    let name = |operation: &str| format!("{operation} of {shape:?} on {}", backend.isa());
+    each(&name("relu"), &mut || activation::relu(backend, x.view(), y.view_mut()).unwrap());
+    each(&name("softmax"), &mut || activation::softmax(backend, x.view(), y.view_mut()).unwrap());
+    each(&name("log_softmax"), &mut || activation::log_softmax(backend, x.view(), y.view_mut()).unwrap());
+    each(&name("cross_entropy"), &mut || {
+        black_box(loss::cross_entropy(backend, x.view(), &labels, y.view_mut()).unwrap());
+    });
+}
+
+const CALLS: usize = 100;
+
+#[test]
+fn the_calling_thread_allocates_nothing() {
+    static COUNTER_OF_CALLER: Counter = Counter::new();
+    for backend in backends() {
+        // All shapes are known before the first is counted: none takes another's memory away.
+        for_each_call(&backend, |_, call| call());
+        COUNTER.set(Some(&COUNTER_OF_CALLER));
+        for_each_call(&backend, |name, call| {
+            COUNTER_OF_CALLER.take();
+            (0..CALLS).for_each(|_| call());
+            assert_eq!(COUNTER_OF_CALLER.take(), [0, 0], "allocations, and bytes of the largest, of {name}");
+        });
+        COUNTER.set(None);
+    }
+}
+
+/// The least time between two boxes for the same helper, as `Threads::Auto` states it.
+const STAY: Duration = Duration::from_micros(500);
+/// Bytes of a box, with room for what other versions of rayon put in.
+const BOX: usize = 256;
+
+#[test]
+fn a_pool_allocates_nothing_but_a_box_for_a_helper_that_is_called_in() {
+    static COUNTER_OF_POOL: Counter = Counter::new();
+    let count = |_| COUNTER.set(Some(&COUNTER_OF_POOL));
+    let helpers = 2;
+    let pool = ThreadPoolBuilder::new().num_threads(helpers + 1).start_handler(count).build().unwrap();
+    for serial in backends() {
+        // A worker that has done the whole of a call knows the parts of it.
+        pool.broadcast(|_| for_each_call(&serial, |_, call| call()));
+        let backend = serial.with_threads(Threads::Auto);
+        pool.install(|| {
+            for_each_call(&backend, |name, call| {
+                call();
+                let start = Instant::now();
+                COUNTER_OF_POOL.take();
+                (0..CALLS).for_each(|_| call());
+                let [count, largest] = COUNTER_OF_POOL.take();
+                let stays = start.elapsed().as_nanos() / STAY.as_nanos() + 1;
+                let allowed = helpers * stays as usize;
+                assert!(count <= allowed, "{count} allocations, not {allowed}, of {name}");
+                assert!(largest <= BOX, "an allocation of {largest} bytes of {name}");
+            });
+        });
+    }
+}
