@@ -117,7 +117,8 @@ pub(super) unsafe fn column_sums<S: Simd>(
                     for row in 0..chunk_rows {
                         for (v, sum) in chunk_sums.iter_mut().enumerate() {
                             let n = S::LANES.min(cols.saturating_sub(col + v * S::LANES));
-                            let from = x.wrapping_add(row * row_stride + v * S::LANES * col_stride);
+                            let from =
+                                x.wrapping_add(row * row_stride).wrapping_add((v * S::LANES).wrapping_mul(col_stride));
                             *sum = s.add(*sum, load_row(s, from, col_stride, n, zero));
                         }
                     }

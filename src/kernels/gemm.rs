@@ -358,7 +358,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
                     while i < rows {
                         let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
                         let mut row = block.at(i, 0);
-                        row.ahead = row.a.wrapping_add(height * row.a_row);
+                        row.ahead = row.a.wrapping_add(height.wrapping_mul(row.a_row));
                         row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
                         if plan.pack_a {
                             row.a = a_panels.wrapping_add(i / plan.height * depth * S::LANES);
@@ -409,7 +409,7 @@ impl Product<'_> {
         let (b, b_row, b_col, b_vector) = match self.b {
             Factor::Matrix(b) => {
                 let (row, col) = (b.row_stride(), b.col_stride());
-                (b.as_ptr().wrapping_add(k * row + j * col), row, col, ROW_LANES * col)
+                (b.as_ptr().wrapping_add(k * row + j * col), row, col, ROW_LANES.wrapping_mul(col))
             }
             Factor::Panels(b) => (b.lines_from(k, j).as_ptr().cast(), ROW_LANES, 1, b.depth() * ROW_LANES),
         };

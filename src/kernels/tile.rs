@@ -105,7 +105,7 @@ impl Tile {
         let j = vectors * MAX_LANES;
         Self {
             a: self.a.wrapping_add(i * self.a_row),
-            b: self.b.wrapping_add(vectors * self.b_vector),
+            b: self.b.wrapping_add(vectors.wrapping_mul(self.b_vector)),
             panel: self.panel.wrapping_add(vectors * self.panel_vector),
             c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
             cols: self.cols - j,
