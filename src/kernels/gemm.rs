@@ -240,8 +240,8 @@ enum Way {
 
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
 const B_BLOCK: usize = 128 * 1024;
-/// Elements of a packed block of A, which is read from L3 in one stream.
-const A_BLOCK: usize = 512 * 1024;
+/// Elements of a packed block of A, which is read from L3 in one stream. B is copied anew for each.
+const A_BLOCK: usize = 2 * 1024 * 1024;
 /// Longest depth of a block, of whole chunks. Each further block costs a trip of C through memory.
 const MAX_DEPTH: usize = 4 * CHUNK_ROWS;
 /// Elements of a B that no cache holds: 16 MiB.

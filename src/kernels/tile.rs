@@ -205,6 +205,9 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
     }
 }
 
+/// Steps of the depth by which rows of B that are copied are asked for beforehand: some 400 cycles,
+/// the way from L3.
+const COPY_AHEAD: usize = 16;
 /// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
 pub(super) const CROWDED_STRIDE: usize = 512;
 /// Elements of such a row that are copied at a time: four cache lines, which lie in different sets.
@@ -256,25 +259,34 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
         let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
         let mut buffers = [MaybeUninit::<[f32; TILE_ELEMENTS]>::uninit(); 2];
         let [c_buffer, gate_buffer] = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<f32>());
-        let cols = t.cols.min(row);
-        let copy = |from: *const f32, from_strides: [usize; 2], to: *mut f32, to_strides: [usize; 2]| {
-            for i in 0..MR {
-                for j in 0..cols {
-                    *to.add(i * to_strides[0] + j * to_strides[1]) =
-                        *from.add(i * from_strides[0] + j * from_strides[1]);
-                }
-            }
-        };
+        let size = [MR, t.cols.min(row)];
         if matches!(t.start, TileStart::Resume) || matches!(t.finish, TileFinish::Add) {
-            copy(c, [c_row, c_col], c_buffer, [row, 1]);
+            copy(c, [c_row, c_col], c_buffer, [row, 1], size);
         }
         if let TileFinish::Gate { gate, row: gate_row, col } = t.finish {
-            copy(gate, [gate_row, col], gate_buffer, [row, 1]);
+            copy(gate, [gate_row, col], gate_buffer, [row, 1], size);
             t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
         }
         (t.c, t.c_row) = (c_buffer, row);
         in_rows::<S, B, MR, NV, WHOLE>(s, t);
-        copy(c_buffer, [row, 1], c, [c_row, c_col]);
+        copy(c_buffer, [row, 1], c, [c_row, c_col], size);
+    }
+}
+
+/// Copies a matrix between places of any strides. Not a part of the tiles, whose code would be made
+/// for this.
+///
+/// # Safety
+/// The elements can be read and written.
+#[inline(never)]
+unsafe fn copy(from: *const f32, from_strides: [usize; 2], to: *mut f32, to_strides: [usize; 2], [rows, cols]: [usize; 2]) {
+    for i in 0..rows {
+        for j in 0..cols {
+            // SAFETY: the caller's.
+            unsafe {
+                *to.add(i * to_strides[0] + j * to_strides[1]) = *from.add(i * from_strides[0] + j * from_strides[1]);
+            }
+        }
     }
 }
 
@@ -313,12 +325,10 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
                 }
             }
         }
-        if matches!(t.finish, TileFinish::Add) || matches!(t.start, TileStart::Resume) {
-            let next = if matches!(t.start, TileStart::Resume) { NV } else { 0 };
-            for i in 0..MR {
-                for v in 0..NV {
-                    s.prefetch(c(i, next + v));
-                }
+        // C comes while the sums are taken.
+        for i in 0..MR {
+            for v in 0..NV {
+                s.prefetch(c(i, v));
             }
         }
         let (mut a, mut b, mut panel, mut ahead) = (t.a, t.b, t.panel, t.ahead);
@@ -408,9 +418,13 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             b = b.wrapping_add(b_row);
             if B::COPIED {
                 panel = panel.wrapping_add(t.panel_row);
+                for v in 0..NV {
+                    s.prefetch(b.wrapping_add(COPY_AHEAD * b_row + v * b_vector));
+                }
+            } else {
+                s.prefetch(ahead);
+                ahead = ahead.wrapping_add(t.ahead_step);
             }
-            s.prefetch(ahead);
-            ahead = ahead.wrapping_add(t.ahead_step);
         }
         match t.finish {
             TileFinish::Store => {
