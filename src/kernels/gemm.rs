@@ -16,8 +16,8 @@ use super::elementwise::column_sums;
 use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
-    CROWDED_STRIDE, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source, Tile, TileFinish, TileStart,
-    fits, tallest,
+    CROWDED_STRIDE, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source,
+    StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
@@ -232,6 +232,12 @@ enum Way {
     Rows,
     /// The first row of tiles from its rows, the others from the panels that the first copies.
     CopiedRows,
+    /// All from its rows, as they stand, once through memory.
+    StreamedRows,
+    /// All from its columns, as they stand.
+    Columns,
+    /// All from its columns, as they stand, once through memory.
+    StreamedColumns,
     /// The first row of tiles from its columns, the others from the panels that the first copies.
     CopiedColumns,
     /// All from panels that are packed beforehand, since neither rows nor columns are without gaps.
@@ -259,12 +265,17 @@ const MAX_TURNED: usize = 25;
 /// Products of so small a depth are bound by the writing of C: flat, wide tiles write it in longer runs.
 const FLAT_DEPTH: usize = 8;
 const FLAT_HEIGHT: usize = 7;
+/// The most rows for which B's columns are sorted in narrow vectors: that takes fewer shuffles, and
+/// there is little else to do.
+const FEW_ROWS: usize = 1;
 
 impl Plan {
     fn new<S: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
+        let crowded = |stride: usize| stride.is_multiple_of(CROWDED_STRIDE);
         let large = k.saturating_mul(n) > B_BLOCK;
+        let streamed = p.depth == Depth::Running && k.saturating_mul(n) >= STREAM;
         // The stride over which a tile collects its part of A.
         let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && awkward(a_stride);
@@ -273,8 +284,14 @@ impl Plan {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
                 let copy = m > 2 * height && (large || awkward(b.row_stride()));
-                if copy { Way::CopiedRows } else { Way::Rows }
+                match copy {
+                    true => Way::CopiedRows,
+                    false if m <= height && streamed => Way::StreamedRows,
+                    false => Way::Rows,
+                }
             }
+            Factor::Matrix(b) if b.row_stride() == 1 && m <= FEW_ROWS && streamed => Way::StreamedColumns,
+            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(height) && !crowded(b.col_stride()) => Way::Columns,
             Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
                 Way::CopiedColumns
             }
@@ -282,11 +299,12 @@ impl Plan {
         };
         let height = if k <= FLAT_DEPTH { height.min(FLAT_HEIGHT) } else { height };
         let height = m.div_ceil(m.div_ceil(height));
-        let first = if b == Way::CopiedColumns { height.min(tallest) } else { height };
+        let first = if matches!(b, Way::Columns | Way::CopiedColumns) { height.min(tallest) } else { height };
         let depth = match p.depth {
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
-            Depth::Running if m <= height && b == Way::Rows && k.saturating_mul(n) >= STREAM => STREAM_DEPTH,
-            Depth::Running if m <= first && b == Way::CopiedColumns => usize::MAX,
+            _ if b == Way::StreamedRows => STREAM_DEPTH,
+            _ if b == Way::StreamedColumns => usize::MAX,
+            Depth::Running if m <= first && matches!(b, Way::Columns | Way::CopiedColumns) => usize::MAX,
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
@@ -300,7 +318,7 @@ impl Plan {
     fn room(self) -> [usize; 2] {
         let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * ROW_LANES } else { 0 };
         let b = match self.b {
-            Way::Rows => 0,
+            Way::Rows | Way::StreamedRows | Way::Columns | Way::StreamedColumns => 0,
             Way::CopiedColumns if self.rows <= self.first => ROW_LANES,
             _ => self.depth * self.cols,
         };
@@ -310,7 +328,7 @@ impl Plan {
 
 /// Computes a product with tiles of at most `height` rows.
 #[inline(always)]
-pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
+pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<'_>) {
     let mut p = p.turned(s);
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
@@ -357,7 +375,7 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
                     let mut i = 0;
                     while i < rows {
                         let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
-                        let mut row = block.at(i, 0);
+                        let mut row = block.at::<S>(i, 0);
                         row.ahead = row.a.wrapping_add(height.wrapping_mul(row.a_row));
                         row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
                         if plan.pack_a {
@@ -367,13 +385,27 @@ pub(crate) fn gemm<S: Simd>(s: S, height: usize, p: Product<'_>) {
                         }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
+                            Way::StreamedRows => {
+                                row.gap = (depth * row.b_row).wrapping_sub(cols);
+                                tile_row::<S, StreamedRows>(s, height, row);
+                            }
+                            Way::StreamedColumns => {
+                                row.b_vector = N::LANES.wrapping_mul(row.b_col);
+                                row.gap = row.b_vector.wrapping_sub(depth);
+                                tile_row::<N, StreamedColumns>(narrow, height, row);
+                            }
+                            Way::Columns if height <= FEW_ROWS => {
+                                row.b_vector = N::LANES.wrapping_mul(row.b_col);
+                                tile_row::<N, Columns>(narrow, height, row);
+                            }
+                            Way::Columns => tile_row::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
                                 tile_row::<S, CrowdedColumns>(s, height, row);
                             }
                             Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, row),
                             _ => tile_row::<S, Rows>(s, height, row),
                         }
-                        if b != Way::Rows {
+                        if matches!(b, Way::CopiedRows | Way::CopiedColumns) {
                             block.read_panels();
                             b = Way::Rows;
                         }
@@ -430,6 +462,7 @@ impl Product<'_> {
             c_col,
             depth,
             chunk: if self.depth == Depth::Chunked { CHUNK_ROWS } else { usize::MAX },
+            gap: 0,
             ahead: std::ptr::null(),
             ahead_step: 0,
             cols,
@@ -496,13 +529,13 @@ unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: T
     let tiles = left / (NV * S::LANES);
     if tiles > 0 {
         // SAFETY: the caller's, for a part of the columns.
-        s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, t.at(0, done), tiles) });
+        s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
         done += tiles * NV;
     }
     let left = left % (NV * S::LANES);
     if left > (NV - 1) * S::LANES {
         // SAFETY: as above.
-        s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, t.at(0, done), 1) });
+        s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1) });
         done += NV;
     }
     done

@@ -73,6 +73,9 @@ pub(super) struct Tile {
     pub depth: usize,
     /// The depth of a sum of its own, which is then added to C.
     pub chunk: usize,
+    /// Of a streamed B: what lies between the end of what is read in one run and the beginning of
+    /// the next.
+    pub gap: usize,
     /// Memory that will be needed soon: a line is asked for each step of the depth.
     pub ahead: *const f32,
     pub ahead_step: usize,
@@ -101,8 +104,8 @@ impl Tile {
 
     /// The tile `i` rows below and `vectors` to the right.
     #[inline(always)]
-    pub(super) fn at(self, i: usize, vectors: usize) -> Self {
-        let j = vectors * MAX_LANES;
+    pub(super) fn at<S: Simd>(self, i: usize, vectors: usize) -> Self {
+        let j = vectors * S::LANES;
         Self {
             a: self.a.wrapping_add(i * self.a_row),
             b: self.b.wrapping_add(vectors.wrapping_mul(self.b_vector)),
@@ -133,12 +136,21 @@ pub(super) trait Source {
     const STAGED: bool;
     /// Whether it is copied to the panel.
     const COPIED: bool;
+    /// Whether it comes from memory, once, in the order in which it is read: then it is asked for
+    /// [`FAR`] elements ahead.
+    const STREAMED: bool = false;
 }
 
 /// Rows without gaps, or packed panels.
 pub(super) struct Rows;
 /// Rows without gaps, to be copied to panels.
 pub(super) struct CopiedRows;
+/// Columns without gaps.
+pub(super) struct Columns;
+/// Rows without gaps from memory: few of them, so that each is read in one long run.
+pub(super) struct StreamedRows;
+/// Columns without gaps from memory, one narrow vector of them at a time.
+pub(super) struct StreamedColumns;
 /// Columns without gaps, copied to panels.
 pub(super) struct CopiedColumns;
 /// The same for columns of a [`CROWDED_STRIDE`].
@@ -153,6 +165,23 @@ impl Source for CopiedRows {
     const COLUMNS: bool = false;
     const STAGED: bool = false;
     const COPIED: bool = true;
+}
+impl Source for Columns {
+    const COLUMNS: bool = true;
+    const STAGED: bool = false;
+    const COPIED: bool = false;
+}
+impl Source for StreamedRows {
+    const COLUMNS: bool = false;
+    const STAGED: bool = false;
+    const COPIED: bool = false;
+    const STREAMED: bool = true;
+}
+impl Source for StreamedColumns {
+    const COLUMNS: bool = true;
+    const STAGED: bool = false;
+    const COPIED: bool = false;
+    const STREAMED: bool = true;
 }
 impl Source for CopiedColumns {
     const COLUMNS: bool = true;
@@ -189,7 +218,7 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
     #[inline(always)]
     fn run(self) {
         for i in 0..self.tiles {
-            let mut t = self.first.at(0, i * NV);
+            let mut t = self.first.at::<S>(0, i * NV);
             let mut left = t.depth;
             loop {
                 t.depth = left.min(t.chunk);
@@ -208,6 +237,10 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
 /// Steps of the depth by which rows of B that are copied are asked for beforehand: some 400 cycles,
 /// the way from L3.
 const COPY_AHEAD: usize = 16;
+/// Elements by which a streamed B is asked for beforehand: a page, some 150 ns of reading.
+const FAR: usize = 1024;
+/// Elements of a cache line.
+const LINE: usize = 16;
 /// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
 pub(super) const CROWDED_STRIDE: usize = 512;
 /// Elements of such a row that are copied at a time: four cache lines, which lie in different sets.
@@ -223,10 +256,10 @@ const TILE_ELEMENTS: usize = 512;
 /// of the other, fit the registers.
 pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
     if B::COLUMNS {
-        // Four columns a vector are transposed together. Only one or two rows have too few
-        // accumulators to keep the units busy with a single vector.
-        let second = nv == 2 && mr <= 2 && !B::STAGED;
-        return (nv == 1 || second) && (mr + 4) * nv < S::REGISTERS;
+        // Four columns are sorted at a time. A few rows have too few accumulators to keep the units
+        // busy with a single vector.
+        let few = mr * nv <= 4 && !B::STAGED && !B::STREAMED;
+        return (nv == 1 || few) && mr * nv + 4 < S::REGISTERS;
     }
     let beside = if mr < nv { mr } else { nv };
     mr * nv + beside < S::REGISTERS && mr * nv * S::LANES <= TILE_ELEMENTS
@@ -339,38 +372,37 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             stage_pieces(s, b, t.b_col, 0..t.cols.min(S::LANES), left, stages);
         }
         while B::COLUMNS && left >= 4 {
-            let mut columns = [[zero; 4]; NV];
-            if B::STAGED {
-                let done = t.depth - left;
-                let (chunk, offset) = (done / PIECE, done % PIECE);
-                let (now, next) =
-                    (stages.wrapping_add(chunk % 2 * STAGE), stages.wrapping_add((chunk + 1) % 2 * STAGE));
-                columns[0] = s.load_columns(now.wrapping_add(offset), PIECE, S::LANES);
-                // Part of the next pieces: their loads have the time until they are needed.
-                let row = offset / STEPS_A_ROW;
-                let rows = row.min(part.tail)..(row + 1).min(part.tail);
-                let ahead = PIECE - offset;
-                stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
-            } else {
-                for (v, columns) in columns.iter_mut().enumerate() {
+            for v in 0..NV {
+                let columns = if B::STAGED {
+                    let done = t.depth - left;
+                    let (chunk, offset) = (done / PIECE, done % PIECE);
+                    let (now, next) =
+                        (stages.wrapping_add(chunk % 2 * STAGE), stages.wrapping_add((chunk + 1) % 2 * STAGE));
+                    // Part of the next pieces: their loads have the time until they are needed.
+                    let row = offset / STEPS_A_ROW;
+                    let rows = row.min(part.tail)..(row + 1).min(part.tail);
+                    let ahead = PIECE - offset;
+                    stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
+                    s.load_columns(now.wrapping_add(offset), PIECE, S::LANES)
+                } else {
+                    if B::STREAMED && (t.depth - left).is_multiple_of(LINE) {
+                        let far = b.wrapping_add(if left > FAR { FAR } else { FAR.wrapping_add(t.gap) });
+                        (0..S::LANES).for_each(|column| s.prefetch_far(far.wrapping_add(column * t.b_col)));
+                    }
                     let rows = if v < part.last { S::LANES } else { part.tail };
-                    let b = b.wrapping_add(v * t.b_vector);
-                    *columns = s.load_columns(b, t.b_col, rows);
-                }
-            }
-            for k in 0..4 {
-                for (v, columns) in columns.iter().enumerate() {
-                    s.store(panel.wrapping_add(v * t.panel_vector), columns[k]);
-                }
-                for (i, acc) in acc.iter_mut().enumerate() {
-                    let x = s.splat(*a.add(i * t.a_row));
-                    for (acc, columns) in acc.iter_mut().zip(&columns) {
-                        *acc = s.fma(x, columns[k], *acc);
+                    s.load_columns(b.wrapping_add(v * t.b_vector), t.b_col, rows)
+                };
+                for (k, &column) in columns.iter().enumerate() {
+                    if B::COPIED {
+                        s.store(panel.wrapping_add(k * t.panel_row + v * t.panel_vector), column);
+                    }
+                    for (i, acc) in acc.iter_mut().enumerate() {
+                        let x = s.splat(*a.add(i * t.a_row + k * t.a_col));
+                        acc[v] = s.fma(x, column, acc[v]);
                     }
                 }
-                a = a.wrapping_add(t.a_col);
-                panel = panel.wrapping_add(t.panel_row);
             }
+            (a, panel) = (a.wrapping_add(4 * t.a_col), panel.wrapping_add(4 * t.panel_row));
             b = b.wrapping_add(4);
             left -= 4;
         }
@@ -420,6 +452,11 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
                 panel = panel.wrapping_add(t.panel_row);
                 for v in 0..NV {
                     s.prefetch(b.wrapping_add(COPY_AHEAD * b_row + v * b_vector));
+                }
+            } else if B::STREAMED {
+                for v in 0..NV {
+                    let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
+                    s.prefetch_far(b.wrapping_add(far + v * b_vector));
                 }
             } else {
                 s.prefetch(ahead);

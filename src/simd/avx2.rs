@@ -1,5 +1,6 @@
 //! AVX2 with FMA: 8 floats a register, 16 registers, masks held in vectors.
 
+use core::arch::asm;
 use core::arch::x86_64::*;
 
 use super::{Simd, Work, max};
@@ -31,6 +32,15 @@ impl Avx2 {
         let half = [op(l[0], l[4]), op(l[1], l[5]), op(l[2], l[6]), op(l[3], l[7])];
         op(op(half[0], half[2]), op(half[1], half[3]))
     }
+}
+
+/// The same address, but the compiler does not know that: it would keep the offset of each row from
+/// a common address, in more registers than there are.
+#[inline(always)]
+pub(super) fn opaque(mut p: *const f32) -> *const f32 {
+    // SAFETY: no instruction at all.
+    unsafe { asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+    p
 }
 
 #[inline(never)]
@@ -77,12 +87,22 @@ impl Simd for Avx2 {
     #[inline(always)]
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m256; 4] {
         // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
-        let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
         let mut quads = [self.splat(0.0); 4];
-        unsafe {
+        let pair = |low, high| unsafe {
+            _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
+        };
+        if rows == Self::LANES {
+            let high = opaque(p.wrapping_add(4 * stride));
             for (q, v) in quads.iter_mut().enumerate() {
-                *v = _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(row(q))), _mm_loadu_ps(row(q + 4)));
+                *v = pair(p.wrapping_add(q * stride), high.wrapping_add(q * stride));
             }
+        } else {
+            let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
+            for (q, v) in quads.iter_mut().enumerate() {
+                *v = pair(row(q), row(q + 4));
+            }
+        }
+        unsafe {
             let [a, b, c, d] = quads;
             let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
             let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
@@ -97,6 +117,10 @@ impl Simd for Avx2 {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m256, b: __m256) -> __m256 {

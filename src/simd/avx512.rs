@@ -48,7 +48,7 @@ impl Avx512 {
 
     /// avx512f brings avx2 and fma with it.
     #[inline(always)]
-    fn half(self) -> super::avx2::Avx2 {
+    pub(crate) fn half(self) -> super::avx2::Avx2 {
         // SAFETY: the token proves avx512f, which implies avx2 and fma.
         unsafe { super::avx2::Avx2::assume() }
     }
@@ -101,7 +101,7 @@ impl Simd for Avx512 {
             // In registers half as wide: those load and shuffle two at a time.
             let half = self.half();
             let low = half.load_columns(p, stride, rows.min(8));
-            let (p, rows) = if rows > 8 { (p.wrapping_add(8 * stride), rows - 8) } else { (p, 1) };
+            let (p, rows) = if rows > 8 { (super::avx2::opaque(p.wrapping_add(8 * stride)), rows - 8) } else { (p, 1) };
             let high = half.load_columns(p, stride, rows);
             [
                 self.join(low[0], high[0]),
@@ -114,6 +114,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     fn prefetch(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
     fn add(self, a: __m512, b: __m512) -> __m512 {

@@ -80,6 +80,9 @@ pub(crate) trait Simd: Copy {
     /// Asks for a cache line that will be needed soon; any address will do.
     fn prefetch(self, p: *const f32);
 
+    /// Asks for a cache line that will be needed later, so that it waits in L2; any address will do.
+    fn prefetch_far(self, p: *const f32);
+
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn sub(self, a: Self::F32, b: Self::F32) -> Self::F32;
     fn mul(self, a: Self::F32, b: Self::F32) -> Self::F32;

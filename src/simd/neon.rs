@@ -1,6 +1,7 @@
 //! NEON: 4 floats a register, 32 registers. Part of every 64-bit ARM processor.
 
 use core::arch::aarch64::*;
+use core::arch::asm;
 
 use super::{Simd, Work, max};
 
@@ -88,8 +89,13 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    fn prefetch(self, _: *const f32) {
-        // The intrinsic is unstable; the hardware looks ahead alone.
+    fn prefetch(self, p: *const f32) {
+        // The intrinsic is unstable.
+        unsafe { asm!("prfm pldl1keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) }
+    }
+    #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        unsafe { asm!("prfm pldl2keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]
     fn add(self, a: float32x4_t, b: float32x4_t) -> float32x4_t {

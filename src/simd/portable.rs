@@ -74,6 +74,8 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
     #[inline(always)]
+    fn prefetch_far(self, _: *const f32) {}
+    #[inline(always)]
     fn add(self, a: f32x16, b: f32x16) -> f32x16 {
         a + b
     }

@@ -72,6 +72,10 @@ impl<S: Simd> Simd for Twice<S> {
         self.0.prefetch(p);
     }
     #[inline(always)]
+    fn prefetch_far(self, p: *const f32) {
+        self.0.prefetch_far(p);
+    }
+    #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         both!(self, add, a, b)
     }
