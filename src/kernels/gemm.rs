@@ -13,11 +13,12 @@
 //! Multiplication" (2008), with A and B in each other's place and less packing.
 
 use super::elementwise::column_sums;
+use super::flat::flat;
 use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
-    CROWDED_STRIDE, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source,
-    StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
+    CROWDED_STRIDE, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source, StreamedColumns,
+    StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
@@ -234,9 +235,10 @@ enum Way {
     CopiedRows,
     /// All from its rows, as they stand, once through memory.
     StreamedRows,
-    /// All from its columns, as they stand.
+    /// All from its columns, as they stand; for a single row in narrow vectors, whose columns take
+    /// fewer shuffles to sort, since there is little else to do.
     Columns,
-    /// All from its columns, as they stand, once through memory.
+    /// The same for a single row, once through memory.
     StreamedColumns,
     /// The first row of tiles from its columns, the others from the panels that the first copies.
     CopiedColumns,
@@ -262,12 +264,8 @@ const MIN_PACK_COLS: usize = 64;
 
 /// The most columns of a C that is turned over.
 const MAX_TURNED: usize = 25;
-/// Products of so small a depth are bound by the writing of C: flat, wide tiles write it in longer runs.
-const FLAT_DEPTH: usize = 8;
-const FLAT_HEIGHT: usize = 7;
-/// The most rows for which B's columns are sorted in narrow vectors: that takes fewer shuffles, and
-/// there is little else to do.
-const FEW_ROWS: usize = 1;
+/// The most rows of C that take less time than reading such a B.
+const FEW_ROWS: usize = 6;
 
 impl Plan {
     fn new<S: Simd>(p: &Product<'_>, height: usize) -> Self {
@@ -286,18 +284,19 @@ impl Plan {
                 let copy = m > 2 * height && (large || awkward(b.row_stride()));
                 match copy {
                     true => Way::CopiedRows,
-                    false if m <= height && streamed => Way::StreamedRows,
+                    false if m <= FEW_ROWS && streamed => Way::StreamedRows,
                     false => Way::Rows,
                 }
             }
-            Factor::Matrix(b) if b.row_stride() == 1 && m <= FEW_ROWS && streamed => Way::StreamedColumns,
-            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(height) && !crowded(b.col_stride()) => Way::Columns,
+            Factor::Matrix(b) if b.row_stride() == 1 && m == 1 && streamed => Way::StreamedColumns,
+            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(height) && !crowded(b.col_stride()) => {
+                Way::Columns
+            }
             Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
                 Way::CopiedColumns
             }
             Factor::Matrix(_) => Way::Packed,
         };
-        let height = if k <= FLAT_DEPTH { height.min(FLAT_HEIGHT) } else { height };
         let height = m.div_ceil(m.div_ceil(height));
         let first = if matches!(b, Way::Columns | Way::CopiedColumns) { height.min(tallest) } else { height };
         let depth = match p.depth {
@@ -333,6 +332,9 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
         return p.add_columns(s);
+    }
+    if flat(s, &mut p) {
+        return;
     }
     let sums = p.sums.take().map(|sums| sums.as_mut_ptr());
     let plan = Plan::new::<S>(&p, height);
@@ -387,16 +389,16 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
                             Way::StreamedRows => {
                                 row.gap = (depth * row.b_row).wrapping_sub(cols);
-                                tile_row::<S, StreamedRows>(s, height, row);
+                                few_rows::<S, StreamedRows>(s, height, row);
                             }
                             Way::StreamedColumns => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 row.gap = row.b_vector.wrapping_sub(depth);
-                                tile_row::<N, StreamedColumns>(narrow, height, row);
+                                tiles::<N, StreamedColumns, 1>(narrow, row);
                             }
-                            Way::Columns if height <= FEW_ROWS => {
+                            Way::Columns if height == 1 => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
-                                tile_row::<N, Columns>(narrow, height, row);
+                                tiles::<N, Columns, 1>(narrow, row);
                             }
                             Way::Columns => tile_row::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
@@ -496,6 +498,26 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
             13 => tiles::<S, B, 13>(s, t),
             14 => tiles::<S, B, 14>(s, t),
             _ => debug_assert!(false, "no tier has taller tiles"),
+        }
+    }
+}
+
+/// [`tile_row`] for up to [`FEW_ROWS`] rows.
+///
+/// # Safety
+/// As for [`tile`], for all its columns.
+#[inline(always)]
+unsafe fn few_rows<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        match rows {
+            1 => tiles::<S, B, 1>(s, t),
+            2 => tiles::<S, B, 2>(s, t),
+            3 => tiles::<S, B, 3>(s, t),
+            4 => tiles::<S, B, 4>(s, t),
+            5 => tiles::<S, B, 5>(s, t),
+            6 => tiles::<S, B, 6>(s, t),
+            _ => debug_assert!(false, "these are not few"),
         }
     }
 }

@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod elementwise;
+mod flat;
 pub(crate) mod gemm;
 pub(crate) mod optimizer;
 mod pack;

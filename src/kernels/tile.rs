@@ -312,7 +312,13 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
 /// # Safety
 /// The elements can be read and written.
 #[inline(never)]
-unsafe fn copy(from: *const f32, from_strides: [usize; 2], to: *mut f32, to_strides: [usize; 2], [rows, cols]: [usize; 2]) {
+unsafe fn copy(
+    from: *const f32,
+    from_strides: [usize; 2],
+    to: *mut f32,
+    to_strides: [usize; 2],
+    [rows, cols]: [usize; 2],
+) {
     for i in 0..rows {
         for j in 0..cols {
             // SAFETY: the caller's.

@@ -37,6 +37,7 @@ impl Avx2 {
 /// The same address, but the compiler does not know that: it would keep the offset of each row from
 /// a common address, in more registers than there are.
 #[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
 pub(super) fn opaque(mut p: *const f32) -> *const f32 {
     // SAFETY: no instruction at all.
     unsafe { asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
