@@ -19,7 +19,7 @@ const PIECE: usize = 1 << 16;
 const STREAMS: usize = 4;
 /// Floats of a stream in one step: sums of so many do not wait for each other.
 const STEP: usize = 32;
-/// Over so long work is counted, so often. Threads that just woke share a core for some 20 milliseconds on some
+/// Over so long work is counted, so often. Threads that just woke share a core for ten milliseconds and more on some
 /// machines, while another is idle.
 const WINDOW: Duration = Duration::from_millis(5);
 const WINDOWS: usize = 10;
