@@ -15,9 +15,14 @@ pub fn random_labels(len: usize, classes: u32) -> Vec<u32> {
     (0..len).map(|_| rng.next_u32() % classes).collect()
 }
 
-/// Fails unless all elements are close, relative to the largest.
-pub fn assert_close(name: &str, found: &[f32], expected: &[f32]) {
+/// Whether all elements are close, relative to the largest.
+pub fn is_close(found: &[f32], expected: &[f32]) -> bool {
     let largest = expected.iter().fold(0.0f32, |largest, x| largest.max(x.abs()));
     let close = |(a, b): (&f32, &f32)| (a - b).abs() <= 1e-4 * largest;
-    assert!(found.len() == expected.len() && found.iter().zip(expected).all(close), "{name} gives another answer");
+    found.len() == expected.len() && found.iter().zip(expected).all(close)
+}
+
+/// Fails unless all elements are close.
+pub fn assert_close(name: &str, found: &[f32], expected: &[f32]) {
+    assert!(is_close(found, expected), "{name} gives another answer");
 }

@@ -2,6 +2,7 @@
 #![allow(dead_code, reason = "each bench uses a part")]
 
 pub mod data;
+pub mod layer;
 pub mod peak;
 pub mod sgemm;
 

@@ -1,47 +1,105 @@
-//! The limit of the machine, measured: fused multiply-adds a second.
+//! The limits of the machine, measured: fused multiply-adds and bytes of memory read, a second.
 
 use std::hint::black_box;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use densely::Isa;
 
 /// Accumulators that do not wait for each other: more than any processor's latency times its units.
 const CHAINS: usize = 12;
-/// Multiply-adds of each chain in one [`Peak::run`].
-const STEPS: usize = 20_000;
+/// Multiply-adds of each chain in one run, which takes some 20 microseconds.
+const STEPS: usize = 5_000;
+/// Bytes that are read: more than caches hold.
+const MEMORY: usize = 256 << 20;
+/// Bytes of each stream that are read in one run.
+const PIECE: usize = 1 << 16;
+/// A thread reads from so many places in turn: prefetchers follow all of them, and one does not keep them busy.
+const STREAMS: usize = 4;
+/// Floats of a stream in one step: sums of so many do not wait for each other.
+const STEP: usize = 32;
+/// Over so long work is counted, so often. Threads that just woke share a core for ten milliseconds and more on some
+/// machines, while another is idle.
+const WINDOW: Duration = Duration::from_millis(5);
+const WINDOWS: usize = 10;
 
-/// A loop of nothing but fused multiply-adds, in the widest vectors of this processor.
-#[derive(Clone, Copy)]
-pub struct Peak {
-    run: unsafe fn(f32) -> f32,
+type Fma = unsafe fn(f32) -> f32;
+type Read = unsafe fn([&[f32]; STREAMS]) -> f32;
+
+/// What so many threads can reach at once with an instruction set.
+pub struct Limits {
+    threads: usize,
+    fma: Fma,
     lanes: usize,
+    read: Read,
+    memory: Vec<f32>,
 }
 
-impl Peak {
-    /// The loop for this processor; the scalar one where it has no vectors that are known here.
-    pub fn detect() -> Self {
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") {
-            return Self { run: x86::avx512, lanes: 16 };
-        } else if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
-            return Self { run: x86::avx2, lanes: 8 };
-        }
-        #[cfg(target_arch = "aarch64")]
-        return Self { run: neon, lanes: 4 };
-        #[allow(unreachable_code)]
-        Self { run: scalar, lanes: 1 }
+impl Limits {
+    /// Those of the instruction set that densely uses. Of the portable one, whose products are matrixmultiply's
+    /// with kernels of its own: those of the best that this processor has.
+    pub fn new(isa: Isa, threads: usize) -> Self {
+        let isa = if isa == Isa::Portable { Isa::available()[0] } else { isa };
+        assert!(isa.is_available(), "a backend can't have another");
+        let (fma, lanes, read): (Fma, usize, Read) = match isa {
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx512 => (x86::fma_avx512, 16, x86::read_avx512),
+            #[cfg(target_arch = "x86_64")]
+            Isa::Avx2 => (x86::fma_avx2, 8, x86::read_avx2),
+            #[cfg(target_arch = "aarch64")]
+            Isa::Neon => (fma_neon, 4, read),
+            _ => (fma_scalar, 1, read),
+        };
+        // Not zeros: pages of zeros need not be memory.
+        Self { threads, fma, lanes, read, memory: vec![1.0; MEMORY / size_of::<f32>()] }
     }
 
-    /// FLOP of one [`run`](Self::run), two for each multiply-add and lane.
-    pub fn flops(self) -> usize {
-        2 * CHAINS * STEPS * self.lanes
+    /// FLOP a second of fused multiply-adds and nothing else.
+    pub fn fma(&self) -> f64 {
+        self.rate(|_, _| {
+            // SAFETY: `new` asked for the instruction set.
+            black_box(unsafe { (self.fma)(black_box(0.5)) });
+            2 * CHAINS * STEPS * self.lanes
+        })
     }
 
-    /// Runs the loop once.
-    pub fn run(self) {
-        // SAFETY: `detect` found the instruction set.
-        black_box(unsafe { (self.run)(black_box(0.5)) });
+    /// Bytes a second that come from memory, when each thread reads a part of it in order.
+    pub fn read(&self) -> f64 {
+        let pieces = MEMORY / PIECE / STREAMS / self.threads;
+        assert!(pieces > 0, "a piece for each stream");
+        self.rate(|thread, run| {
+            let len = PIECE / size_of::<f32>();
+            let piece = |stream| &self.memory[((thread * STREAMS + stream) * pieces + run % pieces) * len..][..len];
+            // SAFETY: `new` asked for the instruction set.
+            black_box(unsafe { (self.read)(std::array::from_fn(piece)) });
+            STREAMS * PIECE
+        })
+    }
+
+    /// The most that all threads together did in one of the [`WINDOWS`], for a second. `work` gets the thread and
+    /// how many runs of it came before, and tells how much it did.
+    fn rate(&self, work: impl Fn(usize, usize) -> usize + Sync) -> f64 {
+        let done = [const { AtomicUsize::new(0) }; WINDOWS];
+        let start = Instant::now();
+        let run = &|thread| {
+            for run in 0.. {
+                let work = work(thread, run);
+                let window = start.elapsed().as_nanos() / WINDOW.as_nanos();
+                let Some(done) = done.get(window as usize) else { break };
+                done.fetch_add(work, Ordering::Relaxed);
+            }
+        };
+        thread::scope(|scope| {
+            (1..self.threads).for_each(|thread| drop(scope.spawn(move || run(thread))));
+            run(0);
+        });
+        let most = done.into_iter().map(AtomicUsize::into_inner).max().unwrap_or(0);
+        most as f64 / WINDOW.as_secs_f64()
     }
 }
 
-fn scalar(x: f32) -> f32 {
+fn fma_scalar(x: f32) -> f32 {
     let mut chains = [x; CHAINS];
     for _ in 0..STEPS {
         chains.iter_mut().for_each(|chain| *chain = *chain * x + x);
@@ -49,13 +107,26 @@ fn scalar(x: f32) -> f32 {
     chains.iter().sum()
 }
 
+/// The sum of all, in whatever vectors the caller's target features give.
+#[inline(always)]
+fn read(streams: [&[f32]; STREAMS]) -> f32 {
+    let [a, b, c, d] = streams.map(|stream| stream.as_chunks::<STEP>().0);
+    let mut sums = [0.0; STEP];
+    for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
+        for (i, sum) in sums.iter_mut().enumerate() {
+            *sum += (a[i] + b[i]) + (c[i] + d[i]);
+        }
+    }
+    sums.iter().sum()
+}
+
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{CHAINS, STEPS};
+    use super::{CHAINS, STEPS, STREAMS};
     use core::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f")]
-    pub fn avx512(x: f32) -> f32 {
+    pub fn fma_avx512(x: f32) -> f32 {
         let x = _mm512_set1_ps(x);
         let mut chains = [x; CHAINS];
         for _ in 0..STEPS {
@@ -67,7 +138,7 @@ mod x86 {
     }
 
     #[target_feature(enable = "avx2,fma")]
-    pub fn avx2(x: f32) -> f32 {
+    pub fn fma_avx2(x: f32) -> f32 {
         let x = _mm256_set1_ps(x);
         let mut chains = [x; CHAINS];
         for _ in 0..STEPS {
@@ -77,10 +148,20 @@ mod x86 {
         }
         chains.into_iter().map(|chain| _mm256_cvtss_f32(chain)).sum()
     }
+
+    #[target_feature(enable = "avx512f")]
+    pub fn read_avx512(streams: [&[f32]; STREAMS]) -> f32 {
+        super::read(streams)
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn read_avx2(streams: [&[f32]; STREAMS]) -> f32 {
+        super::read(streams)
+    }
 }
 
 #[cfg(target_arch = "aarch64")]
-fn neon(x: f32) -> f32 {
+fn fma_neon(x: f32) -> f32 {
     use core::arch::aarch64::*;
     // SAFETY: every 64-bit ARM processor has NEON.
     unsafe {

@@ -1,22 +1,27 @@
 //! densely beside `gemm`, `matrixmultiply`, OpenBLAS, BLIS and MKL on the work of dense layers, in one run.
 //!
-//! Everyone does the whole of a layer's work: product, bias and ReLU; product; product and bias
-//! gradient. Contestants take turns; figures are medians of GFLOP/s, beside the peak of fused
-//! multiply-adds that was measured between them. A wrong answer ends the program before its row is printed.
+//! Everyone does the whole of a layer's work (`benches/common/layer.rs`). Contestants take turns; figures are
+//! medians of GFLOP/s, beside the peak of fused multiply-adds that was measured between them, and for layers that
+//! do not fit into caches beside the bandwidth of memory. Before anyone's time is taken all answers are compared.
 
 #[path = "../../common/data.rs"]
 #[allow(dead_code)]
 mod data;
+#[path = "../../common/layer.rs"]
+mod layer;
+mod library;
 #[path = "../../common/peak.rs"]
 mod peak;
+#[path = "../../common/sgemm.rs"]
 mod sgemm;
 
+use std::error::Error;
 use std::time::{Duration, Instant};
 
-use data::{assert_close, random};
-use densely::{Activation, Backend, MatMut, MatRef, Threads, dense};
-use peak::Peak;
-use sgemm::{Operand, Peer};
+use data::is_close;
+use densely::{Backend, Threads};
+use layer::{Contestant, Layer, Operation, SHAPES};
+use peak::Limits;
 
 const HELP: &str = "\
 usage: densely-peers [options]
@@ -26,36 +31,18 @@ usage: densely-peers [options]
   --operations L  of forward_relu,forward_relu_t,backward_input,backward_params (default: all)
   --rounds N      turns of each contestant (default 15)
   --millis N      least length of a turn (default 3)
-  --alone         densely only
-Set DENSELY_ISA to force densely's instruction set.";
-
-/// (batch, inputs, outputs)
-const TABLE: [[usize; 3]; 13] = [
-    [1, 784, 128],
-    [8, 784, 128],
-    [32, 784, 128],
-    [128, 784, 128],
-    [128, 128, 10],
-    [64, 2352, 512],
-    [256, 1024, 1024],
-    [1024, 1024, 4096],
-    [4096, 784, 128],
-    [1, 4096, 4096],
-    [17, 301, 77],
-    [33, 785, 127],
-    [50, 3072, 100],
-];
-
-const OPERATIONS: [&str; 4] = ["forward_relu", "forward_relu_t", "backward_input", "backward_params"];
+  --peers L       of gemm,matrixmultiply,openblas,blis,mkl, or none (default: all that are there)
+Set DENSELY_ISA to force densely's instruction set; the peak is that of the same.";
 
 struct Options {
     threads: usize,
     outside: bool,
     shapes: Vec<[usize; 3]>,
-    operations: Vec<String>,
+    operations: Vec<Operation>,
     rounds: usize,
     turn: Duration,
-    alone: bool,
+    /// All that are there, if not given.
+    peers: Option<Vec<String>>,
 }
 
 fn options() -> Result<Options, lexopt::Error> {
@@ -63,23 +50,21 @@ fn options() -> Result<Options, lexopt::Error> {
     let mut options = Options {
         threads: 2,
         outside: false,
-        shapes: TABLE.to_vec(),
-        operations: OPERATIONS.map(String::from).to_vec(),
+        shapes: SHAPES.to_vec(),
+        operations: Operation::ALL.to_vec(),
         rounds: 15,
         turn: Duration::from_millis(3),
-        alone: false,
+        peers: None,
     };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Long("threads") => options.threads = parser.value()?.parse()?,
             Long("outside") => options.outside = true,
-            Long("alone") => options.alone = true,
+            Long("peers") => options.peers = Some(parser.value()?.parse_with(peers)?),
             Long("rounds") => options.rounds = parser.value()?.parse()?,
             Long("millis") => options.turn = Duration::from_millis(parser.value()?.parse()?),
-            Long("operations") => {
-                options.operations = parser.value()?.parse_with(operations)?;
-            }
+            Long("operations") => options.operations = parser.value()?.parse_with(operations)?,
             Long("shapes") => options.shapes = parser.value()?.parse_with(shapes)?,
             Long("help") => {
                 println!("{HELP}");
@@ -94,17 +79,25 @@ fn options() -> Result<Options, lexopt::Error> {
     Ok(options)
 }
 
-fn operations(text: &str) -> Result<Vec<String>, String> {
-    let known = |name: &str| match OPERATIONS.contains(&name) {
+fn peers(text: &str) -> Result<Vec<String>, String> {
+    let known = |name: &str| match library::NAMES.contains(&name) {
         true => Ok(name.to_owned()),
-        false => Err(format!("{name} is none of {}", OPERATIONS.join(", "))),
+        false => Err(format!("{name} is none of {}", library::NAMES.join(", "))),
+    };
+    if text == "none" { Ok(Vec::new()) } else { text.split(',').map(known).collect() }
+}
+
+fn operations(text: &str) -> Result<Vec<Operation>, String> {
+    let known = |name: &str| {
+        let found = Operation::ALL.into_iter().find(|operation| operation.name() == name);
+        found.ok_or_else(|| format!("{name} is none of {}", Operation::ALL.map(Operation::name).join(", ")))
     };
     text.split(',').map(known).collect()
 }
 
 fn shapes(text: &str) -> Result<Vec<[usize; 3]>, String> {
     match text {
-        "table" => Ok(TABLE.to_vec()),
+        "table" => Ok(SHAPES.to_vec()),
         "squares" => Ok([16, 32, 48, 64, 96, 128, 192, 256, 384, 512, 768, 1024, 1536, 2048].map(|n| [n; 3]).to_vec()),
         "batches" => Ok((0..=12).map(|power| [1 << power, 784, 128]).collect()),
         list => list
@@ -121,192 +114,153 @@ fn shapes(text: &str) -> Result<Vec<[usize; 3]>, String> {
     }
 }
 
-/// A contestant: its name, and what it does once.
-struct Contestant<'a> {
-    name: &'static str,
-    work: Box<dyn FnMut() + Send + 'a>,
-    /// Of its turns, nanoseconds for once.
+/// A contestant, what it gave, and the times of its turns in nanoseconds for once.
+struct Player<'a> {
+    contestant: &'a dyn Contestant,
+    out: Vec<f32>,
     times: Vec<f64>,
 }
 
 /// How long a contestant works before its time is taken.
 const WARM_UP: Duration = Duration::from_millis(30);
 
-impl Contestant<'_> {
-    /// Works for at least `turn`, once threads that wait for another contestant's work have gone to sleep.
-    fn take_turn(&mut self, turn: Duration, pause: Duration, outside: bool) {
+impl Player<'_> {
+    /// Works for at least the length of a turn, once threads that wait for another contestant's work have gone to
+    /// sleep.
+    fn take_turn(&mut self, options: &Options, operation: Operation, layer: &Layer, pause: Duration) {
         std::thread::sleep(pause);
-        let mut times = 0u32;
-        let mut work = || {
+        let (contestant, out) = (self.contestant, &mut self.out[..]);
+        let mut work = || contestant.work(operation, layer, out);
+        let mut turn = || {
             // Threads that sleep take milliseconds to wake on some machines: everyone has the time for it.
             let start = Instant::now();
             let mut warm_up = 0;
             let mut start_of_last = start;
             while warm_up < 2 || start.elapsed() < WARM_UP {
                 start_of_last = Instant::now();
-                (self.work)();
+                work();
                 warm_up += 1;
             }
-            let count = (turn.as_nanos() / start_of_last.elapsed().as_nanos().max(20)).clamp(1, 100_000) as u32;
+            let once = start_of_last.elapsed().as_nanos().max(20);
+            let count = (options.turn.as_nanos() / once).clamp(1, 100_000) as u32;
             let start = Instant::now();
-            (0..count).for_each(|_| (self.work)());
-            times = count;
-            start.elapsed()
+            (0..count).for_each(|_| work());
+            start.elapsed().as_nanos() as f64 / f64::from(count)
         };
-        let elapsed = if outside { work() } else { rayon::scope(|_| work()) };
-        self.times.push(elapsed.as_nanos() as f64 / f64::from(times));
-    }
-
-    fn median(&mut self) -> f64 {
-        self.times.sort_by(f64::total_cmp);
-        self.times[self.times.len() / 2]
+        self.times.push(if options.outside { turn() } else { rayon::scope(|_| turn()) });
     }
 }
 
-/// GFLOP/s of fused multiply-adds, on all threads of the pool at once.
-fn measure_peak(peak: Peak, threads: usize) -> f64 {
-    let start = Instant::now();
-    const RUNS: usize = 8;
-    if threads == 1 {
-        (0..RUNS).for_each(|_| peak.run());
-    } else {
-        rayon::broadcast(|_| (0..RUNS).for_each(|_| peak.run()));
-    }
-    (RUNS * threads * peak.flops()) as f64 / start.elapsed().as_nanos() as f64
+fn median(figures: &mut [f64]) -> f64 {
+    figures.sort_by(f64::total_cmp);
+    figures[figures.len() / 2]
 }
 
-fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// Bytes from which a layer's operands come from memory in each call: what the last cache holds on the machine of
+/// the records.
+const CACHE: usize = 32 << 20;
+
+/// A row of the table: nanoseconds, and the limits a second.
+struct Row {
+    ours: f64,
+    fastest: f64,
+    peers: Vec<f64>,
+    fma: f64,
+    /// If the operands come from memory.
+    read: Option<f64>,
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
     let options = options()?;
-    let peers = if options.alone { Vec::new() } else { Peer::all(options.threads) };
+    let names = options.peers.clone().unwrap_or_else(|| library::NAMES.map(String::from).to_vec());
+    let library::Peers { contestants: peers, about } = library::load(&names, options.threads, options.peers.is_none())?;
     rayon::ThreadPoolBuilder::new().num_threads(options.threads).build_global()?;
     let mut backend = Backend::new()?;
     if options.threads == 1 {
         backend = backend.with_threads(Threads::One);
     }
-    let peak = Peak::detect();
+    let limits = Limits::new(backend.isa(), options.threads);
+    about.iter().for_each(|line| println!("{line}"));
     println!(
         "densely on {}, {} thread(s), called from {} the pool; GFLOP/s",
         backend.isa(),
         options.threads,
         if options.outside { "outside" } else { "inside" }
     );
-    print!("{:<16} {:<16} {:>8}", "operation", "shape", "densely");
-    peers.iter().for_each(|peer| print!(" {:>14}", peer.name));
-    println!(" {:>6} {:>7} {:>7}", "peak", "of peak", "ratio");
+    print!("{:<16} {:<16} {:>8} {:>8}", "operation", "shape", "densely", "fastest");
+    peers.iter().for_each(|(name, _)| print!(" {name:>14}"));
+    println!(" {:>6} {:>7}{}", "peak", "of peak", if peers.is_empty() { "" } else { "   ratio" });
+    let mut contestants: Vec<(&str, &dyn Contestant)> = vec![("densely", &backend)];
+    contestants.extend(peers.iter().map(|(name, peer)| (*name, &**peer)));
     let (mut logs, mut behind) = (Vec::new(), 0);
-    for &shape in &options.shapes {
-        for operation in &options.operations {
-            let [batch, inputs, outputs] = shape;
+    for &shape @ [batch, inputs, outputs] in &options.shapes {
+        let layer = Layer::new(shape);
+        for &operation in &options.operations {
+            let name = format!("{:<16} {:<16}", operation.name(), format!("{batch}x{inputs}x{outputs}"));
+            let row = compare(&options, &contestants, &limits, operation, &layer, shape)?;
             let flops = (2 * batch * inputs * outputs) as f64;
-            let (mut times, mut peaks) = compare(&options, &backend, &peers, peak, operation, shape);
-            peaks.sort_by(f64::total_cmp);
-            let peak = peaks[peaks.len() / 2];
-            let ours = times.remove(0);
-            print!("{operation:<16} {:<16} {:>8.1}", format!("{batch}x{inputs}x{outputs}"), flops / ours);
-            times.iter().for_each(|time| print!(" {:>14.1}", flops / time));
-            print!(" {peak:>6.1} {:>7.3}", flops / ours / peak);
-            if let Some(best) = times.into_iter().min_by(f64::total_cmp) {
-                let ratio = best / ours;
+            print!("{name} {:>8.1} {:>8.1}", flops / row.ours, flops / row.fastest);
+            row.peers.iter().for_each(|time| print!(" {:>14.1}", flops / time));
+            print!(" {:>6.1} {:>7.3}", row.fma / 1e9, flops / row.ours / (row.fma / 1e9));
+            if let Some(best) = row.peers.into_iter().min_by(f64::total_cmp) {
+                let ratio = best / row.ours;
                 print!(" {ratio:>7.3}");
                 logs.push(ratio.ln());
                 behind += usize::from(ratio < 1.0);
             }
             println!();
+            if let Some(read) = row.read {
+                let (bytes, read) = (operation.bytes(shape) as f64, read / 1e9);
+                let rate = bytes / row.ours;
+                println!(
+                    "    densely moves {:.1} MB at {rate:.1} GB/s, {:.3} of the {read:.1} that are read from memory",
+                    bytes / 1e6,
+                    rate / read
+                );
+            }
         }
     }
     if !logs.is_empty() {
         let mean = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
         println!("geometric mean against the best peer of each: {mean:.3}; behind at {behind} of {}", logs.len());
     }
+    println!("read from memory at the end: {:.1} GB/s", limits.read() / 1e9);
     Ok(())
 }
 
-/// The medians of densely and the peers, nanoseconds, and the peaks between them.
+/// Lets all take turns at an operation.
 fn compare(
     options: &Options,
-    backend: &Backend,
-    peers: &[Peer],
-    peak: Peak,
-    operation: &str,
-    [batch, inputs, outputs]: [usize; 3],
-) -> (Vec<f64>, Vec<f64>) {
-    let (x, w, bias, dy) = (random(batch * inputs), random(inputs * outputs), random(outputs), random(batch * outputs));
-    let view = |data, rows, cols| MatRef::new(data, rows, cols).expect("sizes fit");
-    let (x_view, dy_view) = (view(&x, batch, inputs), view(&dy, batch, outputs));
-    let len = match operation {
-        "backward_input" => batch * inputs,
-        "backward_params" => (inputs + 1) * outputs,
-        _ => batch * outputs,
-    };
-    let mut results = vec![vec![0.0f32; len]; peers.len() + 1];
-    let mut contestants: Vec<Contestant<'_>> = Vec::new();
-    let mut slots = results.iter_mut();
-    let out = slots.next().expect("one for each");
-    let w_view = if operation == "forward_relu_t" { view(&w, outputs, inputs).t() } else { view(&w, inputs, outputs) };
-    let bias = &bias[..];
-    let work: Box<dyn FnMut() + Send + '_> = match operation {
-        "backward_input" => Box::new(move || {
-            let dx = MatMut::new(out, batch, inputs).expect("sizes fit");
-            dense::backward_input(backend, dy_view, w_view, None, dx).expect("shapes fit");
-        }),
-        "backward_params" => Box::new(move || {
-            let (dw, db) = out.split_at_mut(inputs * outputs);
-            let dw = MatMut::new(dw, inputs, outputs).expect("sizes fit");
-            dense::backward_params(backend, x_view, dy_view, dw, Some(db)).expect("shapes fit");
-        }),
-        _ => Box::new(move || {
-            let y = MatMut::new(out, batch, outputs).expect("sizes fit");
-            dense::forward(backend, x_view, w_view, Some(bias), Activation::Relu, y).expect("shapes fit");
-        }),
-    };
-    contestants.push(Contestant { name: "densely", work, times: Vec::new() });
-    let (x, w, dy) = (Operand::new(&x, inputs), Operand::new(&w, outputs), Operand::new(&dy, outputs));
-    let w = if operation == "forward_relu_t" { Operand::new(w.data, inputs).t() } else { w };
-    for (&peer, out) in peers.iter().zip(slots) {
-        let threads = options.threads;
-        let work: Box<dyn FnMut() + Send + '_> = match operation {
-            "backward_input" => Box::new(move || peer.sgemm([batch, outputs, inputs], dy, w.t(), 0.0, out)),
-            "backward_params" => Box::new(move || {
-                let (dw, db) = out.split_at_mut(inputs * outputs);
-                peer.sgemm([inputs, batch, outputs], x.t(), dy, 0.0, dw);
-                db.fill(0.0);
-                for row in dy.data.chunks_exact(outputs) {
-                    db.iter_mut().zip(row).for_each(|(sum, dy)| *sum += dy);
-                }
-            }),
-            _ => Box::new(move || {
-                halves(threads, out, outputs, &|rows| {
-                    rows.chunks_exact_mut(outputs).for_each(|row| row.copy_from_slice(bias))
-                });
-                peer.sgemm([batch, inputs, outputs], x, w, 1.0, out);
-                halves(threads, out, outputs, &|rows| rows.iter_mut().for_each(|y| *y = y.max(0.0)));
-            }),
-        };
-        contestants.push(Contestant { name: peer.name, work, times: Vec::new() });
+    contestants: &[(&str, &dyn Contestant)],
+    limits: &Limits,
+    operation: Operation,
+    layer: &Layer,
+    shape: [usize; 3],
+) -> Result<Row, String> {
+    let mut players: Vec<Player<'_>> = Vec::new();
+    for &(name, contestant) in contestants {
+        let mut out = vec![f32::NAN; operation.len(shape)];
+        contestant.work(operation, layer, &mut out);
+        if players.first().is_some_and(|first| !is_close(&out, &first.out)) {
+            return Err(format!("{name} gives another answer at {} of {shape:?}", operation.name()));
+        }
+        players.push(Player { contestant, out, times: Vec::new() });
     }
-    let names: Vec<&str> = contestants.iter().map(|contestant| contestant.name).collect();
-    let mut peaks = Vec::new();
-    let pause = if options.threads == 1 || options.alone { Duration::ZERO } else { sgemm::SETTLE };
+    let (mut fma, mut read) = (Vec::new(), Vec::new());
+    let pause = if options.threads == 1 || players.len() == 1 { Duration::ZERO } else { library::SETTLE };
     for _ in 0..options.rounds {
-        for contestant in &mut contestants {
-            contestant.take_turn(options.turn, pause, options.outside);
+        for player in &mut players {
+            player.take_turn(options, operation, layer, pause);
         }
         std::thread::sleep(pause);
-        peaks.push(measure_peak(peak, options.threads));
+        fma.push(limits.fma());
+        if operation.bytes(shape) > CACHE {
+            read.push(limits.read());
+        }
     }
-    let times = contestants.iter_mut().map(Contestant::median).collect();
-    drop(contestants);
-    for (name, result) in names.iter().zip(&results) {
-        assert_close(name, result, &results[0]);
-    }
-    (times, peaks)
-}
-
-/// Works on all rows, on two threads where that pays.
-fn halves(threads: usize, rows: &mut [f32], cols: usize, work: &(dyn Fn(&mut [f32]) + Sync)) {
-    if threads == 1 || rows.len() < 1 << 17 {
-        return work(rows);
-    }
-    let (first, rest) = rows.split_at_mut(rows.len() / cols / 2 * cols);
-    rayon::join(|| work(first), || work(rest));
+    let mut times = players.iter_mut().map(|player| median(&mut player.times));
+    let ours = times.next().expect("densely is the first");
+    let peers = times.collect();
+    let read = (!read.is_empty()).then(|| median(&mut read));
+    Ok(Row { ours, fastest: players[0].times[0], peers, fma: median(&mut fma), read })
 }
