@@ -23,6 +23,7 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use super::{MAX_LANES, load_row};
+use crate::packed::Line;
 use crate::simd::{Simd, Work};
 
 /// Where the accumulators begin.
@@ -258,12 +259,15 @@ pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
     if B::COLUMNS {
         // Four columns are sorted at a time. A few rows have too few accumulators to keep the units
         // busy with a single vector.
-        let few = mr * nv <= 4 && !B::STAGED && !B::STREAMED;
+        let few = mr * nv <= MAX_COLUMN_VECTORS && !B::STAGED && !B::STREAMED;
         return (nv == 1 || few) && mr * nv + 4 < S::REGISTERS;
     }
     let beside = if mr < nv { mr } else { nv };
     mr * nv + beside < S::REGISTERS && mr * nv * S::LANES <= TILE_ELEMENTS
 }
+
+/// The most vectors of a tile that sorts columns.
+const MAX_COLUMN_VECTORS: usize = 4;
 
 /// The most rows that a tile of one vector may have.
 pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
@@ -290,7 +294,7 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
             return in_rows::<S, B, MR, NV, WHOLE>(s, t);
         }
         let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
-        let mut buffers = [MaybeUninit::<[f32; TILE_ELEMENTS]>::uninit(); 2];
+        let mut buffers = [MaybeUninit::<[Line; TILE_ELEMENTS / MAX_LANES]>::uninit(); 2];
         let [c_buffer, gate_buffer] = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<f32>());
         let size = [MR, t.cols.min(row)];
         if matches!(t.start, TileStart::Resume) || matches!(t.finish, TileFinish::Add) {
@@ -372,7 +376,7 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
         }
         let (mut a, mut b, mut panel, mut ahead) = (t.a, t.b, t.panel, t.ahead);
         let mut left = t.depth;
-        let mut stages = [MaybeUninit::<f32>::uninit(); 2 * STAGE];
+        let mut stages = [MaybeUninit::<Line>::uninit(); 2 * STAGE / MAX_LANES];
         let stages = stages.as_mut_ptr().cast::<f32>();
         if B::STAGED {
             stage_pieces(s, b, t.b_col, 0..t.cols.min(S::LANES), left, stages);
@@ -413,7 +417,7 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             left -= 4;
         }
         // The rows that are left of columns, up to three, are sorted beforehand.
-        let mut rows = [MaybeUninit::<f32>::uninit(); 4 * 2 * MAX_LANES];
+        let mut rows = [MaybeUninit::<Line>::uninit(); 4 * MAX_COLUMN_VECTORS];
         let (mut b_row, mut b_vector) = (t.b_row, t.b_vector);
         if B::COLUMNS && left > 0 {
             let to = rows.as_mut_ptr().cast::<f32>();

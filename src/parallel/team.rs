@@ -14,9 +14,8 @@
 
 use std::cell::{OnceCell, UnsafeCell};
 use std::mem::MaybeUninit;
-use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
@@ -30,22 +29,27 @@ const SHIFT: Duration = Duration::from_millis(20);
 /// one that it waits for; a helper looks at the clock and its pool, too.
 const LOOKS: usize = 1024;
 
-/// Work on offer to one helper.
-struct Offer<'a> {
-    /// What caller and helpers run at the same time; it gets the number of who runs it.
-    work: &'a (dyn Fn(usize) + Sync),
-    number: usize,
-}
+/// What caller and helpers run at the same time; it gets the number of who runs it.
+type Work<'a> = &'a (dyn Fn(usize) + Sync);
 
-/// Where one helper watches. Alone in its cache lines, since both sides write to it.
+/// Where one helper watches. Alone in its cache lines, since both sides write to it, and with all in one
+/// line: each that goes from core to core takes some 100 ns.
 #[repr(align(128))]
 struct Place {
-    /// Null if nothing is on offer and what was is done.
-    offer: AtomicPtr<Offer<'static>>,
+    offer: AtomicU8,
+    /// Written by the caller while the place is free, read by the helper while its work is under way.
+    work: UnsafeCell<MaybeUninit<Work<'static>>>,
 }
 
-/// Stands in a place while its helper works. No offer has this address.
-const UNDER_WAY: *mut Offer<'static> = ptr::dangling_mut();
+// SAFETY: `offer` tells who may touch `work`.
+unsafe impl Sync for Place {}
+
+/// What a place's `offer` says: nothing is on offer, and what was is done,
+const FREE: u8 = 0;
+/// work is on offer,
+const OFFERED: u8 = 1;
+/// or the helper is at it.
+const UNDER_WAY: u8 = 2;
 
 /// What is known of a place's helper: there is none,
 const ABSENT: u8 = 0;
@@ -81,7 +85,7 @@ impl Team {
             owner: thread::current().id(),
             born: Instant::now(),
             last_call: AtomicU64::new(0),
-            places: (0..helpers).map(|_| Place { offer: AtomicPtr::new(ptr::null_mut()) }).collect(),
+            places: (0..helpers).map(|_| Place::new()).collect(),
             helpers: (0..helpers).map(|_| AtomicU8::new(ABSENT)).collect(),
         })
     }
@@ -113,13 +117,13 @@ impl Team {
 
     /// Runs `work` here, as number 0, and on those of the first `wanted` helpers that come before
     /// it is done here; gives up waiting for the others.
-    pub(super) fn share(&self, wanted: usize, work: &(dyn Fn(usize) + Sync)) {
+    pub(super) fn share(&self, wanted: usize, work: Work<'_>) {
         let places = &self.places[..wanted.min(self.places.len())];
-        let mut offers = [const { MaybeUninit::<Offer<'_>>::uninit() }; MAX_PARTS];
         let offered = Offered(places);
-        for (i, (place, offer)) in places.iter().zip(&mut offers).enumerate() {
-            let offer: *mut Offer<'_> = offer.write(Offer { work, number: i + 1 });
-            place.offer.store(offer.cast(), Ordering::Release);
+        for place in places {
+            // SAFETY: all places are free, and `offered` sees to it that they are so again before
+            // `work` ends, by returning or by unwinding.
+            unsafe { place.put(work) };
         }
         work(0);
         drop(offered);
@@ -133,31 +137,44 @@ struct Offered<'a>(&'a [Place]);
 
 impl Drop for Offered<'_> {
     fn drop(&mut self) {
-        for Place { offer } in self.0 {
+        for Place { offer, .. } in self.0 {
             let mut looks = 0;
             loop {
-                let found = offer.load(Ordering::Acquire);
-                if found.is_null() {
-                    break;
+                match offer.load(Ordering::Acquire) {
+                    FREE => break,
+                    OFFERED => {
+                        // Should this fail, the helper has just begun.
+                        let _ = offer.compare_exchange(OFFERED, FREE, Ordering::Relaxed, Ordering::Relaxed);
+                    }
+                    _ => {
+                        looks += 1;
+                        if looks % LOOKS > 0 { std::hint::spin_loop() } else { thread::yield_now() }
+                    }
                 }
-                if found != UNDER_WAY {
-                    // Should this fail, the helper has just begun.
-                    let _ = offer.compare_exchange(found, ptr::null_mut(), Ordering::Relaxed, Ordering::Relaxed);
-                    continue;
-                }
-                looks += 1;
-                if looks % LOOKS > 0 { std::hint::spin_loop() } else { thread::yield_now() }
             }
         }
     }
 }
 
 impl Place {
-    /// Does what is on offer, if anything is.
-    fn serve(&self) -> bool {
-        let offer = self.offer.load(Ordering::Relaxed);
-        if offer.is_null()
-            || self.offer.compare_exchange(offer, UNDER_WAY, Ordering::Acquire, Ordering::Relaxed).is_err()
+    fn new() -> Self {
+        Self { offer: AtomicU8::new(FREE), work: UnsafeCell::new(MaybeUninit::uninit()) }
+    }
+
+    /// Puts work on offer.
+    ///
+    /// # Safety
+    /// The place is free, and will be so again before the work's life ends; nobody else calls this.
+    unsafe fn put(&self, work: Work<'_>) {
+        // SAFETY: the caller's; only while there is an offer does the helper look at it.
+        unsafe { (*self.work.get()).write(std::mem::transmute::<Work<'_>, Work<'static>>(work)) };
+        self.offer.store(OFFERED, Ordering::Release);
+    }
+
+    /// Does what is on offer, if anything is, as number `number`.
+    fn serve(&self, number: usize) -> bool {
+        if self.offer.load(Ordering::Relaxed) != OFFERED
+            || self.offer.compare_exchange(OFFERED, UNDER_WAY, Ordering::Acquire, Ordering::Relaxed).is_err()
         {
             return false;
         }
@@ -165,14 +182,13 @@ impl Place {
         struct Done<'a>(&'a Place);
         impl Drop for Done<'_> {
             fn drop(&mut self) {
-                self.0.offer.store(ptr::null_mut(), Ordering::Release);
+                self.0.offer.store(FREE, Ordering::Release);
             }
         }
         let _done = Done(self);
-        // SAFETY: `share` offered it, and does not return, nor unwind, before it has seen the null
-        // that is stored after the work.
-        let Offer { work, number } = unsafe { &*offer };
-        work(*number);
+        // SAFETY: `put` wrote it, and its caller does not return, nor unwind, before the place is free.
+        let work = unsafe { (*self.work.get()).assume_init() };
+        work(number);
         true
     }
 }
@@ -187,10 +203,12 @@ fn help(team: Arc<Team>, number: usize) {
     state.store(AWAKE, Ordering::Relaxed);
     let begin = Instant::now();
     let mut last = begin;
+    // Not through the team in each look, to which its owner writes.
+    let place = &team.places[number];
     loop {
         let mut served = false;
         for _ in 0..LOOKS {
-            served |= team.places[number].serve();
+            served |= place.serve(number + 1);
             std::hint::spin_loop();
         }
         let now = Instant::now();
