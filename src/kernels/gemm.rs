@@ -289,7 +289,7 @@ impl Plan {
                 }
             }
             Factor::Matrix(b) if b.row_stride() == 1 && m == 1 && streamed => Way::StreamedColumns,
-            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(height) && !crowded(b.col_stride()) => {
+            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(FEW_ROWS) && !crowded(b.col_stride()) => {
                 Way::Columns
             }
             Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
@@ -400,7 +400,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 tiles::<N, Columns, 1>(narrow, row);
                             }
-                            Way::Columns => tile_row::<S, Columns>(s, height, row),
+                            Way::Columns => few_rows::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
                                 tile_row::<S, CrowdedColumns>(s, height, row);
                             }

@@ -310,6 +310,13 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
     }
 }
 
+/// The length of `n` strides. Addresses and reads of a tile wrap and take any alignment: unrolled, the
+/// checks that debug builds make of others would be most of its code.
+#[inline(always)]
+fn steps(n: usize, stride: usize) -> usize {
+    n.wrapping_mul(stride)
+}
+
 /// Copies a matrix between places of any strides. Not a part of the tiles, whose code would be made
 /// for this.
 ///
@@ -341,7 +348,7 @@ unsafe fn copy(
 unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
     let zero = s.splat(0.0);
     let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
-    let c = |i: usize, v: usize| t.c.wrapping_add(i * t.c_row + v * S::LANES);
+    let c = |i: usize, v: usize| t.c.wrapping_add(steps(i, t.c_row)).wrapping_add(v * S::LANES);
     // SAFETY: the caller's.
     unsafe {
         let mut acc = [[zero; NV]; MR];
@@ -357,7 +364,7 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             }
             TileStart::RowBias(bias) => {
                 for (i, row) in acc.iter_mut().enumerate() {
-                    *row = [s.splat(*bias.wrapping_add(i)); NV];
+                    *row = [s.splat(bias.wrapping_add(i).read_unaligned()); NV];
                 }
             }
             TileStart::Resume => {
@@ -397,17 +404,21 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
                 } else {
                     if B::STREAMED && (t.depth - left).is_multiple_of(LINE) {
                         let far = b.wrapping_add(if left > FAR { FAR } else { FAR.wrapping_add(t.gap) });
-                        (0..S::LANES).for_each(|column| s.prefetch_far(far.wrapping_add(column * t.b_col)));
+                        (0..S::LANES).for_each(|column| s.prefetch_far(far.wrapping_add(steps(column, t.b_col))));
                     }
                     let rows = if v < part.last { S::LANES } else { part.tail };
-                    s.load_columns(b.wrapping_add(v * t.b_vector), t.b_col, rows)
+                    s.load_columns(b.wrapping_add(steps(v, t.b_vector)), t.b_col, rows)
                 };
                 for (k, &column) in columns.iter().enumerate() {
                     if B::COPIED {
-                        s.store(panel.wrapping_add(k * t.panel_row + v * t.panel_vector), column);
+                        s.store(
+                            panel.wrapping_add(steps(k, t.panel_row)).wrapping_add(steps(v, t.panel_vector)),
+                            column,
+                        );
                     }
                     for (i, acc) in acc.iter_mut().enumerate() {
-                        let x = s.splat(*a.add(i * t.a_row + k * t.a_col));
+                        let x =
+                            s.splat(a.wrapping_add(steps(i, t.a_row)).wrapping_add(steps(k, t.a_col)).read_unaligned());
                         acc[v] = s.fma(x, column, acc[v]);
                     }
                 }
@@ -422,7 +433,7 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
         if B::COLUMNS && left > 0 {
             let to = rows.as_mut_ptr().cast::<f32>();
             for v in 0..NV {
-                let (from, to) = (b.wrapping_add(v * t.b_vector), to.wrapping_add(v * S::LANES));
+                let (from, to) = (b.wrapping_add(steps(v, t.b_vector)), to.wrapping_add(v * S::LANES));
                 let n = if v < part.last { S::LANES } else { part.tail };
                 if t.depth < 4 {
                     for k in 0..left {
@@ -444,14 +455,14 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
         for _ in 0..left {
             let mut row = [zero; NV];
             for (v, value) in row.iter_mut().enumerate() {
-                let b = b.wrapping_add(v * b_vector);
+                let b = b.wrapping_add(steps(v, b_vector));
                 *value = if B::COLUMNS { s.load(b) } else { part.get::<WHOLE>(b, v) };
                 if B::COPIED {
-                    s.store(panel.wrapping_add(v * t.panel_vector), *value);
+                    s.store(panel.wrapping_add(steps(v, t.panel_vector)), *value);
                 }
             }
             for (i, acc) in acc.iter_mut().enumerate() {
-                let x = s.splat(*a.add(i * t.a_row));
+                let x = s.splat(a.wrapping_add(steps(i, t.a_row)).read_unaligned());
                 for (acc, &w) in acc.iter_mut().zip(&row) {
                     *acc = s.fma(x, w, *acc);
                 }
@@ -461,12 +472,12 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             if B::COPIED {
                 panel = panel.wrapping_add(t.panel_row);
                 for v in 0..NV {
-                    s.prefetch(b.wrapping_add(COPY_AHEAD * b_row + v * b_vector));
+                    s.prefetch(b.wrapping_add(steps(COPY_AHEAD, b_row)).wrapping_add(steps(v, b_vector)));
                 }
             } else if B::STREAMED {
                 for v in 0..NV {
                     let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
-                    s.prefetch_far(b.wrapping_add(far + v * b_vector));
+                    s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
                 }
             } else {
                 s.prefetch(ahead);
@@ -491,7 +502,8 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             TileFinish::Gate { gate, row: gate_row, .. } => {
                 for (i, row) in acc.iter().enumerate() {
                     for (v, &acc) in row.iter().enumerate() {
-                        let gate = part.get::<WHOLE>(gate.wrapping_add(i * gate_row + v * S::LANES), v);
+                        let gate =
+                            part.get::<WHOLE>(gate.wrapping_add(steps(i, gate_row)).wrapping_add(v * S::LANES), v);
                         part.put::<WHOLE>(c(i, v), v, s.select(s.lt(zero, gate), acc, zero));
                     }
                 }

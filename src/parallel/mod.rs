@@ -38,7 +38,7 @@ pub const LOSS_ROWS: usize = 16;
 
 /// Least work for a part, in nanoseconds: to offer it to a helper that is awake, and to wait for
 /// the end, takes about 500.
-const GRAIN: usize = 1_000;
+const GRAIN: usize = 800;
 /// Work so many nanoseconds long is cut finer while helpers are asleep: those that wake up take
 /// what is left.
 const LONG: usize = 300_000;
