@@ -223,6 +223,8 @@ struct Plan {
     /// Columns of a block of B.
     cols: usize,
     pack_a: bool,
+    /// Width of A's panels: that of the narrow vectors if a tile's rows fit one.
+    a_lanes: usize,
     b: Way,
 }
 
@@ -259,6 +261,10 @@ const STREAM: usize = 4 * 1024 * 1024;
 const STREAM_DEPTH: usize = 8;
 /// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
 const AWKWARD_STRIDE: usize = 512;
+/// Rows of tiles that pay for copying any B to panels, which are read a little faster.
+const MANY_TILES: usize = 32;
+/// Lines of an L1 cache of 32 KiB.
+const L1_LINES: usize = 512;
 /// Fewer columns do not pay for packing A.
 const MIN_PACK_COLS: usize = 64;
 
@@ -268,7 +274,7 @@ const MAX_TURNED: usize = 25;
 const FEW_ROWS: usize = 6;
 
 impl Plan {
-    fn new<S: Simd>(p: &Product<'_>, height: usize) -> Self {
+    fn new<S: Simd, N: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
         let crowded = |stride: usize| stride.is_multiple_of(CROWDED_STRIDE);
@@ -276,12 +282,15 @@ impl Plan {
         let streamed = p.depth == Depth::Running && k.saturating_mul(n) >= STREAM;
         // The stride over which a tile collects its part of A.
         let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
-        let pack_a = n >= MIN_PACK_COLS && m > height / 2 && awkward(a_stride);
+        // Of each line of such an A a low tile uses a few elements.
+        let wasteful = p.a.row_stride() == 1 && height <= N::LANES && k > L1_LINES;
+        let pack_a = n >= MIN_PACK_COLS && m > height / 2 && (awkward(a_stride) || wasteful);
         let tallest = const { tallest::<S, CopiedColumns>() };
         let b = match p.b {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
                 let copy = m > 2 * height && (large || awkward(b.row_stride()));
+                let copy = copy || m > MANY_TILES * height;
                 match copy {
                     true => Way::CopiedRows,
                     false if m <= FEW_ROWS && streamed => Way::StreamedRows,
@@ -308,14 +317,15 @@ impl Plan {
         };
         let depth = depth.min(k.max(1));
         let cols = (B_BLOCK / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
-        let rows = if pack_a { A_BLOCK / (depth * ROW_LANES) * height } else { m };
+        let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
+        let rows = if pack_a { A_BLOCK / (depth * a_lanes) * height } else { m };
         let rows = rows.min(m.next_multiple_of(height));
-        Self { height, first, rows, depth, cols, pack_a, b }
+        Self { height, first, rows, depth, cols, pack_a, a_lanes, b }
     }
 
     /// Elements of the packed panels of A and of B.
     fn room(self) -> [usize; 2] {
-        let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * ROW_LANES } else { 0 };
+        let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * self.a_lanes } else { 0 };
         let b = match self.b {
             Way::Rows | Way::StreamedRows | Way::Columns | Way::StreamedColumns => 0,
             Way::CopiedColumns if self.rows <= self.first => ROW_LANES,
@@ -337,7 +347,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
         return;
     }
     let sums = p.sums.take().map(|sums| sums.as_mut_ptr());
-    let plan = Plan::new::<S>(&p, height);
+    let plan = Plan::new::<S, N>(&p, height);
     let [room_a, room_b] = plan.room();
     let mut workspace = Workspace::take(room_a + room_b);
     let a_panels = workspace.as_mut_ptr();
@@ -351,7 +361,14 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
             if plan.pack_a {
                 let t = p.tile(i0, 0, k0, depth, n);
                 // SAFETY: all indices lie below m, n and k, which every operand has.
-                unsafe { pack(s, t.a, [a_strides[1], a_strides[0]], [depth, rows], plan.height, a_panels) };
+                unsafe {
+                    let strides = [a_strides[1], a_strides[0]];
+                    if plan.a_lanes == N::LANES {
+                        pack(narrow, t.a, strides, [depth, rows], plan.height, a_panels);
+                    } else {
+                        pack(s, t.a, strides, [depth, rows], plan.height, a_panels);
+                    }
+                }
             }
             for j0 in (0..n).step_by(plan.cols) {
                 let cols = plan.cols.min(n - j0);
@@ -381,9 +398,9 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                         row.ahead = row.a.wrapping_add(height.wrapping_mul(row.a_row));
                         row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
                         if plan.pack_a {
-                            row.a = a_panels.wrapping_add(i / plan.height * depth * S::LANES);
-                            (row.a_row, row.a_col) = (1, S::LANES);
-                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * S::LANES), S::LANES);
+                            row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
+                            (row.a_row, row.a_col) = (1, plan.a_lanes);
+                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes);
                         }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),

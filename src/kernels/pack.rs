@@ -9,6 +9,10 @@
 
 use crate::simd::Simd;
 
+/// Rows that are copied to a panel before its neighbour: panels lie so far apart that to go from one to
+/// the next in each row would miss every cache.
+const RUN: usize = 16;
+
 /// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
 /// stands in a vector behind the last column is not to be used.
 ///
@@ -27,16 +31,17 @@ pub(super) unsafe fn pack<S: Simd>(
     // SAFETY: the caller's; rows stay below `depth` and columns below `cols`.
     unsafe {
         if b_col == 1 || cols == 1 {
-            for k in 0..depth {
-                let (from, mut to) = (b.wrapping_add(k * b_row), to.wrapping_add(k * S::LANES));
-                let mut col = 0;
-                while col + S::LANES <= cols {
-                    s.store(to, s.load(from.add(col)));
-                    (col, to) = (col + width, to.wrapping_add(panel));
-                }
-                while col < cols {
-                    s.store(to, s.load_first(from.add(col), cols - col, s.splat(0.0)));
-                    (col, to) = (col + width, to.wrapping_add(panel));
+            for first in (0..depth).step_by(RUN) {
+                for (j, col) in (0..cols).step_by(width).enumerate() {
+                    for k in first..depth.min(first + RUN) {
+                        let (from, to) = (b.wrapping_add(k * b_row + col), to.wrapping_add(j * panel + k * S::LANES));
+                        let row = if col + S::LANES <= cols {
+                            s.load(from)
+                        } else {
+                            s.load_first(from, cols - col, s.splat(0.0))
+                        };
+                        s.store(to, row);
+                    }
                 }
             }
             return;
