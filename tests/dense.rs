@@ -154,9 +154,9 @@ const EDGES: [usize; 17] = [1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 16, 17, 31, 32, 3
 fn rows_and_columns_around_the_tiles() {
     for m in EDGES {
         for n in EDGES {
-            Case::new(m, 3, n).forward();
-            Case::new(m, n, 3).backward_input();
-            Case::new(3, m, n).backward_params();
+            Case::new(m, 9, n).forward();
+            Case::new(m, n, 9).backward_input();
+            Case::new(9, m, n).backward_params();
         }
     }
 }
@@ -165,7 +165,36 @@ fn rows_and_columns_around_the_tiles() {
 fn tiles_of_every_height_and_width() {
     for m in 1..=30 {
         for n in [10, 49, 64, 113, 127, 128, 129, 250] {
-            Case::new(m, 3, n).forward();
+            Case::new(m, 9, n).forward();
+        }
+    }
+}
+
+/// Those that are written row by row, and one that is not.
+#[test]
+fn small_depths() {
+    for depth in 1..=9 {
+        for n in EDGES {
+            for m in [1, 2, 5] {
+                Case::new(m, depth, n).forward();
+                Case::new(depth, m, n).backward_params();
+            }
+        }
+    }
+    for n in [2048, 2049] {
+        Case::new(3, 2, n).forward();
+        Case::new(2, 3, n).backward_params();
+    }
+}
+
+/// Columns of weights that a few rows of x meet, in vectors of every width.
+#[test]
+fn few_rows_by_columns() {
+    for batch in 1..=8 {
+        for inputs in [9, 12, 15] {
+            for outputs in [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100] {
+                Case::new(batch, inputs, outputs).transposed().forward();
+            }
         }
     }
 }
@@ -180,6 +209,10 @@ fn packed_blocks_of_both_operands() {
     }
     Case::new(460, 1024, 128).forward();
     Case::new(260, 512, 128).backward_params();
+    // A large batch, for which any B is copied.
+    Case::new(460, 9, 33).forward();
+    // Lines of x of which low tiles use a part.
+    Case::new(520, 40, 70).backward_params();
     // B: several blocks of columns; an awkward stride; a second block of the depth.
     Case::new(30, 300, 450).forward();
     Case::new(30, 300, 450).transposed().all();
@@ -187,12 +220,14 @@ fn packed_blocks_of_both_operands() {
     Case::new(30, 1030, 130).forward();
 }
 
-/// A large B, met by a single row of tiles, is read a few rows at a time.
+/// Weights that no cache holds, met by a few rows, are asked for beforehand, in either layout.
 #[test]
-fn a_large_matrix_read_once() {
-    for batch in [1, 2, 3, 5, 6] {
-        Case::new(batch, 301, 450).forward();
+fn weights_from_memory() {
+    for batch in [1, 6, 7] {
+        Case::new(batch, 2051, 2049).forward();
     }
+    Case::new(1, 2051, 2049).transposed().forward();
+    Case::new(1, 1027, 4099).transposed().forward();
 }
 
 #[test]
