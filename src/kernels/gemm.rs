@@ -11,6 +11,10 @@
 //!
 //! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix
 //! Multiplication" (2008), with A and B in each other's place and less packing.
+//!
+//! What small batches are made of goes other ways: a C of few columns is turned over; a small depth is
+//! written row by row ([`flat`]); a B that meets a single row of tiles is read as it stands, by rows or
+//! by columns, and asked for long before if no cache holds it. [`Plan`] chooses.
 
 use super::elementwise::column_sums;
 use super::flat::flat;
@@ -223,7 +227,7 @@ struct Plan {
     /// Columns of a block of B.
     cols: usize,
     pack_a: bool,
-    /// Width of A's panels: that of the narrow vectors if a tile's rows fit one.
+    /// Width of A's panels: that of narrow vectors if a tile's rows fit one, so that less of L1 is taken.
     a_lanes: usize,
     b: Way,
 }
@@ -335,7 +339,8 @@ impl Plan {
     }
 }
 
-/// Computes a product with tiles of at most `height` rows.
+/// Computes a product with tiles of at most `height` rows. `narrow` vectors have 4 or 8 lanes: for
+/// panels of low tiles, and to sort columns.
 #[inline(always)]
 pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<'_>) {
     let mut p = p.turned(s);
