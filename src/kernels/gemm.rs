@@ -274,8 +274,6 @@ const MIN_PACK_COLS: usize = 64;
 
 /// The most columns of a C that is turned over.
 const MAX_TURNED: usize = 25;
-/// The most rows of C that take less time than reading such a B.
-const FEW_ROWS: usize = 6;
 
 impl Plan {
     fn new<S: Simd, N: Simd>(p: &Product<'_>, height: usize) -> Self {
@@ -289,7 +287,7 @@ impl Plan {
         // Of each line of such an A a low tile uses a few elements.
         let wasteful = p.a.row_stride() == 1 && height <= N::LANES && k > L1_LINES;
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && (awkward(a_stride) || wasteful);
-        let tallest = const { tallest::<S, CopiedColumns>() };
+        let (tallest, few) = const { (tallest::<S, CopiedColumns>(), tallest::<S, Columns>()) };
         let b = match p.b {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
@@ -297,14 +295,12 @@ impl Plan {
                 let copy = copy || m > MANY_TILES * height;
                 match copy {
                     true => Way::CopiedRows,
-                    false if m <= FEW_ROWS && streamed => Way::StreamedRows,
+                    false if m <= StreamedRows::MAX_ROWS && streamed => Way::StreamedRows,
                     false => Way::Rows,
                 }
             }
             Factor::Matrix(b) if b.row_stride() == 1 && m == 1 && streamed => Way::StreamedColumns,
-            Factor::Matrix(b) if b.row_stride() == 1 && m <= tallest.min(FEW_ROWS) && !crowded(b.col_stride()) => {
-                Way::Columns
-            }
+            Factor::Matrix(b) if b.row_stride() == 1 && m <= few && !crowded(b.col_stride()) => Way::Columns,
             Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
                 Way::CopiedColumns
             }
@@ -411,7 +407,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
                             Way::StreamedRows => {
                                 row.gap = (depth * row.b_row).wrapping_sub(cols);
-                                few_rows::<S, StreamedRows>(s, height, row);
+                                tile_row::<S, StreamedRows>(s, height, row);
                             }
                             Way::StreamedColumns => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
@@ -422,7 +418,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 tiles::<N, Columns, 1>(narrow, row);
                             }
-                            Way::Columns => few_rows::<S, Columns>(s, height, row),
+                            Way::Columns => tile_row::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
                                 tile_row::<S, CrowdedColumns>(s, height, row);
                             }
@@ -502,6 +498,7 @@ impl Product<'_> {
 /// As for [`tile`], for all its columns.
 #[inline(always)]
 unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
+    debug_assert!(rows <= B::MAX_ROWS, "tiles from this source are not so tall");
     // SAFETY: the caller's.
     unsafe {
         match rows {
@@ -520,26 +517,6 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
             13 => tiles::<S, B, 13>(s, t),
             14 => tiles::<S, B, 14>(s, t),
             _ => debug_assert!(false, "no tier has taller tiles"),
-        }
-    }
-}
-
-/// [`tile_row`] for up to [`FEW_ROWS`] rows.
-///
-/// # Safety
-/// As for [`tile`], for all its columns.
-#[inline(always)]
-unsafe fn few_rows<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
-    // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => tiles::<S, B, 1>(s, t),
-            2 => tiles::<S, B, 2>(s, t),
-            3 => tiles::<S, B, 3>(s, t),
-            4 => tiles::<S, B, 4>(s, t),
-            5 => tiles::<S, B, 5>(s, t),
-            6 => tiles::<S, B, 6>(s, t),
-            _ => debug_assert!(false, "these are not few"),
         }
     }
 }

@@ -140,6 +140,8 @@ pub(super) trait Source {
     /// Whether it comes from memory, once, in the order in which it is read: then it is asked for
     /// [`FAR`] elements ahead.
     const STREAMED: bool = false;
+    /// The most rows of a tile, beside what the registers allow: each height is code of its own.
+    const MAX_ROWS: usize = usize::MAX;
 }
 
 /// Rows without gaps, or packed panels.
@@ -171,18 +173,23 @@ impl Source for Columns {
     const COLUMNS: bool = true;
     const STAGED: bool = false;
     const COPIED: bool = false;
+    // With more, the copying for nobody is lost among the multiply-adds.
+    const MAX_ROWS: usize = 6;
 }
 impl Source for StreamedRows {
     const COLUMNS: bool = false;
     const STAGED: bool = false;
     const COPIED: bool = false;
     const STREAMED: bool = true;
+    // More take longer than memory does.
+    const MAX_ROWS: usize = 6;
 }
 impl Source for StreamedColumns {
     const COLUMNS: bool = true;
     const STAGED: bool = false;
     const COPIED: bool = false;
     const STREAMED: bool = true;
+    const MAX_ROWS: usize = 1;
 }
 impl Source for CopiedColumns {
     const COLUMNS: bool = true;
@@ -256,6 +263,9 @@ const TILE_ELEMENTS: usize = 512;
 /// Whether the accumulators of a tile, and either a row of B or a column of A beside one element
 /// of the other, fit the registers.
 pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
+    if mr > B::MAX_ROWS {
+        return false;
+    }
     if B::COLUMNS {
         // Four columns are sorted at a time. A few rows have too few accumulators to keep the units
         // busy with a single vector.
