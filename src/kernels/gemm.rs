@@ -267,6 +267,9 @@ const STREAM_DEPTH: usize = 8;
 const AWKWARD_STRIDE: usize = 512;
 /// Rows of tiles that pay for copying any B to panels, which are read a little faster.
 const MANY_TILES: usize = 32;
+/// Elements of a B that is copied for low tiles: twice an L1 cache of 32 KiB. Low tiles read B more often,
+/// and the strides of its rows are what their loads wait for.
+const LOW_TILES_COPY: usize = 16 * 1024;
 /// Lines of an L1 cache of 32 KiB.
 const L1_LINES: usize = 512;
 /// Fewer columns do not pay for packing A.
@@ -293,6 +296,7 @@ impl Plan {
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
                 let copy = m > 2 * height && (large || awkward(b.row_stride()));
                 let copy = copy || m > MANY_TILES * height;
+                let copy = copy || (height < 8 && m > height && k.saturating_mul(n) > LOW_TILES_COPY);
                 match copy {
                     true => Way::CopiedRows,
                     false if m <= StreamedRows::MAX_ROWS && streamed => Way::StreamedRows,
