@@ -267,9 +267,10 @@ const STREAM_DEPTH: usize = 8;
 const AWKWARD_STRIDE: usize = 512;
 /// Rows of tiles that pay for copying any B to panels, which are read a little faster.
 const MANY_TILES: usize = 32;
-/// Elements of a B that is copied for low tiles: twice an L1 cache of 32 KiB. Low tiles read B more often,
-/// and the strides of its rows are what their loads wait for.
-const LOW_TILES_COPY: usize = 16 * 1024;
+/// Tiles of so few rows, as of AVX2 and NEON, are low: they read B more often than tall ones.
+const LOW_TILE: usize = 6;
+/// Elements of a B above which two rows of low tiles pay for copying it: twice an L1 cache of 32 KiB.
+const LOW_TILE_COPY: usize = 16 * 1024;
 /// Lines of an L1 cache of 32 KiB.
 const L1_LINES: usize = 512;
 /// Fewer columns do not pay for packing A.
@@ -283,8 +284,9 @@ impl Plan {
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
         let crowded = |stride: usize| stride.is_multiple_of(CROWDED_STRIDE);
-        let large = k.saturating_mul(n) > B_BLOCK;
-        let streamed = p.depth == Depth::Running && k.saturating_mul(n) >= STREAM;
+        let size = k.saturating_mul(n);
+        let large = size > B_BLOCK;
+        let streamed = p.depth == Depth::Running && size >= STREAM;
         // The stride over which a tile collects its part of A.
         let a_stride = if p.a.col_stride() == 1 { p.a.row_stride() } else { p.a.col_stride() };
         // Of each line of such an A a low tile uses a few elements.
@@ -294,9 +296,9 @@ impl Plan {
         let b = match p.b {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
-                let copy = m > 2 * height && (large || awkward(b.row_stride()));
-                let copy = copy || m > MANY_TILES * height;
-                let copy = copy || (height < 8 && m > height && k.saturating_mul(n) > LOW_TILES_COPY);
+                let copy = m > MANY_TILES * height
+                    || m > 2 * height && (large || awkward(b.row_stride()))
+                    || m > height && height <= LOW_TILE && size > LOW_TILE_COPY;
                 match copy {
                     true => Way::CopiedRows,
                     false if m <= StreamedRows::MAX_ROWS && streamed => Way::StreamedRows,
