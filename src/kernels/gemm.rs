@@ -21,8 +21,9 @@ use super::flat::flat;
 use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
-    CROWDED_STRIDE, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Outlined, Rows, Source, StreamedColumns,
-    StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
+    AnyOrder, CROWDED_STRIDE, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined,
+    RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, steps_a_line, tallest,
+    terse,
 };
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
@@ -403,11 +404,12 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                         let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
                         let mut row = block.at::<S>(i, 0);
                         row.ahead = row.a.wrapping_add(height.wrapping_mul(row.a_row));
-                        row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
+                        row.ahead_step = if row.a_row == 1 { steps_a_line::<S>() * row.a_col } else { S::LANES };
                         if plan.pack_a {
                             row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
                             (row.a_row, row.a_col) = (1, plan.a_lanes);
-                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes);
+                            row.ahead = row.a.wrapping_add(depth * plan.a_lanes);
+                            row.ahead_step = steps_a_line::<S>() * plan.a_lanes;
                         }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
@@ -418,11 +420,11 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                             Way::StreamedColumns => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 row.gap = row.b_vector.wrapping_sub(depth);
-                                tiles::<N, StreamedColumns, 1>(narrow, row);
+                                tiles::<N, AnyOrder, StreamedColumns, 1>(narrow, row);
                             }
                             Way::Columns if height == 1 => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
-                                tiles::<N, Columns, 1>(narrow, row);
+                                tiles::<N, AnyOrder, Columns, 1>(narrow, row);
                             }
                             Way::Columns => tile_row::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
@@ -504,24 +506,41 @@ impl Product<'_> {
 /// As for [`tile`], for all its columns.
 #[inline(always)]
 unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
+    // SAFETY: the caller's.
+    unsafe {
+        match (t.a_row, t.a_col) {
+            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !terse::<S>() } => any_height::<S, AnyOrder, B>(s, rows, t),
+            (_, 1) => any_height::<S, RowMajor, B>(s, rows, t),
+            (1, _) => any_height::<S, ColumnMajor, B>(s, rows, t),
+            _ => any_height::<S, AnyOrder, B>(s, rows, t),
+        }
+    }
+}
+
+/// [`tile_row`] for an order of A.
+///
+/// # Safety
+/// As for [`tile`], for all its columns.
+#[inline(always)]
+unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: Tile) {
     debug_assert!(rows <= B::MAX_ROWS, "tiles from this source are not so tall");
     // SAFETY: the caller's.
     unsafe {
         match rows {
-            1 => tiles::<S, B, 1>(s, t),
-            2 => tiles::<S, B, 2>(s, t),
-            3 => tiles::<S, B, 3>(s, t),
-            4 => tiles::<S, B, 4>(s, t),
-            5 => tiles::<S, B, 5>(s, t),
-            6 => tiles::<S, B, 6>(s, t),
-            7 => tiles::<S, B, 7>(s, t),
-            8 => tiles::<S, B, 8>(s, t),
-            9 => tiles::<S, B, 9>(s, t),
-            10 => tiles::<S, B, 10>(s, t),
-            11 => tiles::<S, B, 11>(s, t),
-            12 => tiles::<S, B, 12>(s, t),
-            13 => tiles::<S, B, 13>(s, t),
-            14 => tiles::<S, B, 14>(s, t),
+            1 => tiles::<S, A, B, 1>(s, t),
+            2 => tiles::<S, A, B, 2>(s, t),
+            3 => tiles::<S, A, B, 3>(s, t),
+            4 => tiles::<S, A, B, 4>(s, t),
+            5 => tiles::<S, A, B, 5>(s, t),
+            6 => tiles::<S, A, B, 6>(s, t),
+            7 => tiles::<S, A, B, 7>(s, t),
+            8 => tiles::<S, A, B, 8>(s, t),
+            9 => tiles::<S, A, B, 9>(s, t),
+            10 => tiles::<S, A, B, 10>(s, t),
+            11 => tiles::<S, A, B, 11>(s, t),
+            12 => tiles::<S, A, B, 12>(s, t),
+            13 => tiles::<S, A, B, 13>(s, t),
+            14 => tiles::<S, A, B, 14>(s, t),
             _ => debug_assert!(false, "no tier has taller tiles"),
         }
     }
@@ -532,14 +551,14 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn tiles<S: Simd, B: Source, const MR: usize>(s: S, t: Tile) {
+unsafe fn tiles<S: Simd, A: Order, B: Source, const MR: usize>(s: S, t: Tile) {
     let mut done = 0;
     // SAFETY: the caller's.
     unsafe {
-        done = strip::<S, B, MR, 8>(s, t, done);
-        done = strip::<S, B, MR, 4>(s, t, done);
-        done = strip::<S, B, MR, 2>(s, t, done);
-        strip::<S, B, MR, 1>(s, t, done);
+        done = strip::<S, A, B, MR, 8>(s, t, done);
+        done = strip::<S, A, B, MR, 4>(s, t, done);
+        done = strip::<S, A, B, MR, 2>(s, t, done);
+        strip::<S, A, B, MR, 1>(s, t, done);
     }
 }
 
@@ -548,7 +567,11 @@ unsafe fn tiles<S: Simd, B: Source, const MR: usize>(s: S, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: Tile, mut done: usize) -> usize {
+unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
+    s: S,
+    t: Tile,
+    mut done: usize,
+) -> usize {
     if const { !fits::<S, B>(MR, NV) } {
         return done;
     }
@@ -556,13 +579,13 @@ unsafe fn strip<S: Simd, B: Source, const MR: usize, const NV: usize>(s: S, t: T
     let tiles = left / (NV * S::LANES);
     if tiles > 0 {
         // SAFETY: the caller's, for a part of the columns.
-        s.call(unsafe { Outlined::<S, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
+        s.call(unsafe { Outlined::<S, A, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
         done += tiles * NV;
     }
     let left = left % (NV * S::LANES);
     if left > (NV - 1) * S::LANES {
         // SAFETY: as above.
-        s.call(unsafe { Outlined::<S, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1) });
+        s.call(unsafe { Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1) });
         done += NV;
     }
     done

@@ -77,7 +77,7 @@ pub(super) struct Tile {
     /// Of a streamed B: what lies between the end of what is read in one run and the beginning of
     /// the next.
     pub gap: usize,
-    /// Memory that will be needed soon: a line is asked for each step of the depth.
+    /// Memory that will be needed soon: a line is asked for each [`steps_a_line`] of the depth.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -95,11 +95,11 @@ impl Tile {
 
     /// Goes on by the depth, from a chunk to the next.
     #[inline(always)]
-    fn next_chunk(&mut self) {
+    fn next_chunk<S: Simd>(&mut self) {
         self.a = self.a.wrapping_add(self.depth * self.a_col);
         self.b = self.b.wrapping_add(self.depth * self.b_row);
         self.panel = self.panel.wrapping_add(self.depth * self.panel_row);
-        self.ahead = self.ahead.wrapping_add(self.depth * self.ahead_step);
+        self.ahead = self.ahead.wrapping_add(self.depth / steps_a_line::<S>() * self.ahead_step);
         (self.start, self.finish) = (TileStart::Zero, TileFinish::Add);
     }
 
@@ -128,6 +128,29 @@ impl Tile {
         }
     }
 }
+
+/// How A stands, as far as the compiler knows: a stride of 1 saves instructions that compute addresses.
+pub(super) trait Order {
+    /// Elements from a row to the next.
+    const ROW_STRIDE: Option<usize> = None;
+    /// Elements from a column to the next.
+    const COL_STRIDE: Option<usize> = None;
+}
+
+/// Rows without gaps.
+pub(super) struct RowMajor;
+/// Columns without gaps.
+pub(super) struct ColumnMajor;
+/// Anyhow.
+pub(super) struct AnyOrder;
+
+impl Order for RowMajor {
+    const COL_STRIDE: Option<usize> = Some(1);
+}
+impl Order for ColumnMajor {
+    const ROW_STRIDE: Option<usize> = Some(1);
+}
+impl Order for AnyOrder {}
 
 /// How a tile reads B.
 pub(super) trait Source {
@@ -204,23 +227,27 @@ impl Source for CrowdedColumns {
 
 /// `tiles` neighbours in a row, as a function of its own: the compiler's time grows faster than a
 /// function's length.
-pub(super) struct Outlined<S, B, const MR: usize, const NV: usize, const WHOLE: bool> {
+pub(super) struct Outlined<S, A, B, const MR: usize, const NV: usize, const WHOLE: bool> {
     s: S,
     first: Tile,
     tiles: usize,
-    source: PhantomData<B>,
+    operands: PhantomData<(A, B)>,
 }
 
-impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Outlined<S, B, MR, NV, WHOLE> {
+impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>
+    Outlined<S, A, B, MR, NV, WHOLE>
+{
     /// # Safety
     /// As for [`tile`], for all of them, when it is run.
     #[inline(always)]
     pub(super) unsafe fn new(s: S, first: Tile, tiles: usize) -> Self {
-        Self { s, first, tiles, source: PhantomData }
+        Self { s, first, tiles, operands: PhantomData }
     }
 }
 
-impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Work for Outlined<S, B, MR, NV, WHOLE> {
+impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Work
+    for Outlined<S, A, B, MR, NV, WHOLE>
+{
     type Output = ();
 
     #[inline(always)]
@@ -231,12 +258,12 @@ impl<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Wo
             loop {
                 t.depth = left.min(t.chunk);
                 // SAFETY: the word of the caller of `new`.
-                unsafe { tile::<S, B, MR, NV, WHOLE>(self.s, t) };
+                unsafe { tile::<S, A, B, MR, NV, WHOLE>(self.s, t) };
                 left -= t.depth;
                 if left == 0 {
                     break;
                 }
-                t.next_chunk();
+                t.next_chunk::<S>();
             }
         }
     }
@@ -257,6 +284,20 @@ const PIECE: usize = 64;
 const STAGE: usize = PIECE * MAX_LANES;
 /// Steps of the depth between two rows, so that all are copied while a piece is used up.
 const STEPS_A_ROW: usize = PIECE / MAX_LANES;
+/// Whether a step has so few multiply-adds, for want of registers, that what stands beside them counts:
+/// a core takes some 6 instructions a cycle, or 3 where it is shared with a busy sibling thread.
+pub(super) const fn terse<S: Simd>() -> bool {
+    S::REGISTERS < 32
+}
+/// Steps of the depth that follow each other without a jump.
+const fn unrolled<S: Simd>() -> usize {
+    if terse::<S>() { 4 } else { 1 }
+}
+/// Steps for each line of `ahead`: a row of tiles of up to 8 rows has no more than one for every second.
+pub(super) const fn steps_a_line<S: Simd>() -> usize {
+    if terse::<S>() { 2 } else { 1 }
+}
+
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
@@ -296,12 +337,15 @@ pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
 /// MR rows of A and C, `depth` columns of A, `depth` rows of B, `cols` columns of B and C, and bias
 /// or gate where there is one, lie within what the caller may read or write.
 #[inline(always)]
-pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, mut t: Tile) {
+pub(super) unsafe fn tile<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(
+    s: S,
+    mut t: Tile,
+) {
     let gate_col = if let TileFinish::Gate { col, .. } = t.finish { col } else { 1 };
     // SAFETY: the caller's.
     unsafe {
         if t.c_col == 1 && gate_col == 1 {
-            return in_rows::<S, B, MR, NV, WHOLE>(s, t);
+            return in_rows::<S, A, B, MR, NV, WHOLE>(s, t);
         }
         let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
         let mut buffers = [MaybeUninit::<[Line; TILE_ELEMENTS / MAX_LANES]>::uninit(); 2];
@@ -315,7 +359,7 @@ pub(super) unsafe fn tile<S: Simd, B: Source, const MR: usize, const NV: usize, 
             t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
         }
         (t.c, t.c_row) = (c_buffer, row);
-        in_rows::<S, B, MR, NV, WHOLE>(s, t);
+        in_rows::<S, A, B, MR, NV, WHOLE>(s, t);
         copy(c_buffer, [row, 1], c, [c_row, c_col], size);
     }
 }
@@ -355,7 +399,13 @@ unsafe fn copy(
 /// # Safety
 /// As for [`tile`].
 #[inline(always)]
-unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(s: S, t: Tile) {
+unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(
+    s: S,
+    mut t: Tile,
+) {
+    t.a_row = A::ROW_STRIDE.unwrap_or(t.a_row);
+    t.a_col = A::COL_STRIDE.unwrap_or(t.a_col);
+    let t = t;
     let zero = s.splat(0.0);
     let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
     let c = |i: usize, v: usize| t.c.wrapping_add(steps(i, t.c_row)).wrapping_add(v * S::LANES);
@@ -462,37 +512,47 @@ unsafe fn in_rows<S: Simd, B: Source, const MR: usize, const NV: usize, const WH
             b = if t.depth < 4 { to } else { to.wrapping_add((4 - left) * NV * S::LANES) };
             (b_row, b_vector) = (NV * S::LANES, S::LANES);
         }
-        for _ in 0..left {
-            let mut row = [zero; NV];
-            for (v, value) in row.iter_mut().enumerate() {
-                let b = b.wrapping_add(steps(v, b_vector));
-                *value = if B::COLUMNS { s.load(b) } else { part.get::<WHOLE>(b, v) };
+        // A branch after each step makes it a block of its own: in one block, the compiler would begin
+        // with the loads of all steps, and spill the accumulators.
+        let unrolled = const { if B::COLUMNS || B::COPIED { 1 } else { unrolled::<S>() } };
+        'depth: while left > 0 {
+            for step in 0..unrolled {
+                let mut row = [zero; NV];
+                for (v, value) in row.iter_mut().enumerate() {
+                    let b = b.wrapping_add(steps(v, b_vector));
+                    *value = if B::COLUMNS { s.load(b) } else { part.get::<WHOLE>(b, v) };
+                    if B::COPIED {
+                        s.store(panel.wrapping_add(steps(v, t.panel_vector)), *value);
+                    }
+                }
+                for (i, acc) in acc.iter_mut().enumerate() {
+                    let x =
+                        s.splat(a.wrapping_add(steps(i, t.a_row)).wrapping_add(steps(step, t.a_col)).read_unaligned());
+                    for (acc, &w) in acc.iter_mut().zip(&row) {
+                        *acc = s.fma(x, w, *acc);
+                    }
+                }
+                b = b.wrapping_add(b_row);
                 if B::COPIED {
-                    s.store(panel.wrapping_add(steps(v, t.panel_vector)), *value);
+                    panel = panel.wrapping_add(t.panel_row);
+                    for v in 0..NV {
+                        s.prefetch(b.wrapping_add(steps(COPY_AHEAD, b_row)).wrapping_add(steps(v, b_vector)));
+                    }
+                } else if B::STREAMED {
+                    for v in 0..NV {
+                        let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
+                        s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
+                    }
+                } else if step % const { steps_a_line::<S>() } == 0 {
+                    s.prefetch(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
+                }
+                left -= 1;
+                if left == 0 {
+                    break 'depth;
                 }
             }
-            for (i, acc) in acc.iter_mut().enumerate() {
-                let x = s.splat(a.wrapping_add(steps(i, t.a_row)).read_unaligned());
-                for (acc, &w) in acc.iter_mut().zip(&row) {
-                    *acc = s.fma(x, w, *acc);
-                }
-            }
-            a = a.wrapping_add(t.a_col);
-            b = b.wrapping_add(b_row);
-            if B::COPIED {
-                panel = panel.wrapping_add(t.panel_row);
-                for v in 0..NV {
-                    s.prefetch(b.wrapping_add(steps(COPY_AHEAD, b_row)).wrapping_add(steps(v, b_vector)));
-                }
-            } else if B::STREAMED {
-                for v in 0..NV {
-                    let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
-                    s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
-                }
-            } else {
-                s.prefetch(ahead);
-                ahead = ahead.wrapping_add(t.ahead_step);
-            }
+            a = a.wrapping_add(steps(unrolled, t.a_col));
         }
         match t.finish {
             TileFinish::Store => {
