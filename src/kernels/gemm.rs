@@ -22,8 +22,7 @@ use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
     AnyOrder, CROWDED_STRIDE, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined,
-    RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, steps_a_line, tallest,
-    terse,
+    RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest, terse,
 };
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
@@ -404,12 +403,11 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                         let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
                         let mut row = block.at::<S>(i, 0);
                         row.ahead = row.a.wrapping_add(height.wrapping_mul(row.a_row));
-                        row.ahead_step = if row.a_row == 1 { steps_a_line::<S>() * row.a_col } else { S::LANES };
+                        row.ahead_step = if row.a_row == 1 { row.a_col } else { S::LANES };
                         if plan.pack_a {
                             row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
                             (row.a_row, row.a_col) = (1, plan.a_lanes);
-                            row.ahead = row.a.wrapping_add(depth * plan.a_lanes);
-                            row.ahead_step = steps_a_line::<S>() * plan.a_lanes;
+                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes);
                         }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
@@ -509,7 +507,9 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
     // SAFETY: the caller's.
     unsafe {
         match (t.a_row, t.a_col) {
-            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !terse::<S>() } => any_height::<S, AnyOrder, B>(s, rows, t),
+            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !terse::<S>() } => {
+                any_height::<S, AnyOrder, B>(s, rows, t)
+            }
             (_, 1) => any_height::<S, RowMajor, B>(s, rows, t),
             (1, _) => any_height::<S, ColumnMajor, B>(s, rows, t),
             _ => any_height::<S, AnyOrder, B>(s, rows, t),

@@ -77,7 +77,7 @@ pub(super) struct Tile {
     /// Of a streamed B: what lies between the end of what is read in one run and the beginning of
     /// the next.
     pub gap: usize,
-    /// Memory that will be needed soon: a line is asked for each [`steps_a_line`] of the depth.
+    /// Memory that will be needed soon: a line is asked for each step of the depth, unless tiles are [`terse`].
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -95,11 +95,11 @@ impl Tile {
 
     /// Goes on by the depth, from a chunk to the next.
     #[inline(always)]
-    fn next_chunk<S: Simd>(&mut self) {
+    fn next_chunk(&mut self) {
         self.a = self.a.wrapping_add(self.depth * self.a_col);
         self.b = self.b.wrapping_add(self.depth * self.b_row);
         self.panel = self.panel.wrapping_add(self.depth * self.panel_row);
-        self.ahead = self.ahead.wrapping_add(self.depth / steps_a_line::<S>() * self.ahead_step);
+        self.ahead = self.ahead.wrapping_add(self.depth * self.ahead_step);
         (self.start, self.finish) = (TileStart::Zero, TileFinish::Add);
     }
 
@@ -263,7 +263,7 @@ impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE
                 if left == 0 {
                     break;
                 }
-                t.next_chunk::<S>();
+                t.next_chunk();
             }
         }
     }
@@ -293,11 +293,6 @@ pub(super) const fn terse<S: Simd>() -> bool {
 const fn unrolled<S: Simd>() -> usize {
     if terse::<S>() { 4 } else { 1 }
 }
-/// Steps for each line of `ahead`: a row of tiles of up to 8 rows has no more than one for every second.
-pub(super) const fn steps_a_line<S: Simd>() -> usize {
-    if terse::<S>() { 2 } else { 1 }
-}
-
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
@@ -543,7 +538,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                         let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
                         s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
                     }
-                } else if step % const { steps_a_line::<S>() } == 0 {
+                } else if !terse::<S>() {
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }
