@@ -312,8 +312,9 @@ impl Plan {
             }
             Factor::Matrix(_) => Way::Packed,
         };
-        let height = m.div_ceil(m.div_ceil(height));
-        let first = if matches!(b, Way::Columns | Way::CopiedColumns) { height.min(tallest) } else { height };
+        let equal = |rows: usize| rows.div_ceil(rows.div_ceil(height).max(1));
+        let sorted = matches!(b, Way::Columns | Way::CopiedColumns) && tallest < equal(m);
+        let (first, height) = if sorted { (tallest, equal(m - tallest)) } else { (equal(m), equal(m)) };
         let depth = match p.depth {
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
             _ if b == Way::StreamedRows => STREAM_DEPTH,
