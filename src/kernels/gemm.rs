@@ -254,6 +254,10 @@ enum Way {
 
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
 const B_BLOCK: usize = 128 * 1024;
+/// The same for low tiles: half of an L2 cache of 256 KiB.
+const SMALL_B_BLOCK: usize = 32 * 1024;
+/// Rows of A that pay for being read once more for each small block: more of them come from memory.
+const SMALL_BLOCK_ROWS: usize = 1024;
 /// Elements of a packed block of A, which is read from L3 in one stream. B is copied anew for each.
 const A_BLOCK: usize = 2 * 1024 * 1024;
 /// Longest depth of a block, of whole chunks. Each further block costs a trip of C through memory.
@@ -323,7 +327,8 @@ impl Plan {
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
-        let cols = (B_BLOCK / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
+        let block = if terse::<S>() && m <= SMALL_BLOCK_ROWS { SMALL_B_BLOCK } else { B_BLOCK };
+        let cols = (block / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
         let rows = if pack_a { A_BLOCK / (depth * a_lanes) * height } else { m };
         let rows = rows.min(m.next_multiple_of(height));
