@@ -272,8 +272,9 @@ impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE
 /// Steps of the depth by which rows of B that are copied are asked for beforehand: some 400 cycles,
 /// the way from L3.
 const COPY_AHEAD: usize = 16;
-/// Elements by which a streamed B is asked for beforehand: a page, some 150 ns of reading.
-const FAR: usize = 1024;
+/// Elements by which each of some eight rows or columns of a streamed B is asked for beforehand: together
+/// 4 KiB, some 150 ns of reading.
+const FAR: usize = 128;
 /// Elements of a cache line.
 const LINE: usize = 16;
 /// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
