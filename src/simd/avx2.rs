@@ -93,9 +93,9 @@ impl Simd for Avx2 {
             _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
         };
         if rows == Self::LANES {
-            let high = opaque(p.wrapping_add(4 * stride));
+            let (low, high) = (opaque(p), opaque(p.wrapping_add(4 * stride)));
             for (q, v) in quads.iter_mut().enumerate() {
-                *v = pair(p.wrapping_add(q * stride), high.wrapping_add(q * stride));
+                *v = pair(low.wrapping_add(q * stride), high.wrapping_add(q * stride));
             }
         } else {
             let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
