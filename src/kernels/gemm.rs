@@ -248,7 +248,8 @@ enum Way {
     StreamedColumns,
     /// The first row of tiles from its columns, the others from the panels that the first copies.
     CopiedColumns,
-    /// All from panels that are packed beforehand, since neither rows nor columns are without gaps.
+    /// All from panels that are packed beforehand: what comes from memory, for it likes long rows, and
+    /// what has neither rows nor columns without gaps.
     Packed,
 }
 
@@ -267,6 +268,9 @@ const STREAM: usize = 4 * 1024 * 1024;
 /// Depth of a block where such a B is read once, by a single row of tiles: so few rows of B are
 /// read along their whole length, as memory likes it, in place of many rows a piece at a time.
 const STREAM_DEPTH: usize = 8;
+/// Depth of a block where more rows of tiles read it, so that it is packed: less would carry C through
+/// the caches more often, more would leave the rows of a block shorter than memory likes.
+const PACKED_DEPTH: usize = 2 * CHUNK_ROWS;
 /// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
 const AWKWARD_STRIDE: usize = 512;
 /// Rows of tiles that pay for copying any B to panels, which are read a little faster.
@@ -303,9 +307,10 @@ impl Plan {
                 let copy = m > MANY_TILES * height
                     || m > 2 * height && (large || awkward(b.row_stride()))
                     || m > height && height <= LOW_TILE && size > LOW_TILE_COPY;
-                match copy {
-                    true => Way::CopiedRows,
-                    false if m <= StreamedRows::MAX_ROWS && streamed => Way::StreamedRows,
+                match streamed {
+                    true if m <= StreamedRows::MAX_ROWS => Way::StreamedRows,
+                    true => Way::Packed,
+                    false if copy => Way::CopiedRows,
                     false => Way::Rows,
                 }
             }
@@ -324,10 +329,12 @@ impl Plan {
             _ if b == Way::StreamedRows => STREAM_DEPTH,
             _ if b == Way::StreamedColumns => usize::MAX,
             Depth::Running if m <= first && matches!(b, Way::Columns | Way::CopiedColumns) => usize::MAX,
+            _ if b == Way::Packed && streamed => PACKED_DEPTH,
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
-        let block = if terse::<S>() && m <= SMALL_BLOCK_ROWS { SMALL_B_BLOCK } else { B_BLOCK };
+        let small = terse::<S>() && m <= SMALL_BLOCK_ROWS && !(b == Way::Packed && streamed);
+        let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
         let cols = (block / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
         let rows = if pack_a { A_BLOCK / (depth * a_lanes) * height } else { m };

@@ -11,7 +11,9 @@ use crate::simd::Simd;
 
 /// Rows that are copied to a panel before its neighbour: panels lie so far apart that to go from one to
 /// the next in each row would miss every cache.
-const RUN: usize = 16;
+const RUN: usize = 8;
+/// Elements by which each of these rows is asked for beforehand: together a page.
+const FAR: usize = 128;
 
 /// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
 /// stands in a vector behind the last column is not to be used.
@@ -40,6 +42,7 @@ pub(super) unsafe fn pack<S: Simd>(
                         } else {
                             s.load_first(from, cols - col, s.splat(0.0))
                         };
+                        s.prefetch_far(from.wrapping_add(FAR));
                         s.store(to, row);
                     }
                 }
