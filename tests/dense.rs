@@ -220,7 +220,7 @@ fn packed_blocks_of_both_operands() {
     Case::new(30, 1030, 130).forward();
 }
 
-/// Weights that no cache holds, met by a few rows, are asked for beforehand, in either layout.
+/// Weights that no cache holds: asked for beforehand for a few rows, in either layout; packed for more.
 #[test]
 fn weights_from_memory() {
     for batch in [1, 6, 7] {
