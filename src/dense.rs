@@ -151,7 +151,8 @@ pub fn backward_params(
 }
 
 /// Least elements of a right factor that is shared out by columns: each thread reads, or packs, all of
-/// one factor and its share of the other. Only where there are many more columns than rows.
+/// one factor and its share of the other. Only where that other is the larger, with more columns than
+/// the product has rows.
 const LARGE: usize = 64 * 1024;
 
 /// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
@@ -159,7 +160,7 @@ const LARGE: usize = 64 * 1024;
 fn run(backend: &Backend, mut product: Product<'_>) {
     let (m, n, k) = product.sizes();
     let nanoseconds = m.max(2).saturating_mul(n).saturating_mul(k.max(4)) / 50;
-    if m <= ROW_UNIT || (n > m.saturating_mul(4) && k.saturating_mul(n) > LARGE) {
+    if m <= ROW_UNIT || (n > m && k.saturating_mul(n) > LARGE) {
         product.split = Axis::Columns;
     }
     let unit = if product.split == Axis::Rows { ROW_UNIT } else { COL_UNIT };
