@@ -304,7 +304,9 @@ impl Plan {
         let b = match p.b {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
-                let copy = m > MANY_TILES * height
+                // In place, the last columns need no masks.
+                let odd = terse::<S>() && !n.is_multiple_of(ROW_LANES);
+                let copy = m > MANY_TILES * height && !odd
                     || m > 2 * height && (large || awkward(b.row_stride()))
                     || m > height && height <= LOW_TILE && size > LOW_TILE_COPY;
                 match streamed {
@@ -597,8 +599,19 @@ unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
     }
     let left = left % (NV * S::LANES);
     if left > (NV - 1) * S::LANES {
+        // Masked stores are slow on some processors.
+        let whole = if const { terse::<S>() && !B::COLUMNS && !B::COPIED && !B::STREAMED } {
+            t.last_whole::<S>(NV)
+        } else {
+            None
+        };
         // SAFETY: as above.
-        s.call(unsafe { Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1) });
+        unsafe {
+            match whole {
+                Some(last) => s.call(Outlined::<S, A, B, MR, NV, true>::new(s, last, 1)),
+                None => s.call(Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1)),
+            }
+        }
         done += NV;
     }
     done

@@ -106,11 +106,27 @@ impl Tile {
     /// The tile `i` rows below and `vectors` to the right.
     #[inline(always)]
     pub(super) fn at<S: Simd>(self, i: usize, vectors: usize) -> Self {
-        let j = vectors * S::LANES;
         Self {
-            a: self.a.wrapping_add(i * self.a_row),
             b: self.b.wrapping_add(vectors.wrapping_mul(self.b_vector)),
             panel: self.panel.wrapping_add(vectors * self.panel_vector),
+            ..self.beside_b(i, vectors * S::LANES)
+        }
+    }
+
+    /// The tile of the last vectors of a B whose columns are neighbours, all of them whole, if it may
+    /// compute again what the tile before it has computed.
+    #[inline(always)]
+    pub(super) fn last_whole<S: Simd>(self, vectors: usize) -> Option<Self> {
+        let again = !matches!(self.start, TileStart::Resume) && !matches!(self.finish, TileFinish::Add);
+        let j = self.cols.checked_sub(vectors * S::LANES)?;
+        (again && self.b_vector == S::LANES).then(|| Self { b: self.b.wrapping_add(j), ..self.beside_b(0, j) })
+    }
+
+    /// The tile `i` rows below and `j` columns to the right, but for B.
+    #[inline(always)]
+    fn beside_b(self, i: usize, j: usize) -> Self {
+        Self {
+            a: self.a.wrapping_add(i * self.a_row),
             c: self.c.wrapping_add(i * self.c_row + j * self.c_col),
             cols: self.cols - j,
             start: match self.start {
