@@ -4,7 +4,7 @@
 //! for each block of rows of A                          all of them, unless A is packed
 //!   for each block of the depth                        accumulators continue through C
 //!     pack A's block, if its strides are awkward
-//!     for each block of columns of B                   fits half of L2
+//!     for each block of columns of B                   fits half of L2, or less
 //!       for each row of tiles, for each tile           A's rows come from L1, B streams from L2
 //!         the first row copies B to packed panels for the others, if it is large or stands badly
 //! ```
