@@ -22,7 +22,7 @@ use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
     AnyOrder, CROWDED_STRIDE, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined,
-    RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest, terse,
+    RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
 use super::{CHUNK_ROWS, Kernel};
@@ -255,7 +255,7 @@ enum Way {
 
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
 const B_BLOCK: usize = 128 * 1024;
-/// The same for low tiles: half of an L2 cache of 256 KiB.
+/// The same for terse tiles: half of an L2 cache of 256 KiB.
 const SMALL_B_BLOCK: usize = 32 * 1024;
 /// Rows of A that pay for being read once more for each small block: more of them come from memory.
 const SMALL_BLOCK_ROWS: usize = 1024;
@@ -305,7 +305,7 @@ impl Plan {
             Factor::Panels(_) => Way::Rows,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
                 // In place, the last columns need no masks.
-                let odd = terse::<S>() && !n.is_multiple_of(ROW_LANES);
+                let odd = S::TERSE && !n.is_multiple_of(ROW_LANES);
                 let copy = m > MANY_TILES * height && !odd
                     || m > 2 * height && (large || awkward(b.row_stride()))
                     || m > height && height <= LOW_TILE && size > LOW_TILE_COPY;
@@ -335,7 +335,7 @@ impl Plan {
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
-        let small = terse::<S>() && m <= SMALL_BLOCK_ROWS && !(b == Way::Packed && streamed);
+        let small = S::TERSE && m <= SMALL_BLOCK_ROWS && !(b == Way::Packed && streamed);
         let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
         let cols = (block / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
@@ -522,7 +522,7 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
     // SAFETY: the caller's.
     unsafe {
         match (t.a_row, t.a_col) {
-            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !terse::<S>() } => {
+            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !S::TERSE } => {
                 any_height::<S, AnyOrder, B>(s, rows, t)
             }
             (_, 1) => any_height::<S, RowMajor, B>(s, rows, t),
@@ -600,11 +600,8 @@ unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
     let left = left % (NV * S::LANES);
     if left > (NV - 1) * S::LANES {
         // Masked stores are slow on some processors.
-        let whole = if const { terse::<S>() && !B::COLUMNS && !B::COPIED && !B::STREAMED } {
-            t.last_whole::<S>(NV)
-        } else {
-            None
-        };
+        let whole =
+            if const { S::TERSE && !B::COLUMNS && !B::COPIED && !B::STREAMED } { t.last_whole::<S>(NV) } else { None };
         // SAFETY: as above.
         unsafe {
             match whole {

@@ -77,7 +77,7 @@ pub(super) struct Tile {
     /// Of a streamed B: what lies between the end of what is read in one run and the beginning of
     /// the next.
     pub gap: usize,
-    /// Memory that will be needed soon: a line is asked for each step of the depth, unless tiles are [`terse`].
+    /// Memory that will be needed soon: a line is asked for each step of the depth, unless tiles are terse ([`Simd::TERSE`]).
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -301,14 +301,9 @@ const PIECE: usize = 64;
 const STAGE: usize = PIECE * MAX_LANES;
 /// Steps of the depth between two rows, so that all are copied while a piece is used up.
 const STEPS_A_ROW: usize = PIECE / MAX_LANES;
-/// Whether a step has so few multiply-adds, for want of registers, that what stands beside them counts:
-/// a core takes some 6 instructions a cycle, or 3 where it is shared with a busy sibling thread.
-pub(super) const fn terse<S: Simd>() -> bool {
-    S::REGISTERS < 32
-}
 /// Steps of the depth that follow each other without a jump.
 const fn unrolled<S: Simd>() -> usize {
-    if terse::<S>() { 4 } else { 1 }
+    if S::TERSE { 4 } else { 1 }
 }
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
@@ -555,7 +550,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                         let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
                         s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
                     }
-                } else if !terse::<S>() {
+                } else if !S::TERSE {
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }

@@ -56,6 +56,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+    const TERSE: bool = true;
     type F32 = __m256;
     type I32 = __m256i;
     type Mask = __m256;

@@ -38,6 +38,9 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Vector registers; a tile's accumulators and operands must fit them.
     const REGISTERS: usize;
+    /// Whether the registers allow a tile so few multiply-adds a step, 12, that what stands beside them
+    /// counts: a core takes some 6 instructions a cycle, or 3 while a sibling thread is busy on it.
+    const TERSE: bool = false;
     /// `LANES` floats.
     type F32: Copy;
     /// `LANES` 32-bit integers.
