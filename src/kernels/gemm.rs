@@ -14,7 +14,8 @@
 //!
 //! What small batches are made of goes other ways: a C of few columns is turned over; a small depth is
 //! written row by row ([`flat`]); a B that meets a single row of tiles is read as it stands, by rows or
-//! by columns, and asked for long before if no cache holds it. [`Plan`] chooses.
+//! by columns, and asked for long before if no cache holds it. Rows that no cache holds and that more
+//! tiles meet are packed beforehand. [`Plan`] chooses.
 
 use super::elementwise::column_sums;
 use super::flat::flat;
@@ -323,19 +324,20 @@ impl Plan {
             }
             Factor::Matrix(_) => Way::Packed,
         };
-        let equal = |rows: usize| rows.div_ceil(rows.div_ceil(height).max(1));
+        let equal = |rows: usize| rows.div_ceil(rows.div_ceil(height));
         let sorted = matches!(b, Way::Columns | Way::CopiedColumns) && tallest < equal(m);
         let (first, height) = if sorted { (tallest, equal(m - tallest)) } else { (equal(m), equal(m)) };
+        let long_rows = b == Way::Packed && streamed;
         let depth = match p.depth {
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
             _ if b == Way::StreamedRows => STREAM_DEPTH,
             _ if b == Way::StreamedColumns => usize::MAX,
             Depth::Running if m <= first && matches!(b, Way::Columns | Way::CopiedColumns) => usize::MAX,
-            _ if b == Way::Packed && streamed => PACKED_DEPTH,
+            _ if long_rows => PACKED_DEPTH,
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
-        let small = S::TERSE && m <= SMALL_BLOCK_ROWS && !(b == Way::Packed && streamed);
+        let small = S::TERSE && m <= SMALL_BLOCK_ROWS && !long_rows;
         let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
         let cols = (block / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };

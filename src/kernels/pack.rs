@@ -7,13 +7,12 @@
 //! Whatever strides B has, a tile then walks through memory without gaps. Rows of A are packed in the
 //! same way, as the columns of A's transpose, with as many to a panel as a tile has rows.
 
+use super::tile::FAR;
 use crate::simd::Simd;
 
 /// Rows that are copied to a panel before its neighbour: panels lie so far apart that to go from one to
 /// the next in each row would miss every cache.
 const RUN: usize = 8;
-/// Elements by which each of these rows is asked for beforehand: together a page.
-const FAR: usize = 128;
 
 /// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
 /// stands in a vector behind the last column is not to be used.

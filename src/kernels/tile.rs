@@ -290,7 +290,7 @@ impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE
 const COPY_AHEAD: usize = 16;
 /// Elements by which each of some eight rows or columns of a streamed B is asked for beforehand: together
 /// 4 KiB, some 150 ns of reading.
-const FAR: usize = 128;
+pub(super) const FAR: usize = 128;
 /// Elements of a cache line.
 const LINE: usize = 16;
 /// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
