@@ -22,7 +22,7 @@ use super::flat::flat;
 use super::pack::pack;
 use super::tier::Tier;
 use super::tile::{
-    AnyOrder, CROWDED_STRIDE, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined,
+    AnyOrder, CROWDED_STRIDE, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined, Panels,
     RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
@@ -249,6 +249,8 @@ enum Way {
     StreamedColumns,
     /// The first row of tiles from its columns, the others from the panels that the first copies.
     CopiedColumns,
+    /// All from panels, as they stand.
+    Panels,
     /// All from panels that are packed beforehand: what comes from memory, for it likes long rows, and
     /// what has neither rows nor columns without gaps.
     Packed,
@@ -303,7 +305,7 @@ impl Plan {
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && (awkward(a_stride) || wasteful);
         let (tallest, few) = const { (tallest::<S, CopiedColumns>(), tallest::<S, Columns>()) };
         let b = match p.b {
-            Factor::Panels(_) => Way::Rows,
+            Factor::Panels(_) => Way::Panels,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
                 // In place, the last columns need no masks.
                 let odd = S::TERSE && !n.is_multiple_of(ROW_LANES);
@@ -350,7 +352,7 @@ impl Plan {
     fn room(self) -> [usize; 2] {
         let a = if self.pack_a { self.rows.div_ceil(self.height) * self.depth * self.a_lanes } else { 0 };
         let b = match self.b {
-            Way::Rows | Way::StreamedRows | Way::Columns | Way::StreamedColumns => 0,
+            Way::Rows | Way::StreamedRows | Way::Columns | Way::StreamedColumns | Way::Panels => 0,
             Way::CopiedColumns if self.rows <= self.first => ROW_LANES,
             _ => self.depth * self.cols,
         };
@@ -413,7 +415,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                     if b == Way::Packed {
                         pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
                         block.read_panels();
-                        b = Way::Rows;
+                        b = Way::Panels;
                     }
                     let mut i = 0;
                     while i < rows {
@@ -446,11 +448,12 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                                 tile_row::<S, CrowdedColumns>(s, height, row);
                             }
                             Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, row),
+                            Way::Panels if S::TERSE => tile_row::<S, Panels>(s, height, row),
                             _ => tile_row::<S, Rows>(s, height, row),
                         }
                         if matches!(b, Way::CopiedRows | Way::CopiedColumns) {
                             block.read_panels();
-                            b = Way::Rows;
+                            b = Way::Panels;
                         }
                         i += height;
                     }
@@ -602,8 +605,11 @@ unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
     let left = left % (NV * S::LANES);
     if left > (NV - 1) * S::LANES {
         // Masked stores are slow on some processors.
-        let whole =
-            if const { S::TERSE && !B::COLUMNS && !B::COPIED && !B::STREAMED } { t.last_whole::<S>(NV) } else { None };
+        let whole = if const { S::TERSE && !B::COLUMNS && !B::COPIED && !B::STREAMED && !B::PANELS } {
+            t.last_whole::<S>(NV)
+        } else {
+            None
+        };
         // SAFETY: as above.
         unsafe {
             match whole {

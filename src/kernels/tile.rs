@@ -176,6 +176,8 @@ pub(super) trait Source {
     const STAGED: bool;
     /// Whether it is copied to the panel.
     const COPIED: bool;
+    /// Whether it is packed panels of `LANES` columns: then all its vectors are whole, and `b_row` is `LANES`.
+    const PANELS: bool = false;
     /// Whether it comes from memory, once, in the order in which it is read: then it is asked for
     /// [`FAR`] elements ahead.
     const STREAMED: bool = false;
@@ -183,8 +185,10 @@ pub(super) trait Source {
     const MAX_ROWS: usize = usize::MAX;
 }
 
-/// Rows without gaps, or packed panels.
+/// Rows without gaps.
 pub(super) struct Rows;
+/// Packed panels.
+pub(super) struct Panels;
 /// Rows without gaps, to be copied to panels.
 pub(super) struct CopiedRows;
 /// Columns without gaps.
@@ -202,6 +206,12 @@ impl Source for Rows {
     const COLUMNS: bool = false;
     const STAGED: bool = false;
     const COPIED: bool = false;
+}
+impl Source for Panels {
+    const COLUMNS: bool = false;
+    const STAGED: bool = false;
+    const COPIED: bool = false;
+    const PANELS: bool = true;
 }
 impl Source for CopiedRows {
     const COLUMNS: bool = false;
@@ -301,10 +311,8 @@ const PIECE: usize = 64;
 const STAGE: usize = PIECE * MAX_LANES;
 /// Steps of the depth between two rows, so that all are copied while a piece is used up.
 const STEPS_A_ROW: usize = PIECE / MAX_LANES;
-/// Steps of the depth that follow each other without a jump.
-const fn unrolled<S: Simd>() -> usize {
-    if S::TERSE { 4 } else { 1 }
-}
+/// Steps of the depth of a terse tile that follow each other without a jump.
+const UNROLLED: usize = 4;
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
@@ -412,6 +420,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
 ) {
     t.a_row = A::ROW_STRIDE.unwrap_or(t.a_row);
     t.a_col = A::COL_STRIDE.unwrap_or(t.a_col);
+    t.b_row = if B::PANELS { S::LANES } else { t.b_row };
     let t = t;
     let zero = s.splat(0.0);
     let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
@@ -519,22 +528,20 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
             b = if t.depth < 4 { to } else { to.wrapping_add((4 - left) * NV * S::LANES) };
             (b_row, b_vector) = (NV * S::LANES, S::LANES);
         }
-        // A branch after each step makes it a block of its own: in one block, the compiler would begin
-        // with the loads of all steps, and spill the accumulators.
-        let unrolled = const { if B::COLUMNS || B::COPIED { 1 } else { unrolled::<S>() } };
-        'depth: while left > 0 {
-            for step in 0..unrolled {
+        // A macro, since a function would take the accumulators' address.
+        macro_rules! step {
+            ($k:expr) => {
                 let mut row = [zero; NV];
                 for (v, value) in row.iter_mut().enumerate() {
                     let b = b.wrapping_add(steps(v, b_vector));
-                    *value = if B::COLUMNS { s.load(b) } else { part.get::<WHOLE>(b, v) };
+                    *value = if B::COLUMNS || B::PANELS { s.load(b) } else { part.get::<WHOLE>(b, v) };
                     if B::COPIED {
                         s.store(panel.wrapping_add(steps(v, t.panel_vector)), *value);
                     }
                 }
                 for (i, acc) in acc.iter_mut().enumerate() {
                     let x =
-                        s.splat(a.wrapping_add(steps(i, t.a_row)).wrapping_add(steps(step, t.a_col)).read_unaligned());
+                        s.splat(a.wrapping_add(steps(i, t.a_row)).wrapping_add(steps($k, t.a_col)).read_unaligned());
                     for (acc, &w) in acc.iter_mut().zip(&row) {
                         *acc = s.fma(x, w, *acc);
                     }
@@ -554,12 +561,20 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }
-                left -= 1;
-                if left == 0 {
-                    break 'depth;
-                }
+            };
+        }
+        while S::TERSE && !B::COLUMNS && !B::COPIED && left >= UNROLLED {
+            for k in 0..UNROLLED {
+                step!(k);
+                (a, b) = s.in_order(a, b);
             }
-            a = a.wrapping_add(steps(unrolled, t.a_col));
+            a = a.wrapping_add(steps(UNROLLED, t.a_col));
+            left -= UNROLLED;
+        }
+        while left > 0 {
+            step!(0);
+            a = a.wrapping_add(t.a_col);
+            left -= 1;
         }
         match t.finish {
             TileFinish::Store => {

@@ -77,6 +77,10 @@ impl<S: Simd> Simd for Twice<S> {
         self.0.prefetch_far(p);
     }
     #[inline(always)]
+    fn in_order(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
+        self.0.in_order(a, b)
+    }
+    #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {
         both!(self, add, a, b)
     }
