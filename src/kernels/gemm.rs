@@ -276,6 +276,9 @@ const STREAM_DEPTH: usize = 8;
 const PACKED_DEPTH: usize = 2 * CHUNK_ROWS;
 /// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
 const AWKWARD_STRIDE: usize = 512;
+/// Neighbouring rows that are so far apart, too, lie on pages of their own, of which a processor knows few:
+/// then long pieces of rows are read.
+const PAGED_STRIDE: usize = 2048;
 /// Rows of tiles that pay for copying any B to panels, which are read a little faster.
 const MANY_TILES: usize = 32;
 /// Tiles of so few rows, as of AVX2 and NEON, are low: they read B more often than tall ones.
@@ -294,6 +297,7 @@ impl Plan {
     fn new<S: Simd, N: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
+        let paged = |stride: usize| awkward(stride) && stride >= PAGED_STRIDE;
         let crowded = |stride: usize| stride.is_multiple_of(CROWDED_STRIDE);
         let size = k.saturating_mul(n);
         let large = size > B_BLOCK;
@@ -315,6 +319,7 @@ impl Plan {
                 match streamed {
                     true if m <= StreamedRows::MAX_ROWS => Way::StreamedRows,
                     true => Way::Packed,
+                    false if copy && large && paged(b.row_stride()) => Way::Packed,
                     false if copy => Way::CopiedRows,
                     false => Way::Rows,
                 }
@@ -329,7 +334,10 @@ impl Plan {
         let equal = |rows: usize| rows.div_ceil(rows.div_ceil(height));
         let sorted = matches!(b, Way::Columns | Way::CopiedColumns) && tallest < equal(m);
         let (first, height) = if sorted { (tallest, equal(m - tallest)) } else { (equal(m), equal(m)) };
-        let long_rows = b == Way::Packed && streamed;
+        let long_rows = match p.b {
+            Factor::Matrix(matrix) if b == Way::Packed => streamed || paged(matrix.row_stride()),
+            _ => false,
+        };
         let depth = match p.depth {
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
             _ if b == Way::StreamedRows => STREAM_DEPTH,
