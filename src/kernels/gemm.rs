@@ -242,8 +242,8 @@ enum Way {
     CopiedRows,
     /// All from its rows, as they stand, once through memory.
     StreamedRows,
-    /// All from its columns, as they stand; for a single row in narrow vectors, whose columns take
-    /// fewer shuffles to sort, since there is little else to do.
+    /// All from its columns, as they stand; in narrow vectors for a single row, since their columns take
+    /// fewer shuffles to sort and there is little else to do, and for more rows than fit the registers else.
     Columns,
     /// The same for a single row, once through memory.
     StreamedColumns,
@@ -293,6 +293,11 @@ const MIN_PACK_COLS: usize = 64;
 /// The most columns of a C that is turned over.
 const MAX_TURNED: usize = 25;
 
+/// The most rows that read columns as they stand: terse tiles may be of narrow vectors.
+const fn few_rows<S: Simd, N: Simd>() -> usize {
+    if S::TERSE { tallest::<N, Columns>() } else { tallest::<S, Columns>() }
+}
+
 impl Plan {
     fn new<S: Simd, N: Simd>(p: &Product<'_>, height: usize) -> Self {
         let (m, n, k) = p.sizes();
@@ -307,7 +312,8 @@ impl Plan {
         // Of each line of such an A a low tile uses a few elements.
         let wasteful = p.a.row_stride() == 1 && height <= N::LANES && k > L1_LINES;
         let pack_a = n >= MIN_PACK_COLS && m > height / 2 && (awkward(a_stride) || wasteful);
-        let (tallest, few) = const { (tallest::<S, CopiedColumns>(), tallest::<S, Columns>()) };
+        let tallest = const { tallest::<S, CopiedColumns>() };
+        let few = const { few_rows::<S, N>() };
         let b = match p.b {
             Factor::Panels(_) => Way::Panels,
             Factor::Matrix(b) if b.col_stride() == 1 || n == 1 => {
@@ -331,9 +337,12 @@ impl Plan {
             }
             Factor::Matrix(_) => Way::Packed,
         };
+        let sorted = matches!(b, Way::Columns | Way::CopiedColumns);
         let equal = |rows: usize| rows.div_ceil(rows.div_ceil(height));
-        let sorted = matches!(b, Way::Columns | Way::CopiedColumns) && tallest < equal(m);
-        let (first, height) = if sorted { (tallest, equal(m - tallest)) } else { (equal(m), equal(m)) };
+        let (first, height) = match b {
+            Way::CopiedColumns if tallest < equal(m) => (tallest, equal(m - tallest)),
+            _ => (equal(m), equal(m)),
+        };
         let long_rows = match p.b {
             Factor::Matrix(matrix) if b == Way::Packed => streamed || paged(matrix.row_stride()),
             _ => false,
@@ -342,7 +351,7 @@ impl Plan {
             Depth::Running if m <= height && matches!(p.b, Factor::Panels(_)) => usize::MAX,
             _ if b == Way::StreamedRows => STREAM_DEPTH,
             _ if b == Way::StreamedColumns => usize::MAX,
-            Depth::Running if m <= first && matches!(b, Way::Columns | Way::CopiedColumns) => usize::MAX,
+            Depth::Running if m <= first && sorted => usize::MAX,
             _ if long_rows => PACKED_DEPTH,
             _ => MAX_DEPTH,
         };
@@ -447,9 +456,13 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                                 row.gap = row.b_vector.wrapping_sub(depth);
                                 tiles::<N, AnyOrder, StreamedColumns, 1>(narrow, row);
                             }
-                            Way::Columns if height == 1 => {
+                            Way::Columns if height == 1 || height > const { tallest::<S, Columns>() } => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
-                                tiles::<N, AnyOrder, Columns, 1>(narrow, row);
+                                if const { S::TERSE } {
+                                    tile_row::<N, Columns>(narrow, height, row);
+                                } else {
+                                    tiles::<N, AnyOrder, Columns, 1>(narrow, row);
+                                }
                             }
                             Way::Columns => tile_row::<S, Columns>(s, height, row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
@@ -535,6 +548,7 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
     // SAFETY: the caller's.
     unsafe {
         match (t.a_row, t.a_col) {
+            (_, 1) if const { B::COLUMNS && S::TERSE } => any_height::<S, RowMajor, B>(s, rows, t),
             _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !S::TERSE } => {
                 any_height::<S, AnyOrder, B>(s, rows, t)
             }
