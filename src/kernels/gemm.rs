@@ -353,6 +353,8 @@ impl Plan {
             _ if b == Way::StreamedColumns => usize::MAX,
             Depth::Running if m <= first && sorted => usize::MAX,
             _ if long_rows => PACKED_DEPTH,
+            // Each chunk takes C through memory in any case.
+            Depth::Chunked => CHUNK_ROWS,
             _ => MAX_DEPTH,
         };
         let depth = depth.min(k.max(1));
