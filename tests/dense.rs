@@ -218,6 +218,18 @@ fn packed_blocks_of_both_operands() {
     Case::new(30, 300, 450).transposed().all();
     Case::new(30, 40, 512).forward();
     Case::new(30, 1030, 130).forward();
+    // Rows of B on pages of their own.
+    Case::new(30, 70, 2048).forward();
+}
+
+/// A packed x of more rows than a block of it.
+#[test]
+#[cfg_attr(
+    target_arch = "aarch64",
+    ignore = "takes minutes under emulation, and the loops are those of the other tiers"
+)]
+fn several_blocks_of_packed_rows() {
+    Case::new(1800, 1024, 64).forward();
 }
 
 /// Weights that no cache holds: asked for beforehand for a few rows, in either layout; packed for more.

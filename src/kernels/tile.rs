@@ -350,7 +350,7 @@ pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
 ///
 /// # Safety
 /// MR rows of A and C, `depth` columns of A, `depth` rows of B, `cols` columns of B and C, and bias
-/// or gate where there is one, lie within what the caller may read or write.
+/// or gate where there is one, lie within what the caller may read or write; of panels, all of each vector.
 #[inline(always)]
 pub(super) unsafe fn tile<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>(
     s: S,

@@ -86,9 +86,8 @@ pub(crate) trait Simd: Copy {
     /// Asks for a cache line that will be needed later, so that it waits in L2; any address will do.
     fn prefetch_far(self, p: *const f32);
 
-    /// The same addresses, of which the compiler does not know that; where [`TERSE`](Self::TERSE), it
-    /// moves no load over this either. Without it, it would begin with the loads of many steps at
-    /// once, for which there are no registers.
+    /// The same addresses. Where tiles are [`TERSE`](Self::TERSE) the compiler does not see that, and moves
+    /// no load over this: it would begin with those of many steps at once, for which there are no registers.
     #[inline(always)]
     fn in_order(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
         (a, b)
