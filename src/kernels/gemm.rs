@@ -14,8 +14,8 @@
 //!
 //! What small batches are made of goes other ways: a C of few columns is turned over; a small depth is
 //! written row by row ([`flat`]); a B that meets a single row of tiles is read as it stands, by rows or
-//! by columns, and asked for long before if no cache holds it. Rows that no cache holds and that more
-//! tiles meet are packed beforehand. [`Plan`] chooses.
+//! by columns, and asked for long before if no cache holds it. Rows that no cache holds, or that lie on
+//! pages of their own, are packed beforehand where more tiles meet them. [`Plan`] chooses.
 
 use super::elementwise::column_sums;
 use super::flat::flat;
