@@ -222,7 +222,12 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     if !logs.is_empty() {
         let mean = (logs.iter().sum::<f64>() / logs.len() as f64).exp();
-        println!("geometric mean against the best peer of each: {mean:.3}; behind at {behind} of {}", logs.len());
+        let missing = names.iter().filter(|&name| peers.iter().all(|(peer, _)| peer != name));
+        let without: String = missing.map(|name| format!("; without {name}")).collect();
+        println!(
+            "geometric mean against the best peer of each: {mean:.3}; behind at {behind} of {}{without}",
+            logs.len()
+        );
     }
     println!("read from memory at the end: {:.1} GB/s", limits.read() / 1e9);
     Ok(())
