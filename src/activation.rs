@@ -1,32 +1,108 @@
-//! Activations on their own: ReLU element by element, softmax and log-softmax row by row.
+//! Activations on their own: element by element, or, as softmax and log-softmax, row by row.
 //!
-//! Every output has the shape of its inputs and is written whole; any strides will do. The meaning
-//! of every bit is spelled in [`reference`](crate::reference).
+//! Every output has the shape of its inputs and is written whole; any strides will do. What ends in
+//! `_in_place` has its result where an input stood. The meaning of every bit is spelled in
+//! [`reference`](crate::reference).
 
 use crate::backend::Backend;
 use crate::dense::check_shape;
 use crate::error::Result;
-use crate::kernels::elementwise::{Exp, Ln, Relu, ReluBackward};
+use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
+use crate::kernels::elementwise::{Exp, Ln};
 use crate::kernels::softmax::{LogSoftmax, LogSoftmaxBackward, Softmax, SoftmaxBackward};
-use crate::kernels::{RowOp, Rows};
+use crate::kernels::{Input, RowOp, Rows};
 use crate::matrix::{MatMut, MatRef};
 
-/// y = 0 where x < 0, else x. NaN and -0 stay as they are.
+/// y = f(x), element by element.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
-pub fn relu(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    run(backend, Relu, [("x", x)], ("y", y), BY_ELEMENT)
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
+/// parameter of the activation is out of range; `y` is untouched then.
+pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+    check_same(&[("x", x)], ("y", &y))?;
+    activation.check()?;
+    activation.visit(Forward { backend, speed: speed(activation), x: Input::Matrix(x), y });
+    Ok(())
 }
 
-/// dx = dy where y > 0, else 0: the gradient of ReLU is the unit step, here taken as 0 at 0.
-///
-/// `y` is ReLU's output; its input would do as well.
+/// y = f(y), element by element.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
-pub fn relu_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
-    run(backend, ReluBackward, [("y", y), ("dy", dy)], ("dx", dx), BY_ELEMENT)
+/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
+pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
+    activation.check()?;
+    activation.visit(Forward { backend, speed: speed(activation), x: Input::Output, y });
+    Ok(())
+}
+
+/// dx = f'(x) dy, element by element.
+///
+/// `kept` is f's output, or, if f [keeps its input](Activation::keeps_input), that.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
+/// parameter of the activation is out of range; `dx` is untouched then.
+pub fn backward(
+    backend: &Backend,
+    activation: Activation,
+    kept: MatRef<'_>,
+    dy: MatRef<'_>,
+    dx: MatMut<'_>,
+) -> Result<()> {
+    check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+    activation.check()?;
+    activation.visit(Backward { backend, speed: speed(activation), kept, dy: Input::Matrix(dy), dx });
+    Ok(())
+}
+
+/// dy = f'(x) dy, element by element; see [`backward`].
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
+/// parameter of the activation is out of range; `dy` is untouched then.
+pub fn backward_in_place(
+    backend: &Backend,
+    activation: Activation,
+    kept: MatRef<'_>,
+    dy: MatMut<'_>,
+) -> Result<()> {
+    check_same(&[("kept", kept)], ("dy", &dy))?;
+    activation.check()?;
+    activation.visit(Backward { backend, speed: speed(activation), kept, dy: Input::Output, dx: dy });
+    Ok(())
+}
+
+/// [`forward`] or [`forward_in_place`], of which the formula is missing.
+struct Forward<'a> {
+    backend: &'a Backend,
+    speed: usize,
+    x: Input<'a>,
+    y: MatMut<'a>,
+}
+
+impl Visit for Forward<'_> {
+    type Output = ();
+
+    fn visit(self, formula: impl Formula) {
+        run(self.backend, Value(formula), [self.x], self.y, self.speed);
+    }
+}
+
+/// [`backward`] or [`backward_in_place`], of which the formula is missing.
+struct Backward<'a> {
+    backend: &'a Backend,
+    speed: usize,
+    kept: MatRef<'a>,
+    dy: Input<'a>,
+    dx: MatMut<'a>,
+}
+
+impl Visit for Backward<'_> {
+    type Output = ();
+
+    fn visit(self, formula: impl Formula) {
+        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.speed);
+    }
 }
 
 /// y = exp(x), within [`EXP_ULP`](crate::math::EXP_ULP).
@@ -34,7 +110,7 @@ pub fn relu_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMu
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn exp(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    run(backend, Exp, [("x", x)], ("y", y), BY_EXP)
+    unary(backend, Exp, x, y)
 }
 
 /// y = ln(x), within [`LN_ULP`](crate::math::LN_ULP). -inf at 0, NaN below 0.
@@ -42,7 +118,7 @@ pub fn exp(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    run(backend, Ln, [("x", x)], ("y", y), BY_EXP)
+    unary(backend, Ln, x, y)
 }
 
 /// Each row of y = exp(x - max) / sum(exp(x - max)): K values in 0..=1 that sum to 1.
@@ -62,7 +138,12 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    run(backend, Softmax, [("x", x)], ("y", y), BY_EXP)
+    unary(backend, Softmax, x, y)
+}
+
+/// [`softmax`] of y, in its place.
+pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
+    run(backend, Softmax, [Input::Output], y, BY_EXP);
 }
 
 /// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
@@ -70,7 +151,19 @@ pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
-    run(backend, SoftmaxBackward, [("y", y), ("dy", dy)], ("dx", dx), BY_ELEMENT)
+    check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
+    run(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
+    Ok(())
+}
+
+/// [`softmax_backward`] with dx in the place of dy.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
+pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
+    check_same(&[("y", y)], ("dy", &dy))?;
+    run(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
+    Ok(())
 }
 
 /// Each row of y = (x - max) - ln(sum(exp(x - max))): the logarithm of softmax, without its
@@ -79,7 +172,12 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    run(backend, LogSoftmax, [("x", x)], ("y", y), BY_EXP)
+    unary(backend, LogSoftmax, x, y)
+}
+
+/// [`log_softmax`] of y, in its place.
+pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
+    run(backend, LogSoftmax, [Input::Output], y, BY_EXP);
 }
 
 /// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
@@ -87,7 +185,19 @@ pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
-    run(backend, LogSoftmaxBackward, [("y", y), ("dy", dy)], ("dx", dx), BY_EXP)
+    check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
+    run(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
+    Ok(())
+}
+
+/// [`log_softmax_backward`] with dx in the place of dy.
+///
+/// # Errors
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
+pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
+    check_same(&[("y", y)], ("dy", &dy))?;
+    run(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_EXP);
+    Ok(())
 }
 
 /// Elements a nanosecond, about, of a pass that only loads, computes and stores.
@@ -95,17 +205,28 @@ const BY_ELEMENT: usize = 4;
 /// Elements a nanosecond, about, where each takes an exponential or a logarithm.
 const BY_EXP: usize = 1;
 
-fn run<Op: RowOp<INPUTS>, const INPUTS: usize>(
-    backend: &Backend,
-    op: Op,
-    inputs: [(&'static str, MatRef<'_>); INPUTS],
-    (argument, output): (&'static str, MatMut<'_>),
-    speed: usize,
-) -> Result<()> {
-    check_same(&inputs, (argument, &output))?;
-    let cost = output.rows().saturating_mul(output.cols()) / speed;
-    backend.run(cost, 1, Rows { op, inputs: inputs.map(|(_, input)| input), output });
+fn speed(activation: Activation) -> usize {
+    match activation {
+        Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => BY_ELEMENT,
+        _ => BY_EXP,
+    }
+}
+
+fn unary(backend: &Backend, op: impl RowOp<1>, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+    check_same(&[("x", x)], ("y", &y))?;
+    run(backend, op, [Input::Matrix(x)], y, BY_EXP);
     Ok(())
+}
+
+fn run<const INPUTS: usize>(
+    backend: &Backend,
+    op: impl RowOp<INPUTS>,
+    inputs: [Input<'_>; INPUTS],
+    output: MatMut<'_>,
+    speed: usize,
+) {
+    let cost = output.rows().saturating_mul(output.cols()) / speed;
+    backend.run(cost, 1, Rows { op, inputs, output });
 }
 
 /// Checks that all matrices have the shape of the first.

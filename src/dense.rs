@@ -9,20 +9,10 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
 use crate::kernels::gemm::{Axis, Bias, Depth, Epilogue, Product};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::{Factor, Weights};
-
-/// What is applied to each element of x w + b.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Hash)]
-#[non_exhaustive]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    Linear,
-    /// `0` where the value is below 0, else the value: NaN and -0 stay as they are.
-    Relu,
-}
 
 /// Rows of the batch that a thread takes at a time, so that tiles are whole.
 const ROW_UNIT: usize = 8;
@@ -53,7 +43,8 @@ const COL_UNIT: usize = 16;
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit; `y` is untouched then.
+/// [`Error::Shape`] if the shapes do not fit, [`Error::Value`] if a parameter of the activation is
+/// out of range; `y` is untouched then.
 pub fn forward<'a>(
     backend: &Backend,
     x: MatRef<'_>,
@@ -63,11 +54,8 @@ pub fn forward<'a>(
     y: MatMut<'_>,
 ) -> Result<()> {
     let Weights(w) = w.into();
+    activation.check()?;
     check_forward(x, [w.rows(), w.cols()], bias, &y)?;
-    let epilogue = match activation {
-        Activation::Linear => Epilogue::None,
-        Activation::Relu => Epilogue::Relu,
-    };
     run(
         backend,
         Product {
@@ -76,7 +64,7 @@ pub fn forward<'a>(
             c: y,
             bias: bias.map_or(Bias::None, Bias::Columns),
             depth: Depth::Running,
-            epilogue,
+            epilogue: Epilogue::Value(activation),
             sums: None,
             split: Axis::Rows,
         },
@@ -84,23 +72,25 @@ pub fn forward<'a>(
     Ok(())
 }
 
-/// dx = dy wᵀ, and 0 where `gate` is not above 0.
+/// dx = dy wᵀ, and, where there is a `gate`, that times the derivative of an activation.
 ///
-/// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the input `x` of
-/// this layer if that came out of a ReLU: the call then goes back through that ReLU in the same
-/// pass. It has the shape of `dx`.
+/// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the activation that
+/// this layer's input `x` came out of, with what that keeps: `x` itself, or, if it
+/// [keeps its input](Activation::keeps_input), what it was applied to. The call then goes back through
+/// it in the same pass. The matrix has the shape of `dx`.
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit; `dx` is untouched then.
+/// [`Error::Shape`] if the shapes do not fit, [`Error::Value`] if a parameter of the activation is
+/// out of range; `dx` is untouched then.
 pub fn backward_input(
     backend: &Backend,
     dy: MatRef<'_>,
     w: MatRef<'_>,
-    gate: Option<MatRef<'_>>,
+    gate: Option<(Activation, MatRef<'_>)>,
     dx: MatMut<'_>,
 ) -> Result<()> {
     check_backward_input(dy, w, gate, &dx)?;
-    let epilogue = gate.map_or(Epilogue::None, Epilogue::Gate);
+    let epilogue = gate.map_or(Epilogue::None, |(activation, kept)| Epilogue::Gradient(activation, kept));
     run(
         backend,
         Product {
@@ -181,12 +171,14 @@ pub(crate) fn check_forward(
 pub(crate) fn check_backward_input(
     dy: MatRef<'_>,
     w: MatRef<'_>,
-    gate: Option<MatRef<'_>>,
+    gate: Option<(Activation, MatRef<'_>)>,
     dx: &MatMut<'_>,
 ) -> Result<()> {
     check_shape("w", [w.rows(), w.cols()], [w.rows(), dy.cols()])?;
     check_shape("dx", [dx.rows(), dx.cols()], [dy.rows(), w.rows()])?;
-    gate.map_or(Ok(()), |gate| check_shape("gate", [gate.rows(), gate.cols()], [dx.rows(), dx.cols()]))
+    let Some((activation, kept)) = gate else { return Ok(()) };
+    activation.check()?;
+    check_shape("gate", [kept.rows(), kept.cols()], [dx.rows(), dx.cols()])
 }
 
 pub(crate) fn check_backward_params(x: MatRef<'_>, dy: MatRef<'_>, dw: &MatMut<'_>, db: Option<&[f32]>) -> Result<()> {

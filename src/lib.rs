@@ -25,10 +25,10 @@ pub mod reference;
 mod simd;
 
 pub use backend::Backend;
-pub use dense::Activation;
 pub use dispatch::{ISA_VARIABLE, Isa};
 pub use error::{Error, Result};
 pub use kernels::CHUNK_ROWS;
+pub use kernels::activation::Activation;
 pub use labels::Labels;
 pub use matrix::{MatMut, MatRef, flatten};
 pub use packed::{PackedWeights, Weights};

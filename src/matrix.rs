@@ -332,6 +332,14 @@ impl<'a> MatMut<'a> {
         Ok(Self { ptr: unsafe { self.ptr.add(offset) }, layout, ..self })
     }
 
+    /// The same elements to be read, for kernels that work in place.
+    ///
+    /// # Safety
+    /// Whoever has it reads no element while that is written, and knows that others may change it.
+    pub(crate) unsafe fn alias(&self) -> MatRef<'a> {
+        MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
+    }
+
     /// A shorter borrow of the same view.
     pub fn reborrow(&mut self) -> MatMut<'_> {
         MatMut { ptr: self.ptr, layout: self.layout, data: PhantomData }

@@ -125,7 +125,7 @@ fn layer_calls(
     let (x, dy) = (matrix([batch, inputs], Layout::RowMajor), matrix([batch, outputs], Layout::RowMajor));
     let w = matrix([inputs, outputs], w_layout);
     let packed = PackedWeights::new(w.view());
-    let (bias, gate, relu) = (dy.view().row(0), Some(x.view()), Activation::Relu);
+    let (bias, gate, relu) = (dy.view().row(0), Some((Activation::Silu, x.view())), Activation::Relu);
     let [mut y, mut dx, mut dw] =
         [([batch, outputs], layout), ([batch, inputs], layout), ([inputs, outputs], w_layout)]
             .map(|(shape, layout)| Matrix::unwritten(shape, layout));
@@ -152,7 +152,7 @@ fn row_calls(
     let (x, mut y) = (Matrix::new(shape, layout, Values::Normal, 1), Matrix::unwritten(shape, layout));
     let labels: Vec<u32> = (0..rows).map(|row| (row * 7 % cols) as u32).collect();
     let name = |operation: &str| format!("{operation} of {shape:?} on {}", backend.isa());
-    each(&name("relu"), &mut || activation::relu(backend, x.view(), y.view_mut()).unwrap());
+    each(&name("tanh"), &mut || activation::forward(backend, Activation::Tanh, x.view(), y.view_mut()).unwrap());
     each(&name("softmax"), &mut || activation::softmax(backend, x.view(), y.view_mut()).unwrap());
     each(&name("log_softmax"), &mut || activation::log_softmax(backend, x.view(), y.view_mut()).unwrap());
     each(&name("cross_entropy"), &mut || {

@@ -82,7 +82,7 @@ fn backward_input() {
     ];
     for (argument, dy, w, gate, dx) in cases {
         let (dy, w, gate) = (zeros(dy), zeros(w), zeros(gate));
-        let (dy, w, gate) = (dy.view(), w.view(), Some(gate.view()));
+        let (dy, w, gate) = (dy.view(), w.view(), Some((Activation::Relu, gate.view())));
         assert_refused(argument, dx, |backend, dx| match backend {
             Some(backend) => dense::backward_input(backend, dy, w, gate, dx),
             None => reference::dense_backward_input(dy, w, gate, dx),
@@ -116,17 +116,33 @@ fn backward_params() {
     }
 }
 
+fn relu(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+    activation::forward(backend, Activation::Relu, x, y)
+}
+
+fn relu_reference(x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+    reference::activation_forward(Activation::Relu, x, y)
+}
+
+fn relu_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
+    activation::backward(backend, Activation::Relu, y, dy, dx)
+}
+
+fn relu_backward_reference(y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
+    reference::activation_backward(Activation::Relu, y, dy, dx)
+}
+
 #[test]
 fn activations_of_one_input() {
     type Kernel = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 5] = [
-        (activation::relu, reference::relu),
+        (relu, relu_reference),
         (activation::softmax, reference::softmax),
         (activation::log_softmax, reference::log_softmax),
         // exp and ln of the reference are scalar.
-        (activation::exp, reference::relu),
-        (activation::ln, reference::relu),
+        (activation::exp, relu_reference),
+        (activation::ln, relu_reference),
     ];
     for (kernel, reference) in operations {
         for y in [[2, 4], [3, 5], [4, 3], [0, 4], [12, 1]] {
@@ -144,7 +160,7 @@ fn activations_of_two_inputs() {
     type Kernel = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 3] = [
-        (activation::relu_backward, reference::relu_backward),
+        (relu_backward, relu_backward_reference),
         (activation::softmax_backward, reference::softmax_backward),
         (activation::log_softmax_backward, reference::log_softmax_backward),
     ];
@@ -346,7 +362,7 @@ fn enormous_strides_that_are_never_stepped() {
             assert_eq!(y, [len as f32 + 2.0]);
             let mut dx = vec![f32::NAN; len];
             let out = MatMut::with_strides(&mut dx, 1, len, MAX, 1).unwrap();
-            dense::backward_input(&backend, dy, w, Some(row(&ones)), out).unwrap();
+            dense::backward_input(&backend, dy, w, Some((Activation::Relu, row(&ones))), out).unwrap();
             let mut dw = vec![f32::NAN; len];
             let out = MatMut::with_strides(&mut dw, len, 1, 1, MAX).unwrap();
             dense::backward_params(&backend, row(&ones), dy, out, Some(&mut y)).unwrap();
@@ -354,7 +370,7 @@ fn enormous_strides_that_are_never_stepped() {
             let out = MatMut::with_strides(&mut dx, len, 1, 1, MAX).unwrap();
             activation::softmax(&backend, w, out).unwrap();
             let out = MatMut::with_strides(&mut dw, 1, len, MAX, 1).unwrap();
-            activation::relu(&backend, row(&ones), out).unwrap();
+            relu(&backend, row(&ones), out).unwrap();
             assert!(dx.iter().chain(&dw).all(|&value| value == 1.0));
         }
     }
@@ -373,8 +389,8 @@ fn enormous_empty_views() {
         for backend in backends() {
             for x in [tall, flat] {
                 let y = || empty(x.rows(), x.cols());
-                activation::relu(&backend, x, y()).unwrap();
-                activation::relu_backward(&backend, x, x, y()).unwrap();
+                relu(&backend, x, y()).unwrap();
+                relu_backward(&backend, x, x, y()).unwrap();
                 activation::softmax(&backend, x, y()).unwrap();
                 activation::softmax_backward(&backend, x, x, y()).unwrap();
             }

@@ -91,7 +91,7 @@ fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) ->
         if i > 0 {
             let mut dx = vec![0.0; batch * inputs];
             let to = MatMut::new(&mut dx, batch, inputs)?;
-            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, Some(x), to)?;
+            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, Some((Elementwise::Relu, x)), to)?;
             dy = dx;
         }
     }

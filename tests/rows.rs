@@ -3,28 +3,44 @@
 
 mod common;
 
-use common::{Layout, Matrix, Random, Values, any_layout, any_values, check, exact};
-use densely::{Backend, Labels, MatMut, MatRef, Result, activation, loss, reference};
+use common::{ACTIVATIONS, Layout, Matrix, Random, Values, any_layout, any_values, check, exact};
+use densely::{Activation, Backend, Labels, MatMut, MatRef, Result, activation, loss, reference};
 use proptest::array::{uniform2, uniform3};
 use proptest::prelude::*;
 
 struct Unary {
     kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
+    in_place: Option<fn(&Backend, MatMut<'_>)>,
     reference: fn(MatRef<'_>, MatMut<'_>) -> Result<()>,
-    /// What the portable tier's error is relative to besides the result; none asks for its bits.
-    unit: Option<f32>,
+    /// What the portable tier's error is relative to besides the result.
+    unit: f32,
 }
 
-const RELU: Unary = Unary { kernel: activation::relu, reference: reference::relu, unit: None };
-const EXP: Unary =
-    Unary { kernel: activation::exp, reference: |x, y| each(x, y, reference::exp), unit: Some(f32::MIN_POSITIVE) };
-const LN: Unary =
-    Unary { kernel: activation::ln, reference: |x, y| each(x, y, reference::ln), unit: Some(f32::MIN_POSITIVE) };
-const SOFTMAX: Unary =
-    Unary { kernel: activation::softmax, reference: reference::softmax, unit: Some(f32::MIN_POSITIVE) };
-const LOG_SOFTMAX: Unary =
-    Unary { kernel: activation::log_softmax, reference: reference::log_softmax, unit: Some(1.0) };
-const UNARY: [Unary; 5] = [RELU, EXP, LN, SOFTMAX, LOG_SOFTMAX];
+const EXP: Unary = Unary {
+    kernel: activation::exp,
+    in_place: None,
+    reference: |x, y| each(x, y, reference::exp),
+    unit: f32::MIN_POSITIVE,
+};
+const LN: Unary = Unary {
+    kernel: activation::ln,
+    in_place: None,
+    reference: |x, y| each(x, y, reference::ln),
+    unit: f32::MIN_POSITIVE,
+};
+const SOFTMAX: Unary = Unary {
+    kernel: activation::softmax,
+    in_place: Some(activation::softmax_in_place),
+    reference: reference::softmax,
+    unit: f32::MIN_POSITIVE,
+};
+const LOG_SOFTMAX: Unary = Unary {
+    kernel: activation::log_softmax,
+    in_place: Some(activation::log_softmax_in_place),
+    reference: reference::log_softmax,
+    unit: 1.0,
+};
+const UNARY: [Unary; 4] = [EXP, LN, SOFTMAX, LOG_SOFTMAX];
 
 fn each(x: MatRef<'_>, mut y: MatMut<'_>, f: fn(f32) -> f32) -> Result<()> {
     for row in 0..x.rows() {
@@ -57,50 +73,109 @@ impl Case {
         Matrix::unwritten(self.shape, self.layouts[2])
     }
 
+    fn in_place(&self, input: &Matrix) -> Matrix {
+        Matrix::in_place(input, self.layouts[2])
+    }
+
     fn unary(&self, op: &Unary) {
         let x = self.operand(0);
+        let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| op.unit);
         check(
             [self.output()],
             |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| (op.kernel)(backend, x.view(), y.view_mut()).unwrap(),
-            &|found, expected| match op.unit {
-                None => exact(found, expected),
-                Some(unit) => found[0].assert_close(&expected[0], |_, _| unit),
-            },
+            &close,
         );
+        if let Some(in_place) = op.in_place {
+            check(
+                [self.in_place(&x)],
+                |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
+                |backend, [y]| in_place(backend, y.view_mut()),
+                &close,
+            );
+        }
     }
 
-    fn relu_backward(&self) {
-        let (y, dy) = (self.operand(0), self.operand(1));
+    /// An activation and its gradient, each in place, too.
+    fn activation(&self, function: Activation) {
+        let (x, dy) = (self.operand(0), self.operand(1));
+        let value = |[y]: &mut [Matrix; 1]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap();
+        // Where GELU's argument is large, the error of the product is that of the exponent.
+        let unit = if function == Activation::Gelu { 1e-6 } else { f32::MIN_POSITIVE };
+        let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| unit);
         check(
             [self.output()],
-            |[dx]| reference::relu_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
-            |backend, [dx]| activation::relu_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
-            &exact,
+            value,
+            |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
+            &close,
+        );
+        check(
+            [self.in_place(&x)],
+            value,
+            |backend, [y]| activation::forward_in_place(backend, function, y.view_mut()).unwrap(),
+            &close,
+        );
+
+        let gradient = |[dx]: &mut [Matrix; 1]| {
+            reference::activation_backward(function, x.view(), dy.view(), dx.view_mut()).unwrap();
+        };
+        let close = |[dx]: &[Matrix; 1], [expected]: &[Matrix; 1]| {
+            dx.assert_close(expected, |row, col| dy.at(row, col).abs() * (1.0 + x.at(row, col).powi(2)));
+        };
+        check(
+            [self.output()],
+            gradient,
+            |backend, [dx]| activation::backward(backend, function, x.view(), dy.view(), dx.view_mut()).unwrap(),
+            &close,
+        );
+        check(
+            [self.in_place(&dy)],
+            gradient,
+            |backend, [dx]| activation::backward_in_place(backend, function, x.view(), dx.view_mut()).unwrap(),
+            &close,
         );
     }
 
     fn softmax_backward(&self) {
         let (y, dy) = (self.operand(0), self.operand(1));
+        let gradient = |[dx]: &mut [Matrix; 1]| {
+            reference::softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap();
+        };
         check(
             [self.output()],
-            |[dx]| reference::softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
+            gradient,
             |backend, [dx]| activation::softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
+            &exact,
+        );
+        check(
+            [self.in_place(&dy)],
+            gradient,
+            |backend, [dx]| activation::softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
             &exact,
         );
     }
 
     fn log_softmax_backward(&self) {
         let (y, dy) = (self.operand(0), self.operand(1));
+        let gradient = |[dx]: &mut [Matrix; 1]| {
+            reference::log_softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap();
+        };
+        let close = |[dx]: &[Matrix; 1], [expected]: &[Matrix; 1]| {
+            let sum = |row| (0..self.shape[1]).map(|col| dy.at(row, col)).sum::<f32>().abs();
+            let sums: Vec<f32> = (0..self.shape[0]).map(sum).collect();
+            dx.assert_close(expected, |row, col| dy.at(row, col).abs() + y.at(row, col).exp() * sums[row]);
+        };
         check(
             [self.output()],
-            |[dx]| reference::log_softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap(),
+            gradient,
             |backend, [dx]| activation::log_softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
-            &|[dx], [expected]| {
-                let sum = |row| (0..self.shape[1]).map(|col| dy.at(row, col)).sum::<f32>().abs();
-                let sums: Vec<f32> = (0..self.shape[0]).map(sum).collect();
-                dx.assert_close(expected, |row, col| dy.at(row, col).abs() + y.at(row, col).exp() * sums[row]);
-            },
+            &close,
+        );
+        check(
+            [self.in_place(&dy)],
+            gradient,
+            |backend, [dx]| activation::log_softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
+            &close,
         );
     }
 
@@ -134,7 +209,7 @@ impl Case {
 
     fn all(&self) {
         UNARY.iter().for_each(|op| self.unary(op));
-        self.relu_backward();
+        ACTIVATIONS.iter().for_each(|&function| self.activation(function));
         self.softmax_backward();
         self.log_softmax_backward();
         if self.shape.iter().all(|&size| size > 0) {

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Layout, Matrix, Random, SPECIAL, backends, check_serial, exact};
+use common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, loss, reference};
 
 /// Every length, in turn with one of the values; short rows, and those around the vectors' edges,
@@ -34,14 +34,24 @@ fn inputs() -> impl Iterator<Item = Matrix> {
 }
 
 #[test]
-fn relu() {
-    for x in inputs() {
-        check_serial(
-            [Matrix::unwritten(x.shape(), Layout::Padded)],
-            |[y]| reference::relu(x.view(), y.view_mut()).unwrap(),
-            |backend, [y]| activation::relu(backend, x.view(), y.view_mut()).unwrap(),
-            &exact,
-        );
+fn activations() {
+    let any = |_: &[Matrix; 1], _: &[Matrix; 1]| ();
+    for function in ACTIVATIONS {
+        for x in inputs() {
+            let y = || [Matrix::unwritten(x.shape(), Layout::Padded)];
+            check_serial(
+                y(),
+                |[y]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap(),
+                |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
+                &any,
+            );
+            check_serial(
+                y(),
+                |[y]| reference::activation_backward(function, x.view(), x.view(), y.view_mut()).unwrap(),
+                |backend, [y]| activation::backward(backend, function, x.view(), x.view(), y.view_mut()).unwrap(),
+                &any,
+            );
+        }
     }
 }
 
@@ -142,9 +152,51 @@ fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>>
 
 #[test]
 fn relu_keeps_nan_and_negative_zero() {
-    for y in outputs(activation::relu, &[f32::NAN, -0.0, -1.0, f32::NEG_INFINITY, f32::INFINITY]) {
+    let relu = |backend: &_, x: MatRef<'_>, y: MatMut<'_>| activation::forward(backend, Activation::Relu, x, y);
+    for y in outputs(relu, &[f32::NAN, -0.0, -1.0, f32::NEG_INFINITY, f32::INFINITY]) {
         assert!(y[0].is_nan());
         assert_eq!(y[1..].iter().map(|y| y.to_bits()).collect::<Vec<_>>(), [0x8000_0000, 0, 0, 0x7f80_0000]);
+    }
+}
+
+/// Every activation at NaN, the infinities and the zeros, as the documentation has it.
+#[test]
+fn activations_at_the_ends() {
+    let x = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0];
+    let ends = |function: Activation| match function {
+        Activation::Linear => [f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0],
+        Activation::LeakyRelu { .. } => [f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0],
+        Activation::Relu => [0.0, f32::INFINITY, -0.0, 0.0],
+        Activation::Elu { alpha } => [-alpha, f32::INFINITY, -0.0, 0.0],
+        Activation::Sigmoid => [0.0, 1.0, 0.5, 0.5],
+        Activation::Tanh => [-1.0, 1.0, -0.0, 0.0],
+        Activation::Softplus => [0.0, f32::INFINITY, 2f32.ln(), 2f32.ln()],
+        Activation::Silu | Activation::Gelu => [-0.0, f32::INFINITY, -0.0, 0.0],
+        other => panic!("nothing is said of {other:?}"),
+    };
+    for function in ACTIVATIONS {
+        for backend in backends() {
+            let mut y = [7.0; 5];
+            let (input, output) = (MatRef::new(&x, 1, 5).unwrap(), MatMut::new(&mut y, 1, 5).unwrap());
+            activation::forward(&backend, function, input, output).unwrap();
+            assert!(y[0].is_nan(), "{function:?} of NaN");
+            let (y, ends) = (y[1..].iter().map(|y| y.to_bits()), ends(function).map(f32::to_bits));
+            assert_eq!(y.collect::<Vec<_>>(), ends, "{function:?} on {}", backend.isa());
+
+            // And the slopes there: finite, whatever is kept.
+            let kept = if function.keeps_input() { x.to_vec() } else { [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat() };
+            let mut dx = [7.0; 5];
+            let dy = [1.0; 5];
+            let [kept, dy] = [&kept[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());
+            activation::backward(&backend, function, kept, dy, MatMut::new(&mut dx, 1, 5).unwrap()).unwrap();
+            let at_minus_infinity = match function {
+                Activation::Linear => 1.0,
+                Activation::LeakyRelu { slope } => slope,
+                _ => 0.0,
+            };
+            let at_infinity = if matches!(function, Activation::Sigmoid | Activation::Tanh) { 0.0 } else { 1.0 };
+            assert_eq!(dx[1..3], [at_minus_infinity, at_infinity], "{function:?}' on {}", backend.isa());
+        }
     }
 }
 

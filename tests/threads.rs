@@ -53,7 +53,7 @@ fn written<R>(name: &str, shape: [usize; 2], run: impl FnOnce(MatMut<'_>) -> den
 fn run_layer(backend: &Backend, [x, w, dy]: &[Matrix; 3]) -> [Written; 4] {
     let mut db = vec![0.0; w.shape()[1]];
     let bias = dy.view().row(0);
-    let (gate, relu) = (Some(x.view()), Activation::Relu);
+    let (gate, relu) = (Some((Activation::Gelu, x.view())), Activation::Relu);
     let (y, ()) = written("forward", dy.shape(), |y| dense::forward(backend, x.view(), w.view(), bias, relu, y));
     let (dx, ()) = written("dx", x.shape(), |dx| dense::backward_input(backend, dy.view(), w.view(), gate, dx));
     let (dw, ()) =
@@ -65,14 +65,14 @@ fn run_rows(backend: &Backend, [a, b]: &[Matrix; 2], labels: &[u32]) -> Vec<Writ
     type Unary = fn(&Backend, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
     type Binary = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
     let unary: [(&str, Unary); 5] = [
-        ("relu", activation::relu),
+        ("gelu", |backend, x, y| activation::forward(backend, Activation::Gelu, x, y)),
         ("exp", activation::exp),
         ("ln", activation::ln),
         ("softmax", activation::softmax),
         ("log_softmax", activation::log_softmax),
     ];
     let binary: [(&str, Binary); 3] = [
-        ("relu_backward", activation::relu_backward),
+        ("gelu_backward", |backend, x, dy, dx| activation::backward(backend, Activation::Gelu, x, dy, dx)),
         ("softmax_backward", activation::softmax_backward),
         ("log_softmax_backward", activation::log_softmax_backward),
     ];

@@ -1,8 +1,8 @@
 //! Dense forward and backward on every instruction set, against the reference, bit for bit.
 #![no_main]
 
-use densely::{Activation, dense, reference};
-use densely_fuzz::{Matrix, assert_same, backends};
+use densely::{dense, reference};
+use densely_fuzz::{Matrix, activation, assert_same, backends};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -15,7 +15,7 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let (batch, inputs, outputs) = (u.int_in_range(0..=40)?, u.int_in_range(0..=70)?, u.int_in_range(0..=70)?);
     let backends = backends(u)?;
     let gated = u.arbitrary::<bool>()?;
-    let activation = if u.arbitrary()? { Activation::Relu } else { Activation::Linear };
+    let activation = activation(u)?;
     let (y, dx, dw) =
         (Matrix::empty(u, batch, outputs)?, Matrix::empty(u, batch, inputs)?, Matrix::empty(u, inputs, outputs)?);
     let x = Matrix::arbitrary(u, batch, inputs)?;
@@ -23,7 +23,7 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let dy = Matrix::arbitrary(u, batch, outputs)?;
     let bias: Vec<f32> = (0..outputs).map(|_| f32::from_bits(u.arbitrary().unwrap_or(0))).collect();
     let (x_view, w_view, dy_view) = (x.view(), w.view(), dy.view());
-    let gate = gated.then_some(x_view);
+    let gate = gated.then_some((activation, x_view));
 
     let (mut y_true, mut dx_true, mut dw_true) = (y.clone(), dx.clone(), dw.clone());
     let mut db_true = vec![f32::NAN; outputs];

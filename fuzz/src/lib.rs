@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use densely::{Backend, Isa, MatMut, MatRef, Threads};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 
 /// A matrix with gaps between its elements; `gap` stands in them.
@@ -54,6 +54,22 @@ impl Matrix {
     pub fn assert_same(&self, expected: &Self, isa: Isa) {
         assert_same(&self.data, &expected.data, isa);
     }
+}
+
+/// Any activation, with parameters in their range.
+pub fn activation(u: &mut Unstructured<'_>) -> Result<Activation> {
+    let parameter = f32::from(u.arbitrary::<u8>()?) / 64.0;
+    Ok(match u.int_in_range(0..=8)? {
+        0 => Activation::Linear,
+        1 => Activation::Relu,
+        2 => Activation::LeakyRelu { slope: parameter },
+        3 => Activation::Elu { alpha: parameter },
+        4 => Activation::Sigmoid,
+        5 => Activation::Tanh,
+        6 => Activation::Softplus,
+        7 => Activation::Silu,
+        _ => Activation::Gelu,
+    })
 }
 
 /// Fails unless all elements have the same bits, NaNs being equal.

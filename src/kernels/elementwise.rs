@@ -12,53 +12,84 @@ pub(crate) trait Elementwise<const INPUTS: usize>: Copy + Send {
     fn vector<S: Simd>(self, s: S, inputs: [S::F32; INPUTS]) -> S::F32;
 }
 
+/// Where a matrix stands: its address, row stride and column stride.
+#[derive(Clone, Copy)]
+pub(crate) struct Operand {
+    pub p: *mut f32,
+    pub strides: [usize; 2],
+}
+
+impl Operand {
+    pub(super) fn of(x: MatRef<'_>) -> Self {
+        Self { p: x.as_ptr().cast_mut(), strides: [x.row_stride(), x.col_stride()] }
+    }
+
+    #[inline(always)]
+    fn at(self, row: usize, col: usize) -> *mut f32 {
+        self.p.wrapping_add(row.wrapping_mul(self.strides[0])).wrapping_add(col.wrapping_mul(self.strides[1]))
+    }
+
+    /// The part of the matrix that begins there.
+    pub(super) fn from(self, row: usize, col: usize) -> Self {
+        Self { p: self.at(row, col), ..self }
+    }
+
+    fn t(self) -> Self {
+        Self { strides: [self.strides[1], self.strides[0]], ..self }
+    }
+}
+
 /// Views without gaps are walked as one long row.
 impl<Op: Elementwise<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for Op {
     #[inline(always)]
     fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; INPUTS], y: MatMut<'_>) {
-        let s = tier.vector();
         let one_row = x.iter().all(|x| x.is_contiguous() && x.cols() == y.cols()) && y.is_contiguous();
         let (x, mut y) = if one_row { (x.map(MatRef::into_one_row), y.into_one_row()) } else { (x, y) };
         let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
         let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
-        let (y_row, y_col, to) = (y.row_stride(), y.col_stride(), y.as_mut_ptr());
-        for row in 0..rows {
-            for col in (0..cols).step_by(T::Vector::LANES) {
-                let n = T::Vector::LANES.min(cols - col);
-                // SAFETY: row and col + n stay within what all views have.
-                unsafe {
-                    let mut v = [s.splat(0.0); INPUTS];
-                    for (v, x) in v.iter_mut().zip(&x) {
-                        let from = x.as_ptr().add(row * x.row_stride() + col * x.col_stride());
-                        *v = load_row(s, from, x.col_stride(), n, s.splat(0.0));
-                    }
-                    store_row(s, to.add(row * y_row + col * y_col), y_col, n, self.vector(s, v));
+        let to = Operand { p: y.as_mut_ptr(), strides: [y.row_stride(), y.col_stride()] };
+        // SAFETY: so many rows and columns are within all views.
+        unsafe { map(tier.vector(), self, x.map(Operand::of), to, [rows, cols]) };
+    }
+}
+
+/// Writes what becomes of each element; an input may be the output itself.
+///
+/// # Safety
+/// The inputs can be read and the output be written, in the given size.
+#[inline(always)]
+pub(super) unsafe fn map<S: Simd, Op: Elementwise<INPUTS>, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    x: [Operand; INPUTS],
+    y: Operand,
+    [rows, cols]: [usize; 2],
+) {
+    // Neighbours are wanted along a row.
+    let lying = y.strides[1] != 1 && y.strides[0] == 1;
+    let (x, y, rows, cols) = if lying { (x.map(Operand::t), y.t(), cols, rows) } else { (x, y, rows, cols) };
+    let dense = y.strides[1] == 1 && x.iter().all(|x| x.strides[1] == 1);
+    let whole = if dense { cols - cols % S::LANES } else { 0 };
+    let zero = s.splat(0.0);
+    for row in 0..rows {
+        // SAFETY: row and col + n stay within the size.
+        unsafe {
+            for col in (0..whole).step_by(S::LANES) {
+                let mut v = [zero; INPUTS];
+                for (v, x) in v.iter_mut().zip(&x) {
+                    *v = s.load(x.at(row, 0).wrapping_add(col));
                 }
+                s.store(y.at(row, 0).wrapping_add(col), op.vector(s, v));
+            }
+            for col in (whole..cols).step_by(S::LANES) {
+                let n = S::LANES.min(cols - col);
+                let mut v = [zero; INPUTS];
+                for (v, x) in v.iter_mut().zip(&x) {
+                    *v = load_row(s, x.at(row, col), x.strides[1], n, zero);
+                }
+                store_row(s, y.at(row, col), y.strides[1], n, op.vector(s, v));
             }
         }
-    }
-}
-
-/// y = 0 where x < 0, else x.
-#[derive(Clone, Copy)]
-pub(crate) struct Relu;
-
-impl Elementwise<1> for Relu {
-    #[inline(always)]
-    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
-        s.max(s.splat(0.0), x)
-    }
-}
-
-/// dx = dy where y > 0, else 0; the inputs are y, dy.
-#[derive(Clone, Copy)]
-pub(crate) struct ReluBackward;
-
-impl Elementwise<2> for ReluBackward {
-    #[inline(always)]
-    fn vector<S: Simd>(self, s: S, [y, dy]: [S::F32; 2]) -> S::F32 {
-        let zero = s.splat(0.0);
-        s.select(s.lt(zero, y), dy, zero)
     }
 }
 

@@ -11,6 +11,7 @@
 //! Such a product is bound by the writing of C. Tiles would write it in pieces, and spend more time on
 //! their way in and out than on their sums.
 
+use super::activation::Activation;
 use super::gemm::{Bias, Depth, Epilogue, Product};
 use super::{load_row, store_row};
 use crate::matrix::MatRef;
@@ -34,8 +35,8 @@ pub(super) fn flat<S: Simd>(s: S, p: &mut Product<'_>) -> bool {
         Bias::Rows(_) => return false,
     };
     let relu = match p.epilogue {
-        Epilogue::None => false,
-        Epilogue::Relu if p.depth == Depth::Running => true,
+        Epilogue::None | Epilogue::Value(Activation::Linear) => false,
+        Epilogue::Value(Activation::Relu) if p.depth == Depth::Running => true,
         _ => return false,
     };
     let Factor::Matrix(b) = p.b else { return false };

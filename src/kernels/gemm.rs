@@ -17,7 +17,8 @@
 //! by columns, and asked for long before if no cache holds it. Rows that no cache holds, or that lie on
 //! pages of their own, are packed beforehand where more tiles meet them. [`Plan`] chooses.
 
-use super::elementwise::column_sums;
+use super::activation::{Activation, Finish, finish};
+use super::elementwise::{Operand, column_sums};
 use super::flat::flat;
 use super::pack::pack;
 use super::tier::Tier;
@@ -40,24 +41,25 @@ pub(crate) enum Depth {
     Chunked,
 }
 
-/// What is done to a finished element of C.
+/// What is done to a finished element of C. ReLU goes with the tiles; other activations follow a row
+/// of tiles while it is in the cache.
 #[derive(Clone, Copy)]
 pub(crate) enum Epilogue<'a> {
     /// Nothing.
     None,
-    /// relu.
-    Relu,
-    /// 0 unless the same element of this matrix is above 0: relu's gradient.
-    Gate(MatRef<'a>),
+    /// An activation.
+    Value(Activation),
+    /// An activation's gradient, with the same element of what it kept.
+    Gradient(Activation, MatRef<'a>),
 }
 
 impl<'a> Epilogue<'a> {
     /// The epilogues of two parts of C.
     fn split(self, at: impl Fn(MatRef<'a>) -> (MatRef<'a>, MatRef<'a>)) -> (Self, Self) {
         match self {
-            Self::Gate(gate) => {
-                let (first, rest) = at(gate);
-                (Self::Gate(first), Self::Gate(rest))
+            Self::Gradient(activation, kept) => {
+                let (first, rest) = at(kept);
+                (Self::Gradient(activation, first), Self::Gradient(activation, rest))
             }
             same => (same, same),
         }
@@ -127,9 +129,9 @@ impl Product<'_> {
         if let Some(sums) = &self.sums {
             n = n.min(sums.len());
         }
-        if let Epilogue::Gate(gate) = self.epilogue {
-            m = m.min(gate.rows());
-            n = n.min(gate.cols());
+        if let Epilogue::Gradient(_, kept) = self.epilogue {
+            m = m.min(kept.rows());
+            n = n.min(kept.cols());
         }
         (m, n, self.a.cols().min(self.b.rows()))
     }
@@ -163,7 +165,7 @@ impl Product<'_> {
                         Bias::None => Bias::None,
                     },
                     epilogue: match self.epilogue {
-                        Epilogue::Gate(gate) => Epilogue::Gate(gate.t()),
+                        Epilogue::Gradient(activation, kept) => Epilogue::Gradient(activation, kept.t()),
                         same => same,
                     },
                     ..self
@@ -194,7 +196,7 @@ impl Kernel for Product<'_> {
             Axis::Rows => {
                 let (a, c) = (self.a.split_at_row(at), self.c.split_at_row(at));
                 let bias = self.bias.split(self.split, at);
-                let epilogue = self.epilogue.split(|gate| gate.split_at_row(at));
+                let epilogue = self.epilogue.split(|kept| kept.split_at_row(at));
                 (
                     Self { a: a.0, c: c.0, bias: bias.0, epilogue: epilogue.0, ..self },
                     Self { a: a.1, c: c.1, bias: bias.1, epilogue: epilogue.1, sums: None, ..self },
@@ -203,7 +205,7 @@ impl Kernel for Product<'_> {
             Axis::Columns => {
                 let (b, c) = (self.b.split_at_col(at), self.c.split_at_col(at));
                 let bias = self.bias.split(self.split, at);
-                let epilogue = self.epilogue.split(|gate| gate.split_at_col(at));
+                let epilogue = self.epilogue.split(|kept| kept.split_at_col(at));
                 let sums = self.sums.map(|sums| sums.split_at_mut(at.min(sums.len()))).unzip();
                 (
                     Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue.0, sums: sums.0, ..self },
@@ -478,6 +480,9 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                             block.read_panels();
                             b = Way::Panels;
                         }
+                        if k0 + depth == k {
+                            p.finish(s, [i0 + i, j0], [height, cols]);
+                        }
                         i += height;
                     }
                 }
@@ -487,6 +492,24 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
 }
 
 impl Product<'_> {
+    /// Does to a finished block of C what tiles have not done.
+    ///
+    /// # Safety
+    /// C has the block of this corner and size.
+    #[inline(always)]
+    unsafe fn finish<S: Simd>(&mut self, s: S, [i, j]: [usize; 2], size: [usize; 2]) {
+        let (activation, kept) = match self.epilogue {
+            Epilogue::None | Epilogue::Value(Activation::Linear | Activation::Relu) => return,
+            Epilogue::Gradient(Activation::Linear | Activation::Relu, _) => return,
+            Epilogue::Value(activation) => (activation, None),
+            Epilogue::Gradient(activation, kept) => (activation, Some(Operand::of(kept).from(i, j))),
+        };
+        let strides = [self.c.row_stride(), self.c.col_stride()];
+        let block = Operand { p: self.c.as_mut_ptr(), strides }.from(i, j);
+        // SAFETY: the caller's; what was kept has C's size.
+        unsafe { finish(Finish { s, activation, kept, block, size }) };
+    }
+
     /// The operands of the tile whose corner is (i, j), over `depth` steps from k on.
     #[inline(always)]
     fn tile(&mut self, i: usize, j: usize, k: usize, depth: usize, cols: usize) -> Tile {
@@ -499,8 +522,8 @@ impl Product<'_> {
         };
         let finish = match (self.depth, self.epilogue) {
             (Depth::Chunked, _) if !first => TileFinish::Add,
-            (Depth::Running, Epilogue::Relu) if last => TileFinish::Relu,
-            (Depth::Running, Epilogue::Gate(gate)) if last => {
+            (Depth::Running, Epilogue::Value(Activation::Relu)) if last => TileFinish::Relu,
+            (Depth::Running, Epilogue::Gradient(Activation::Relu, gate)) if last => {
                 let (row, col) = (gate.row_stride(), gate.col_stride());
                 TileFinish::Gate { gate: gate.as_ptr().wrapping_add(i * row + j * col), row, col }
             }

@@ -8,6 +8,7 @@
 
 #![allow(unsafe_code)]
 
+pub(crate) mod activation;
 pub(crate) mod elementwise;
 mod flat;
 pub(crate) mod gemm;
@@ -49,16 +50,37 @@ pub(crate) trait Kernel: Send + Sized {
     fn split(self, at: usize) -> (Self, Self);
 }
 
-/// An operation on matrices in which rows do not depend on each other.
+/// An operation on matrices in which rows do not depend on each other. An input may be the output
+/// itself: what is read of an element is read before it is written.
 pub(crate) trait RowOp<const INPUTS: usize>: Copy + Send {
     /// Writes the output's rows. Must be `#[inline(always)]`, see [`Kernel::run`].
     fn apply<T: Tier>(self, tier: T, inputs: [MatRef<'_>; INPUTS], output: MatMut<'_>);
 }
 
+/// An input of a [`RowOp`].
+#[derive(Clone, Copy)]
+pub(crate) enum Input<'a> {
+    Matrix(MatRef<'a>),
+    /// What stands in the output before the call: the operation is done in place.
+    Output,
+}
+
+impl Input<'_> {
+    fn split_at_row(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::Matrix(matrix) => {
+                let (first, rest) = matrix.split_at_row(at);
+                (Self::Matrix(first), Self::Matrix(rest))
+            }
+            Self::Output => (Self::Output, Self::Output),
+        }
+    }
+}
+
 /// A [`RowOp`] with its matrices.
 pub(crate) struct Rows<'a, Op, const INPUTS: usize> {
     pub op: Op,
-    pub inputs: [MatRef<'a>; INPUTS],
+    pub inputs: [Input<'a>; INPUTS],
     pub output: MatMut<'a>,
 }
 
@@ -67,7 +89,12 @@ impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for Rows<'_, Op, INPUTS> {
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) {
-        self.op.apply(tier, self.inputs, self.output);
+        let inputs = self.inputs.map(|input| match input {
+            Input::Matrix(matrix) => matrix,
+            // SAFETY: operations go by addresses, and read what they need of a row before they write it.
+            Input::Output => unsafe { self.output.alias() },
+        });
+        self.op.apply(tier, inputs, self.output);
     }
 
     fn len(&self) -> usize {

@@ -2,9 +2,12 @@
 //! no tier here, and allocates its packing buffers anew in each call.
 
 use super::CHUNK_ROWS;
+use super::activation::{Finish, finish};
+use super::elementwise::Operand;
 use super::gemm::{Bias, Depth, Epilogue, Product};
 use crate::packed::Factor;
 use crate::simd::ROW_LANES;
+use crate::simd::portable::Portable;
 
 /// Computes a product as `gemm` does, within the bound of the portable tier.
 pub(crate) fn gemm(mut p: Product<'_>) {
@@ -46,18 +49,14 @@ pub(crate) fn gemm(mut p: Product<'_>) {
             }
         }
     }
-    for i in 0..m {
-        for j in 0..n {
-            let zeroes = match p.epilogue {
-                Epilogue::None => break,
-                Epilogue::Relu => p.c.get(i, j) < Some(0.0),
-                Epilogue::Gate(gate) => !matches!(gate.get(i, j), Some(gate) if gate > 0.0),
-            };
-            if zeroes {
-                p.c.set(i, j, 0.0);
-            }
-        }
-    }
+    let (activation, kept) = match p.epilogue {
+        Epilogue::None => return,
+        Epilogue::Value(activation) => (activation, None),
+        Epilogue::Gradient(activation, kept) => (activation, Some(Operand::of(kept))),
+    };
+    let block = Operand { p: p.c.as_mut_ptr(), strides: [p.c.row_stride(), p.c.col_stride()] };
+    // SAFETY: C and what was kept have m rows and n columns.
+    unsafe { finish(Finish { s: Portable, activation, kept, block, size: [m, n] }) };
 }
 
 /// Columns from j on of C = A B + beta C, over `depth` steps from k on.

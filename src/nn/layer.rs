@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::activation::Activation;
 use super::initializer::Initializer;
 
 /// The shape of one sample, without the batch: from a number, a tuple, an array or a slice.
@@ -60,25 +61,12 @@ impl From<&[usize]> for Shape {
     }
 }
 
-/// What a [`Dense`] layer applies to its outputs.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-#[non_exhaustive]
-pub enum Activation {
-    /// Nothing.
-    #[default]
-    Linear,
-    /// `x < 0 → 0, else x`.
-    Relu,
-    /// exp(x) / sum(exp(x)) over the units; for the last layer.
-    Softmax,
-}
-
 /// Makes one row of each sample, whatever its shape.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flatten;
 
 /// A fully connected layer: activation(x kernel + bias).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
     pub(super) units: usize,
     pub(super) activation: Activation,
@@ -106,7 +94,7 @@ impl Dense {
 }
 
 /// Any layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Layer {
     /// See [`Flatten`].

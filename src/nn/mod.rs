@@ -28,6 +28,7 @@
 //! every instruction set with fused multiply-add. That holds in the default floating-point mode,
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
+mod activation;
 mod fit;
 mod initializer;
 mod layer;
@@ -40,6 +41,7 @@ mod weights;
 
 pub use fit::{BatchEnd, Callback, EpochEnd, Fit, History};
 pub use initializer::Initializer;
-pub use layer::{Activation, Dense, Flatten, Layer, Shape};
+pub use activation::Activation;
+pub use layer::{Dense, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd};

@@ -1,6 +1,7 @@
 //! `Sequential`: building a model, and everything it does but fitting.
 
-use super::layer::{Activation, Layer, Shape};
+use super::activation::Activation;
+use super::layer::{Layer, Shape};
 use super::optimizer::{Optimizer, State};
 use super::step::{DensePlan, Workspace, argmax, correct};
 use crate::activation;
@@ -74,7 +75,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is
-    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer; [`Error::Isa`]
+    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer, or a parameter of an
+    /// activation is out of range; [`Error::Isa`]
     /// from [`Backend::new`].
     pub fn build(self) -> Result<Sequential> {
         let backend = self.backend.map_or_else(Backend::new, Ok)?;
@@ -100,6 +102,7 @@ impl Builder {
                         return Err(Error::value("layer", "softmax in the last layer only", found));
                     }
                     let too_large = || Error::shape("units", "a number of parameters that fits memory", dense.units);
+                    dense.activation.elementwise().check()?;
                     if dense.units == 0 {
                         return Err(Error::shape("units", "at least 1", 0));
                     }
@@ -379,10 +382,8 @@ impl Sequential {
 
     fn check_loss(&self) -> Result<()> {
         match self.plan.last().map(|last| last.activation) {
-            Some(Activation::Relu) => {
-                Err(Error::value("activation", "softmax or linear in the last layer, for the loss", "relu"))
-            }
-            _ => Ok(()),
+            None | Some(Activation::Linear | Activation::Softmax) => Ok(()),
+            Some(other) => Err(Error::value("activation", "softmax or linear in the last layer, for the loss", other)),
         }
     }
 }

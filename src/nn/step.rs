@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::layer::Activation;
+use super::activation::Activation;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::labels::Labels;
 use crate::matrix::{MatMut, MatRef};
-use crate::{Activation as Elementwise, dense, loss};
+use crate::{activation, dense, loss};
 
 /// A dense layer's sizes, and where its parameters stand in the flat slice of all parameters.
 #[derive(Clone, Debug)]
@@ -26,13 +26,6 @@ impl DensePlan {
         MatRef::new(&parameters[self.kernel.clone()], self.inputs, self.outputs)
     }
 
-    /// What the kernel applies in the same pass: softmax is left to the loss or to `predict`.
-    fn elementwise(&self) -> Elementwise {
-        match self.activation {
-            Activation::Relu => Elementwise::Relu,
-            Activation::Linear | Activation::Softmax => Elementwise::Linear,
-        }
-    }
 }
 
 /// The outputs of every dense layer, and their gradients, for up to `batch` samples.
@@ -40,6 +33,9 @@ impl DensePlan {
 pub(super) struct Workspace {
     pub(super) batch: usize,
     outputs: Vec<Vec<f32>>,
+    /// What activations were applied to, of layers whose activation needs that for the way back; else,
+    /// and without a way back, empty.
+    sums: Vec<Vec<f32>>,
     gradients: Vec<Vec<f32>>,
 }
 
@@ -47,13 +43,15 @@ impl Workspace {
     /// Buffers for a forward pass.
     pub(super) fn forward(plan: &[DensePlan], batch: usize) -> Self {
         let outputs = plan.iter().map(|layer| vec![0.0; batch * layer.outputs]).collect();
-        Self { batch, outputs, gradients: Vec::new() }
+        Self { batch, outputs, sums: vec![Vec::new(); plan.len()], gradients: Vec::new() }
     }
 
     /// Buffers for both passes.
     pub(super) fn both(plan: &[DensePlan], batch: usize) -> Self {
         let forward = Self::forward(plan, batch);
-        Self { gradients: forward.outputs.clone(), ..forward }
+        let keeps = |layer: &DensePlan| layer.activation.elementwise().keeps_input();
+        let sums = plan.iter().map(|layer| vec![0.0; if keeps(layer) { batch * layer.outputs } else { 0 }]).collect();
+        Self { gradients: forward.outputs.clone(), sums, ..forward }
     }
 
     /// Runs all layers on `x`, at most `batch` samples; gives the last one's outputs, softmax left out.
@@ -66,11 +64,19 @@ impl Workspace {
     ) -> Result<MatRef<'a>> {
         let rows = x.rows();
         let mut input = x;
-        for (layer, output) in plan.iter().zip(&mut self.outputs) {
+        for ((layer, output), sums) in plan.iter().zip(&mut self.outputs).zip(&mut self.sums) {
             let output = &mut output[..rows * layer.outputs];
             let bias = layer.bias.clone().map(|bias| &parameters[bias]);
+            let (kernel, function) = (layer.kernel(parameters)?, layer.activation.elementwise());
             let y = MatMut::new(output, rows, layer.outputs)?;
-            dense::forward(backend, input, layer.kernel(parameters)?, bias, layer.elementwise(), y)?;
+            if sums.is_empty() {
+                dense::forward(backend, input, kernel, bias, function, y)?;
+            } else {
+                let sums = &mut sums[..rows * layer.outputs];
+                let to = MatMut::new(sums, rows, layer.outputs)?;
+                dense::forward(backend, input, kernel, bias, Default::default(), to)?;
+                activation::forward(backend, function, MatRef::new(sums, rows, layer.outputs)?, y)?;
+            }
             input = MatRef::new(output, rows, layer.outputs)?;
         }
         Ok(input)
@@ -109,7 +115,13 @@ impl Workspace {
             dense::backward_params(backend, input, dy, MatMut::new(dw, layer.inputs, layer.outputs)?, db)?;
             // The first layer's input is data: nothing needs its gradient.
             if let Some((before, previous)) = before.last_mut().zip(i.checked_sub(1).map(|i| &plan[i])) {
-                let gate = (previous.activation == Activation::Relu).then_some(input);
+                let function = previous.activation.elementwise();
+                let kept = if function.keeps_input() {
+                    MatRef::new(&self.sums[i - 1][..rows * layer.inputs], rows, layer.inputs)?
+                } else {
+                    input
+                };
+                let gate = Some((function, kept));
                 let dx = MatMut::new(&mut before[..rows * layer.inputs], rows, layer.inputs)?;
                 dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx)?;
             }

@@ -163,6 +163,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: __m256) -> __m256 {
+        unsafe { _mm256_andnot_ps(self.splat(-0.0), a) }
+    }
+    #[inline(always)]
+    fn copysign(self, a: __m256, sign: __m256) -> __m256 {
+        unsafe { _mm256_or_ps(self.abs(a), _mm256_and_ps(self.splat(-0.0), sign)) }
+    }
+    #[inline(always)]
     fn lt(self, a: __m256, b: __m256) -> __m256 {
         unsafe { _mm256_cmp_ps::<_CMP_LT_OQ>(a, b) }
     }

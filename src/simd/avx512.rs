@@ -152,6 +152,17 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: __m512) -> __m512 {
+        unsafe { _mm512_abs_ps(a) }
+    }
+    #[inline(always)]
+    fn copysign(self, a: __m512, sign: __m512) -> __m512 {
+        // The bits of the mask choose between those of the two others.
+        const CHOOSE: i32 = 0xca;
+        let mask = self.splat_i32(i32::MIN);
+        self.cast_f32(unsafe { _mm512_ternarylogic_epi32::<CHOOSE>(mask, self.cast_i32(sign), self.cast_i32(a)) })
+    }
+    #[inline(always)]
     fn lt(self, a: __m512, b: __m512) -> __mmask16 {
         unsafe { _mm512_cmp_ps_mask::<_CMP_LT_OQ>(a, b) }
     }

@@ -108,6 +108,12 @@ pub(crate) trait Simd: Copy {
     /// `if a < b { a } else { b }`: b where either is NaN or both are zero.
     fn min(self, a: Self::F32, b: Self::F32) -> Self::F32;
 
+    /// Without its sign.
+    fn abs(self, a: Self::F32) -> Self::F32;
+
+    /// `a` with the sign of `sign`.
+    fn copysign(self, a: Self::F32, sign: Self::F32) -> Self::F32;
+
     /// `a < b`, false where either is NaN.
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask;
 

@@ -131,6 +131,14 @@ impl Simd for Neon {
         unsafe { vbslq_f32(vcltq_f32(a, b), a, b) }
     }
     #[inline(always)]
+    fn abs(self, a: float32x4_t) -> float32x4_t {
+        unsafe { vabsq_f32(a) }
+    }
+    #[inline(always)]
+    fn copysign(self, a: float32x4_t, sign: float32x4_t) -> float32x4_t {
+        unsafe { vbslq_f32(vdupq_n_u32(1 << 31), sign, a) }
+    }
+    #[inline(always)]
     fn lt(self, a: float32x4_t, b: float32x4_t) -> uint32x4_t {
         unsafe { vcltq_f32(a, b) }
     }

@@ -109,6 +109,15 @@ impl Simd for Portable {
         self.select(self.lt(a, b), a, b)
     }
     #[inline(always)]
+    fn abs(self, a: f32x16) -> f32x16 {
+        f32x16::new(a.to_array().map(f32::abs))
+    }
+    #[inline(always)]
+    fn copysign(self, a: f32x16, sign: f32x16) -> f32x16 {
+        let (a, sign) = (a.to_array(), sign.to_array());
+        f32x16::new(core::array::from_fn(|lane| a[lane].copysign(sign[lane])))
+    }
+    #[inline(always)]
     fn lt(self, a: f32x16, b: f32x16) -> f32x16 {
         a.simd_lt(b)
     }

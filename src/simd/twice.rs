@@ -113,6 +113,14 @@ impl<S: Simd> Simd for Twice<S> {
         both!(self, min, a, b)
     }
     #[inline(always)]
+    fn abs(self, a: Self::F32) -> Self::F32 {
+        both!(self, abs, a)
+    }
+    #[inline(always)]
+    fn copysign(self, a: Self::F32, sign: Self::F32) -> Self::F32 {
+        both!(self, copysign, a, sign)
+    }
+    #[inline(always)]
     fn lt(self, a: Self::F32, b: Self::F32) -> Self::Mask {
         both!(self, lt, a, b)
     }

@@ -7,7 +7,7 @@ use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
-use densely::{Backend, Isa, MatMut, MatRef, Threads};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads};
 use flate2::read::GzDecoder;
 use guard::Buffer;
 use proptest::prelude::*;
@@ -65,6 +65,15 @@ impl Matrix {
     /// An output before the call.
     pub fn unwritten(shape: [usize; 2], layout: Layout) -> Self {
         Self::filled(shape, layout, UNWRITTEN)
+    }
+
+    /// An output that is an input, too: it holds these values.
+    pub fn in_place(values: &Self, layout: Layout) -> Self {
+        let mut matrix = Self::unwritten(values.shape, layout);
+        for (row, col) in indices(values.shape) {
+            *matrix.at_mut(row, col) = values.at(row, col);
+        }
+        matrix
     }
 
     /// An input.
@@ -269,6 +278,23 @@ fn pixel(image: usize, index: usize) -> f32 {
         data.split_off(16)
     });
     f32::from(data[image % IMAGES * PIXELS + index % PIXELS]) / 255.0
+}
+
+/// Every activation, with parameters that no other number can stand in for.
+pub const ACTIVATIONS: [Activation; 9] = [
+    Activation::Linear,
+    Activation::Relu,
+    Activation::LeakyRelu { slope: 0.15 },
+    Activation::Elu { alpha: 0.7 },
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Softplus,
+    Activation::Silu,
+    Activation::Gelu,
+];
+
+pub fn any_activation() -> impl Strategy<Value = Activation> {
+    select(&ACTIVATIONS[..])
 }
 
 /// SplitMix64: small, and the same on every machine.

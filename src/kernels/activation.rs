@@ -1,0 +1,300 @@
+//! What layers apply to each element, and how gradients go back through it.
+//!
+//! [`Activation`] names the functions, a [`Formula`] is each one's vector code. Products apply them
+//! to what they have just written ([`finish`]); on their own they are element-wise kernels.
+
+use super::elementwise::{Elementwise, Operand, map};
+use crate::error::{Error, Result};
+use crate::math;
+use crate::simd::{Simd, Work};
+
+/// A function that is applied to each element.
+///
+/// | | f(x) | f'(x) | the way back needs | time of f, of f' |
+/// |---|---|---|---|---|
+/// | `Linear` | x | 1 | nothing | |
+/// | `Relu` | 0 where x < 0, else x | 1 where x > 0, else 0 | the output y | |
+/// | `LeakyRelu` | slope x where x < 0, else x | 1 where x > 0, else slope | y | |
+/// | `Elu` | alpha (exp(x) - 1) where x < 0, else x | 1 where x > 0, else y + alpha | y | |
+/// | `Sigmoid` | 1 / (1 + exp(-x)) | y (1 - y) | y | |
+/// | `Tanh` | tanh(x) | 1 - y² | y | |
+/// | `Softplus` | ln(1 + exp(x)) | 1 - exp(-y) | y | |
+/// | `Silu` | x s with s = sigmoid(x) | s (1 + x (1 - s)) | the input x | |
+/// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x | |
+///
+/// NaN stays NaN everywhere, and -0 stays -0 but for `Sigmoid` and `Softplus`. At -inf, `Silu` and
+/// `Gelu` are -0, the value that they tend to.
+#[derive(Clone, Copy, Debug, PartialEq, Default)]
+#[non_exhaustive]
+pub enum Activation {
+    /// Nothing.
+    #[default]
+    Linear,
+    /// `0` where the value is below 0, else the value.
+    Relu,
+    /// ReLU with a slope below 0, so that no unit is without a gradient (Maas, Hannun and Ng,
+    /// "Rectifier nonlinearities improve neural network acoustic models", 2013).
+    LeakyRelu {
+        /// Factor of values below 0: finite, at least 0. Keras has 0.2.
+        slope: f32,
+    },
+    /// The exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
+    Elu {
+        /// Minus the value at -inf: finite, at least 0. Keras has 1.
+        alpha: f32,
+    },
+    /// The logistic function.
+    Sigmoid,
+    /// The hyperbolic tangent.
+    Tanh,
+    /// A smooth ReLU, whose derivative is the sigmoid.
+    Softplus,
+    /// The sigmoid linear unit, also called swish.
+    Silu,
+    /// The Gaussian error linear unit, in the form without the error function, by way of tanh
+    /// (Hendrycks and Gimpel, 2016): `gelu(approximate=True)` of Keras.
+    Gelu,
+}
+
+/// The vector code of an [`Activation`]. Everything must be `#[inline(always)]`.
+pub(crate) trait Formula: Copy + Send {
+    /// f(x).
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32;
+    /// f'(x) dy; `kept` is x or f(x), whichever the activation keeps.
+    fn gradient<S: Simd>(self, s: S, kept: S::F32, dy: S::F32) -> S::F32;
+}
+
+/// What is done with the [`Formula`] of an [`Activation`].
+pub(crate) trait Visit {
+    type Output;
+    fn visit(self, formula: impl Formula) -> Self::Output;
+}
+
+impl Activation {
+    /// Whether the way back needs the activation's input; it needs its output otherwise.
+    pub fn keeps_input(self) -> bool {
+        matches!(self, Self::Silu | Self::Gelu)
+    }
+
+    pub(crate) fn check(self) -> Result<()> {
+        let (what, value) = match self {
+            Self::LeakyRelu { slope } => ("a finite slope of at least 0", slope),
+            Self::Elu { alpha } => ("a finite alpha of at least 0", alpha),
+            _ => return Ok(()),
+        };
+        if value.is_finite() && value >= 0.0 { Ok(()) } else { Err(Error::value("activation", what, value)) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn visit<V: Visit>(self, visitor: V) -> V::Output {
+        match self {
+            Self::Linear => visitor.visit(Linear),
+            Self::Relu => visitor.visit(Relu),
+            Self::LeakyRelu { slope } => visitor.visit(LeakyRelu(slope)),
+            Self::Elu { alpha } => visitor.visit(Elu(alpha)),
+            Self::Sigmoid => visitor.visit(Sigmoid),
+            Self::Tanh => visitor.visit(Tanh),
+            Self::Softplus => visitor.visit(Softplus),
+            Self::Silu => visitor.visit(Silu),
+            Self::Gelu => visitor.visit(Gelu),
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Linear;
+
+impl Formula for Linear {
+    #[inline(always)]
+    fn value<S: Simd>(self, _: S, x: S::F32) -> S::F32 {
+        x
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, _: S, _: S::F32, dy: S::F32) -> S::F32 {
+        dy
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Relu;
+
+impl Formula for Relu {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        s.max(s.splat(0.0), x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        let zero = s.splat(0.0);
+        s.select(s.lt(zero, y), dy, zero)
+    }
+}
+
+#[derive(Clone, Copy)]
+struct LeakyRelu(f32);
+
+impl Formula for LeakyRelu {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        s.select(s.lt(x, s.splat(0.0)), s.mul(x, s.splat(self.0)), x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        s.select(s.lt(s.splat(0.0), y), dy, s.mul(dy, s.splat(self.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Elu(f32);
+
+impl Formula for Elu {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        let zero = s.splat(0.0);
+        let below = s.mul(math::exp_m1_of_nonpositive(s, s.min(zero, x)), s.splat(self.0));
+        s.select(s.lt(x, zero), below, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        s.select(s.lt(s.splat(0.0), y), dy, s.mul(dy, s.add(y, s.splat(self.0))))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Sigmoid;
+
+impl Formula for Sigmoid {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        math::sigmoid(s, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        s.mul(dy, s.mul(y, s.sub(s.splat(1.0), y)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Tanh;
+
+impl Formula for Tanh {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        math::tanh(s, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        s.mul(dy, s.fma(s.sub(s.splat(0.0), y), y, s.splat(1.0)))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Softplus;
+
+impl Formula for Softplus {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        math::softplus(s, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, y: S::F32, dy: S::F32) -> S::F32 {
+        let zero = s.splat(0.0);
+        let minus_slope = math::exp_m1_of_nonpositive(s, s.min(zero, s.sub(zero, y)));
+        s.mul(dy, s.sub(zero, minus_slope))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Silu;
+
+impl Formula for Silu {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        math::silu(s, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, x: S::F32, dy: S::F32) -> S::F32 {
+        s.mul(dy, math::silu_slope(s, x))
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Gelu;
+
+impl Formula for Gelu {
+    #[inline(always)]
+    fn value<S: Simd>(self, s: S, x: S::F32) -> S::F32 {
+        math::gelu(s, x)
+    }
+    #[inline(always)]
+    fn gradient<S: Simd>(self, s: S, x: S::F32, dy: S::F32) -> S::F32 {
+        s.mul(dy, math::gelu_slope(s, x))
+    }
+}
+
+/// y = f(x).
+#[derive(Clone, Copy)]
+pub(crate) struct Value<F>(pub F);
+
+impl<F: Formula> Elementwise<1> for Value<F> {
+    #[inline(always)]
+    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
+        self.0.value(s, x)
+    }
+}
+
+/// dx = f'(x) dy; the inputs are what f keeps, and dy.
+#[derive(Clone, Copy)]
+pub(crate) struct Gradient<F>(pub F);
+
+impl<F: Formula> Elementwise<2> for Gradient<F> {
+    #[inline(always)]
+    fn vector<S: Simd>(self, s: S, [kept, dy]: [S::F32; 2]) -> S::F32 {
+        self.0.gradient(s, kept, dy)
+    }
+}
+
+/// A block of finished sums, and what they become, as a function of its own.
+#[derive(Clone, Copy)]
+pub(super) struct Finish<S> {
+    pub s: S,
+    pub activation: Activation,
+    /// What the activation kept, if this is the way back.
+    pub kept: Option<Operand>,
+    pub block: Operand,
+    pub size: [usize; 2],
+}
+
+/// Applies an activation, or its gradient, to a block in place.
+///
+/// # Safety
+/// The block can be read and written, and what was kept be read, in the given size.
+#[inline(always)]
+pub(super) unsafe fn finish<S: Simd>(finish: Finish<S>) {
+    finish.s.call(finish);
+}
+
+impl<S: Simd> Work for Finish<S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        self.activation.visit(self);
+    }
+}
+
+impl<S: Simd> Visit for Finish<S> {
+    type Output = ();
+
+    #[inline(always)]
+    fn visit(self, formula: impl Formula) {
+        let Self { s, kept, block, size, .. } = self;
+        // SAFETY: `finish` makes its callers give readable and writable blocks.
+        unsafe {
+            match kept {
+                None => map(s, Value(formula), [block], block, size),
+                Some(kept) => map(s, Gradient(formula), [kept, block], block, size),
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! exp, and what shares its reduction.
+
+use super::polynomial;
+use crate::simd::Simd;
+
+/// ln 2 in two parts: the first has 15 bits, so that its product with an exponent is exact (Cody and
+/// Waite, "Software Manual for the Elementary Functions", 1980).
+pub(crate) const LN_2_HIGH: f32 = 0.693_145_75;
+/// ln 2 less [`LN_2_HIGH`].
+pub(crate) const LN_2_LOW: f32 = 1.428_606_8e-6;
+
+/// 1.5 * 2^23: added and taken away again, it leaves the nearest integer, and its lowest bits hold that.
+pub(crate) const ROUNDER: f32 = 12_582_912.0;
+/// The exponent of 1, as it stands in a float.
+pub(crate) const BIAS: f32 = 127.0;
+/// Above this exp is infinite, so more needs no telling apart.
+pub(crate) const EXP_MOST: f32 = 89.0;
+/// Below this exp is 0.
+pub(crate) const EXP_LEAST: f32 = -104.0;
+/// (exp(r) - 1 - r) / r^2 over |r| <= ln(2) / 2: minimax for the error of exp in ulp, then the best
+/// found by changing last bits, judged on all floats.
+pub(crate) const EXP_TERMS: [f32; 5] = [0.499_999_8, 0.166_665_15, 0.041_672_345, 0.008_369_273, 0.001_357_790_4];
+
+/// [`exp_scaled`] is 2^`SCALE` too large, and so stays away from subnormal numbers.
+pub(crate) const SCALE: f32 = 64.0;
+/// 2^-[`SCALE`].
+pub(crate) const UNSCALE: f32 = 1.0 / (1u128 << 64) as f32;
+/// Below this [`exp_scaled`] does not fall: 0 by any factor up to its own magnitude.
+pub(crate) const SCALED_LEAST: f32 = -112.0;
+/// Below this exp(x) - 1 is -1.
+pub(crate) const EXP_M1_LEAST: f32 = -30.0;
+
+/// exp(x).
+///
+/// 1. x = n ln 2 + r with |r| <= ln(2) / 2.
+/// 2. exp(r) = (1 + r) + (r^2 q(r) + what rounding 1 + r and r has lost).
+/// 3. The result is exp(r) 2^n, by way of two factors, so that it overflows to infinity and
+///    becomes subnormal with a single rounding.
+///
+/// NaN stays NaN, exp(-inf) = 0, exp(±0) = 1. Source: Muller, "Elementary Functions" (2016), ch. 11.
+#[inline(always)]
+pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    // In this order of operands NaN passes.
+    let x = s.min(s.splat(EXP_MOST), s.max(s.splat(EXP_LEAST), x));
+    // Shifted to the exponent's place, all but n and a bias is shifted out: here those of two factors.
+    let (exp_r, exponents) = reduced(s, x, 2.0 * BIAS);
+    let half = s.shr::<1>(exponents);
+    let rest = s.sub_i32(exponents, half);
+    s.mul(s.mul(exp_r, s.cast_f32(s.shl::<23>(half))), s.cast_f32(s.shl::<23>(rest)))
+}
+
+/// The bits of [`exp`] for x <= 0 and NaN, in fewer operations.
+#[inline(always)]
+pub(crate) fn exp_of_nonpositive<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    s.mul(scaled(s, s.max(s.splat(EXP_LEAST), x)), s.splat(UNSCALE))
+}
+
+/// exp(x) 2^64 for x <= 0, never subnormal: what is made of it can be rounded once, at the end.
+#[inline(always)]
+pub(super) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    scaled(s, s.max(s.splat(SCALED_LEAST), x))
+}
+
+#[inline(always)]
+fn scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let (exp_r, exponents) = reduced(s, x, BIAS + SCALE);
+    s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)))
+}
+
+/// exp(r), and n + `bias` in the lowest bits.
+#[inline(always)]
+fn reduced<S: Simd>(s: S, x: S::F32, bias: f32) -> (S::F32, S::I32) {
+    let (one, low) = (s.splat(1.0), s.splat(-LN_2_LOW));
+    let (n, r_high, exponents) = reduce(s, x, bias);
+    let r = s.fma(n, low, r_high);
+    let sum = s.add(one, r);
+    let lost = s.fma(n, low, s.add(s.sub(one, sum), r_high));
+    (s.add(sum, s.fma(s.mul(r, r), polynomial(s, &EXP_TERMS, r), lost)), exponents)
+}
+
+/// n, x - n ln 2 by the first part of ln 2, and n + `bias` in the lowest bits.
+#[inline(always)]
+fn reduce<S: Simd>(s: S, x: S::F32, bias: f32) -> (S::F32, S::F32, S::I32) {
+    let rounder = s.splat(ROUNDER + bias);
+    let shifted = s.fma(x, s.splat(std::f32::consts::LOG2_E), rounder);
+    let n = s.sub(shifted, rounder);
+    (n, s.fma(n, s.splat(-LN_2_HIGH), x), s.cast_i32(shifted))
+}
+
+/// exp(x) - 1 for x <= 0 and NaN: 2^n (r + r^2 q(r)) + (2^n - 1), r and n as in [`exp`].
+#[inline(always)]
+pub(crate) fn exp_m1_of_nonpositive<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let (n, r_high, exponents) = reduce(s, s.max(s.splat(EXP_M1_LEAST), x), BIAS);
+    let r = s.fma(n, s.splat(-LN_2_LOW), r_high);
+    let exp_m1_r = s.fma(s.mul(r, r), polynomial(s, &EXP_TERMS, r), r);
+    let power = s.cast_f32(s.shl::<23>(exponents));
+    s.fma(power, exp_m1_r, s.sub(power, s.splat(1.0)))
+}

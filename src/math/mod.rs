@@ -1,0 +1,53 @@
+//! exp, ln and what follows from them, written once over `Simd` with fused multiply-add; their error
+//! bounds, as constants.
+//!
+//! The bounds hold over all 2^32 floats; one test goes over a stride of them, an ignored one over
+//! all. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
+//! is subnormal. The public kernels that apply them are in [`activation`](crate::activation).
+
+mod exp;
+mod ln;
+mod sigmoid;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use exp::*;
+pub(crate) use ln::*;
+pub(crate) use sigmoid::*;
+
+use crate::simd::Simd;
+
+/// Largest error of exp on an instruction set with fused multiply-add, in ulp.
+pub const EXP_ULP: f64 = 0.78;
+/// Largest error of ln on an instruction set with fused multiply-add, in ulp.
+pub const LN_ULP: f64 = 0.78;
+/// Largest error of exp(x) - 1 below 0, as ELU has it, on an instruction set with fused multiply-add, in ulp.
+pub const EXP_M1_ULP: f64 = 1.0;
+/// Largest error of the sigmoid on an instruction set with fused multiply-add, in ulp.
+pub const SIGMOID_ULP: f64 = 1.5;
+/// Largest error of tanh on an instruction set with fused multiply-add, in ulp.
+pub const TANH_ULP: f64 = 1.0;
+/// Largest error of softplus on an instruction set with fused multiply-add, in ulp.
+pub const SOFTPLUS_ULP: f64 = 2.0;
+/// Largest error of SiLU on an instruction set with fused multiply-add, in ulp.
+pub const SILU_ULP: f64 = 2.0;
+/// Largest error of GELU on an instruction set with fused multiply-add, in ulp, where the exponential's
+/// argument is `u` = 2 sqrt(2 / pi) (x + 0.044715 x^3).
+///
+/// `u` is rounded three times, by at most 1.5 2^-23 |u| altogether, and an exponential multiplies by what
+/// its argument is off. Above 0 that does not count.
+pub fn gelu_ulp(u: f64) -> f64 {
+    2.5 + 1.5 * (-u).clamp(0.0, 128.0)
+}
+/// Largest error of exp and ln on the portable instruction set, in ulp.
+pub const PORTABLE_ULP: f64 = 0.86;
+
+/// The sum of terms\[i\] x^i, by Horner's rule.
+#[inline(always)]
+fn polynomial<S: Simd, const N: usize>(s: S, terms: &[f32; N], x: S::F32) -> S::F32 {
+    let mut sum = s.splat(terms[N - 1]);
+    for i in (0..N - 1).rev() {
+        sum = s.fma(sum, x, s.splat(terms[i]));
+    }
+    sum
+}

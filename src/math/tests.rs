@@ -1,0 +1,192 @@
+//! Error bounds over floats, every so many or all; special values.
+
+use super::*;
+use crate::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, reference};
+
+/// The error of `found`, in ulp of the true result.
+fn ulp(found: f32, truth: f64) -> f64 {
+    let rounded = truth as f32;
+    if found.is_nan() || rounded.is_nan() || found.is_infinite() || rounded.is_infinite() {
+        let same = found.to_bits() == rounded.to_bits() || (found.is_nan() && rounded.is_nan());
+        return if same { 0.0 } else { f64::INFINITY };
+    }
+    let exponent = (truth.abs().to_bits() >> 52) as i32 - 1023;
+    (f64::from(found) - truth).abs() / f64::from(exponent.max(-126) - 23).exp2()
+}
+
+/// A function, the same in the reference, and its true value; the bound of its error in ulp for an x.
+struct Function {
+    name: &'static str,
+    kernel: Kernel,
+    spelled: fn(f32) -> f32,
+    truth: fn(f64) -> f64,
+    bound: fn(f64) -> f64,
+    /// The same for the portable tier.
+    portable: f64,
+}
+
+enum Kernel {
+    Exp,
+    Ln,
+    Activation(Activation),
+}
+
+impl Kernel {
+    fn run(&self, backend: &Backend, x: &[f32], y: &mut [f32]) {
+        let cols = x.len();
+        let (x, y) = (MatRef::new(x, 1, cols).unwrap(), MatMut::new(y, 1, cols).unwrap());
+        match *self {
+            Self::Exp => activation::exp(backend, x, y),
+            Self::Ln => activation::ln(backend, x, y),
+            Self::Activation(function) => activation::forward(backend, function, x, y),
+        }
+        .unwrap();
+    }
+}
+
+const FUNCTIONS: [Function; 8] = [
+    Function {
+        name: "exp",
+        kernel: Kernel::Exp,
+        spelled: reference::exp,
+        truth: f64::exp,
+        bound: |_| EXP_ULP,
+        portable: PORTABLE_ULP,
+    },
+    Function {
+        name: "ln",
+        kernel: Kernel::Ln,
+        spelled: reference::ln,
+        // -inf at both zeros, as a logarithm of the magnitude has it.
+        truth: |x| if x == 0.0 { f64::NEG_INFINITY } else { x.ln() },
+        bound: |_| LN_ULP,
+        portable: PORTABLE_ULP,
+    },
+    Function {
+        name: "exp(x) - 1 below 0",
+        kernel: Kernel::Activation(Activation::Elu { alpha: 1.0 }),
+        spelled: |x| if x < 0.0 { reference::exp_m1_of_nonpositive(x) } else { x },
+        truth: |x| if x < 0.0 { x.exp_m1() } else { x },
+        bound: |_| EXP_M1_ULP,
+        portable: 3.0,
+    },
+    Function {
+        name: "sigmoid",
+        kernel: Kernel::Activation(Activation::Sigmoid),
+        spelled: reference::sigmoid,
+        truth: true_sigmoid,
+        bound: |_| SIGMOID_ULP,
+        portable: 4.0,
+    },
+    Function {
+        name: "tanh",
+        kernel: Kernel::Activation(Activation::Tanh),
+        spelled: reference::tanh,
+        truth: f64::tanh,
+        bound: |_| TANH_ULP,
+        portable: 3.0,
+    },
+    Function {
+        name: "softplus",
+        kernel: Kernel::Activation(Activation::Softplus),
+        spelled: reference::softplus,
+        truth: |x| x.max(0.0) + (-x.abs()).exp().ln_1p(),
+        bound: |_| SOFTPLUS_ULP,
+        portable: 3.0,
+    },
+    Function {
+        name: "silu",
+        kernel: Kernel::Activation(Activation::Silu),
+        spelled: reference::silu,
+        truth: |x| if x == f64::NEG_INFINITY { -0.0 } else { x * true_sigmoid(x) },
+        bound: |_| SILU_ULP,
+        portable: 4.0,
+    },
+    Function {
+        name: "gelu",
+        kernel: Kernel::Activation(Activation::Gelu),
+        spelled: reference::gelu,
+        truth: |x| if x == f64::NEG_INFINITY { -0.0 } else { x * true_sigmoid(gelu_argument(x)) },
+        bound: |x| gelu_ulp(gelu_argument(x)),
+        portable: 400.0,
+    },
+];
+
+fn true_sigmoid(x: f64) -> f64 {
+    if x < 0.0 { x.exp() / (1.0 + x.exp()) } else { 1.0 / (1.0 + (-x).exp()) }
+}
+
+fn gelu_argument(x: f64) -> f64 {
+    (8.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)
+}
+
+/// Largest error, relative to the bound, over every `stride`-th float, and where; compared bit for bit
+/// with the reference on the way, but for the portable tier.
+fn worst(isa: Isa, stride: usize, function: &Function) -> (f64, f64, f32) {
+    const BLOCK: usize = 1 << 16;
+    let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
+    let mut worst = (0.0, 0.0, 0.0);
+    let mut y = vec![0.0; BLOCK];
+    let floats: Vec<u32> = (0..=u32::MAX).step_by(stride * BLOCK).collect();
+    for first in floats {
+        let x: Vec<f32> = (0..BLOCK).map(|i| f32::from_bits(first.wrapping_add((i * stride) as u32))).collect();
+        function.kernel.run(&backend, &x, &mut y);
+        for (&x, &y) in x.iter().zip(&y) {
+            let spelled = (function.spelled)(x);
+            let same = y.to_bits() == spelled.to_bits() || (y.is_nan() && spelled.is_nan());
+            let name = function.name;
+            assert!(same || isa == Isa::Portable, "{isa}: {name}({x:e}) = {y:e}, the reference has {spelled:e}");
+            let wide = f64::from(x);
+            let error = ulp(y, (function.truth)(wide));
+            let bound = if isa == Isa::Portable { function.portable } else { (function.bound)(wide) };
+            if error / bound > worst.0 {
+                worst = (error / bound, error, x);
+            }
+        }
+    }
+    worst
+}
+
+fn check_bounds(stride: usize) {
+    for isa in Isa::available() {
+        for function in &FUNCTIONS {
+            let (part, error, x) = worst(isa, stride, function);
+            println!("{isa}: {} {error:.4} ulp at {x:e}, {part:.4} of its bound", function.name);
+            assert!(part <= 1.0, "{isa}: {} is {error} ulp off at {x:e}", function.name);
+        }
+    }
+}
+
+#[test]
+fn bounds_hold_on_a_stride_of_floats() {
+    check_bounds(4999);
+}
+
+/// `cargo test --release --lib -- --ignored --nocapture all_floats`
+#[test]
+#[ignore = "takes minutes: all 2^32 floats on every instruction set"]
+fn bounds_hold_on_all_floats() {
+    check_bounds(1);
+}
+
+#[test]
+fn special_values_are_as_stated() {
+    let (inf, nan) = (f32::INFINITY, f32::NAN);
+    let x = [nan, inf, -inf, 0.0, -0.0, 1.0, -1.0, f32::from_bits(1), -f32::MIN_POSITIVE, 88.8, -104.0, -87.5];
+    for isa in Isa::available() {
+        let backend = Backend::with_isa(isa).unwrap();
+        let apply = |kernel: Kernel| {
+            let mut y = [0.0; 12];
+            kernel.run(&backend, &x, &mut y);
+            y
+        };
+        let (exp, ln) = (apply(Kernel::Exp), apply(Kernel::Ln));
+        assert!(exp[0].is_nan() && ln[0].is_nan());
+        assert_eq!(exp[1..6].to_vec(), [inf, 0.0, 1.0, 1.0, std::f32::consts::E]);
+        assert_eq!([exp[9], exp[10]], [inf, 0.0]);
+        assert!(exp[11] > 0.0 && exp[11].is_subnormal());
+        assert!(ln[2].is_nan() && ln[6].is_nan() && ln[8].is_nan());
+        assert_eq!([ln[1], ln[3], ln[4]], [inf, -inf, -inf]);
+        assert_eq!(ln[5].to_bits(), 0);
+    }
+}

@@ -1,0 +1,172 @@
+//! exp, ln and what follows from them, in the order of operations that every instruction set with
+//! fused multiply-add follows. The method of each, and its special values, are told in `src/math`.
+
+use crate::math;
+
+/// exp(x).
+pub fn exp(x: f32) -> f32 {
+    let (exp_r, exponents) = reduced(least(math::EXP_MOST, most(math::EXP_LEAST, x)), 2.0 * math::BIAS);
+    let half = exponents >> 1;
+    exp_r * power(half) * power(exponents - half)
+}
+
+/// exp(x) 2^64 for x <= 0.
+fn exp_scaled(x: f32) -> f32 {
+    let (exp_r, exponents) = reduced(most(math::SCALED_LEAST, x), math::BIAS + math::SCALE);
+    exp_r * power(exponents)
+}
+
+/// exp(r), and n + `bias` in the lowest bits, where x = n ln 2 + r.
+fn reduced(x: f32, bias: f32) -> (f32, i32) {
+    let (n, r_high, exponents) = reduce(x, bias);
+    let r = n.mul_add(-math::LN_2_LOW, r_high);
+    let sum = 1.0 + r;
+    let lost = n.mul_add(-math::LN_2_LOW, (1.0 - sum) + r_high);
+    (sum + (r * r).mul_add(polynomial(&math::EXP_TERMS, r), lost), exponents)
+}
+
+fn reduce(x: f32, bias: f32) -> (f32, f32, i32) {
+    let rounder = math::ROUNDER + bias;
+    let shifted = x.mul_add(std::f32::consts::LOG2_E, rounder);
+    let n = shifted - rounder;
+    (n, n.mul_add(-math::LN_2_HIGH, x), shifted.to_bits() as i32)
+}
+
+/// The power of 2 whose biased exponent is in the lowest bits.
+fn power(exponent: i32) -> f32 {
+    f32::from_bits((exponent as u32) << 23)
+}
+
+/// exp(x) - 1 for x <= 0.
+pub fn exp_m1_of_nonpositive(x: f32) -> f32 {
+    let (n, r_high, exponents) = reduce(most(math::EXP_M1_LEAST, x), math::BIAS);
+    let r = n.mul_add(-math::LN_2_LOW, r_high);
+    let exp_m1_r = (r * r).mul_add(polynomial(&math::EXP_TERMS, r), r);
+    power(exponents).mul_add(exp_m1_r, power(exponents) - 1.0)
+}
+
+/// ln(x).
+pub fn ln(x: f32) -> f32 {
+    if x < 0.0 {
+        return f32::NAN;
+    }
+    if x == 0.0 {
+        return f32::NEG_INFINITY;
+    }
+    if x.is_nan() || x == f32::INFINITY {
+        return x;
+    }
+    if x < f32::MIN_POSITIVE { ln_of_normal(x * math::LN_SCALE, -23.0) } else { ln_of_normal(x, 0.0) }
+}
+
+/// ln(x 2^shift).
+fn ln_of_normal(x: f32, shift: f32) -> f32 {
+    let e = (x.to_bits() as i32).wrapping_sub(math::LN_BASE) >> 23;
+    let f = f32::from_bits((x.to_bits() as i32).wrapping_sub(e << 23) as u32) - 1.0;
+    let e = e as f32 + shift;
+    let sum = e.mul_add(math::LN_2_HIGH, f);
+    let lost = e.mul_add(math::LN_2_LOW, f - e.mul_add(-math::LN_2_HIGH, sum));
+    sum + f.mul_add(f * polynomial(&math::LN_TERMS, f), lost)
+}
+
+/// ln(1 + exp(x)).
+pub fn softplus(x: f32) -> f32 {
+    let t = exp(-x.abs());
+    let u = 1.0 + t;
+    let lost = t - (u - 1.0);
+    most(0.0, x) + (ln_of_normal(u, 0.0) + lost / u)
+}
+
+/// The sigmoid is (quotient + correction) scale.
+fn parts(x: f32) -> (f32, f32, f32) {
+    let scaled = exp_scaled(-x.abs());
+    let t = scaled * math::UNSCALE;
+    let divisor = 1.0 + t;
+    let lost = t - (divisor - 1.0);
+    let (dividend, scale) = if x < 0.0 { (scaled, math::UNSCALE) } else { (1.0, 1.0) };
+    let reciprocal = 1.0 / divisor;
+    let quotient = dividend * reciprocal;
+    let rest = (-quotient).mul_add(lost, (-quotient).mul_add(divisor, dividend));
+    (quotient, rest * reciprocal, scale)
+}
+
+/// 1 / (1 + exp(-x)).
+pub fn sigmoid(x: f32) -> f32 {
+    let (quotient, correction, scale) = parts(x);
+    (quotient + correction) * scale
+}
+
+/// x times a sigmoid in parts.
+fn gated(x: f32, (quotient, correction, scale): (f32, f32, f32)) -> f32 {
+    let near = most(math::SCALED_LEAST, x);
+    let product = near * quotient;
+    let lost = near.mul_add(quotient, -product);
+    let gated = (product + near.mul_add(correction, lost)) * scale;
+    if x < math::SIGMOID_ONE { gated } else { x }
+}
+
+/// x sigmoid(x).
+pub fn silu(x: f32) -> f32 {
+    gated(x, parts(x))
+}
+
+/// The derivative of [`silu`].
+pub fn silu_slope(x: f32) -> f32 {
+    let x = least(-math::SCALED_LEAST, most(math::SCALED_LEAST, x));
+    let sigmoid = sigmoid(x);
+    sigmoid * x.mul_add(1.0 - sigmoid, 1.0)
+}
+
+/// x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+pub fn gelu(x: f32) -> f32 {
+    let near = least(math::GELU_MOST, most(-math::GELU_MOST, x));
+    let square = near * near;
+    let square_lost = near.mul_add(near, -square);
+    let term = square * math::GELU_CUBIC;
+    let term_lost = square.mul_add(math::GELU_CUBIC_LOW, square.mul_add(math::GELU_CUBIC, -term));
+    let term_lost = square_lost.mul_add(math::GELU_CUBIC, term_lost);
+    let sum = term + math::GELU_LINEAR;
+    let sum_lost = least(term, math::GELU_LINEAR) - (sum - most(term, math::GELU_LINEAR));
+    let sum_lost = sum_lost + (term_lost + math::GELU_LINEAR_LOW);
+    let u = near * sum;
+    let u_lost = near.mul_add(sum_lost, near.mul_add(sum, -u));
+
+    let (quotient, correction, scale) = parts(u);
+    let rest = 1.0 - quotient * scale;
+    gated(x, (quotient, (quotient * rest).mul_add(u_lost, correction), scale))
+}
+
+/// The derivative of [`gelu`].
+pub fn gelu_slope(x: f32) -> f32 {
+    let x = least(math::GELU_MOST, most(-math::GELU_MOST, x));
+    let gate = sigmoid(x * (x * x).mul_add(math::GELU_CUBIC, math::GELU_LINEAR));
+    let slope = (x * x).mul_add(3.0 * math::GELU_CUBIC, math::GELU_LINEAR);
+    (x * (gate * (1.0 - gate))).mul_add(slope, gate)
+}
+
+/// tanh(x).
+pub fn tanh(x: f32) -> f32 {
+    let size = x.abs();
+    let square = x * x;
+    let size = if size < math::TANH_SMALL {
+        (size * square).mul_add(polynomial(&math::TANH_TERMS, square), size)
+    } else {
+        1.0 - 2.0 / (exp(2.0 * size) + 1.0)
+    };
+    size.copysign(x)
+}
+
+/// The larger, or x if that is NaN.
+fn most(bound: f32, x: f32) -> f32 {
+    if bound > x { bound } else { x }
+}
+
+/// The smaller, or x if that is NaN.
+fn least(bound: f32, x: f32) -> f32 {
+    if bound < x { bound } else { x }
+}
+
+/// The sum of terms\[i\] x^i, by Horner's rule.
+fn polynomial(terms: &[f32], x: f32) -> f32 {
+    terms.iter().rev().fold(0.0, |sum: f32, &term| sum.mul_add(x, term))
+}

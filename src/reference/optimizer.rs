@@ -1,0 +1,68 @@
+//! Updates of weights.
+
+use crate::error::{Error, Result};
+use crate::kernels::optimizer::LEAST_MOMENT;
+use crate::nn::Optimizer;
+
+/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`: see
+/// [`nn::Optimizer`](crate::nn::Optimizer). `m` and `v` are what the optimizer remembers, zeros before
+/// the first update: momentum or first moment, and second moment. SGD leaves `v` alone, without
+/// momentum `m` too. The four slices have one length.
+///
+/// # Errors
+/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range.
+pub fn update(
+    optimizer: impl Into<Optimizer>,
+    t: u32,
+    w: &mut [f32],
+    dw: &[f32],
+    m: &mut [f32],
+    v: &mut [f32],
+) -> Result<()> {
+    let optimizer = optimizer.into();
+    optimizer.check()?;
+    for (argument, len) in [("dw", dw.len()), ("m", m.len()), ("v", v.len())] {
+        if len != w.len() {
+            return Err(Error::shape(argument, format_args!("{} elements", w.len()), len));
+        }
+    }
+    if t == 0 {
+        return Err(Error::value("t", "at least 1", 0));
+    }
+    let slots = w.iter_mut().zip(dw).zip(m.iter_mut().zip(v));
+    let (adam, weight_decay) = match optimizer {
+        Optimizer::Sgd(sgd) => {
+            let (rate, momentum) = (sgd.learning_rate as f32, sgd.momentum as f32);
+            for ((w, &dw), (m, _)) in slots {
+                if momentum == 0.0 {
+                    *w = dw.mul_add(-rate, *w);
+                } else {
+                    let change = dw * -rate;
+                    *m = settle(m.mul_add(momentum, change));
+                    *w += if sgd.nesterov { m.mul_add(momentum, change) } else { *m };
+                }
+            }
+            return Ok(());
+        }
+        Optimizer::Adam(adam) => (adam, None),
+        Optimizer::AdamW(adamw) => (adamw.adam, Some(adamw.weight_decay)),
+    };
+    // Not powi, whose last bit may differ between machines.
+    let power = |beta: f64| (0..t).fold(1.0, |power, _| power * beta);
+    let alpha = (adam.learning_rate * (1.0 - power(adam.beta_2)).sqrt() / (1.0 - power(adam.beta_1))) as f32;
+    let (rate_1, rate_2) = ((1.0 - adam.beta_1) as f32, (1.0 - adam.beta_2) as f32);
+    for ((w, &dw), (m, v)) in slots {
+        *m = settle((dw - *m).mul_add(rate_1, *m));
+        *v = settle((dw * dw - *v).mul_add(rate_2, *v));
+        if let Some(weight_decay) = weight_decay {
+            *w = w.mul_add(-((weight_decay * adam.learning_rate) as f32), *w);
+        }
+        *w -= *m * alpha / (v.sqrt() + adam.epsilon as f32);
+    }
+    Ok(())
+}
+
+/// 0 for a moment nearer to 0 than 2^-100.
+fn settle(moment: f32) -> f32 {
+    if moment.abs() < LEAST_MOMENT { 0.0 } else { moment }
+}
