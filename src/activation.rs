@@ -60,12 +60,7 @@ pub fn backward(
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
 /// parameter of the activation is out of range; `dy` is untouched then.
-pub fn backward_in_place(
-    backend: &Backend,
-    activation: Activation,
-    kept: MatRef<'_>,
-    dy: MatMut<'_>,
-) -> Result<()> {
+pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("kept", kept)], ("dy", &dy))?;
     activation.check()?;
     activation.visit(Backward { backend, speed: speed(activation), kept, dy: Input::Output, dx: dy });

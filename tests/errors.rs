@@ -132,6 +132,69 @@ fn relu_backward_reference(y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Res
     reference::activation_backward(Activation::Relu, y, dy, dx)
 }
 
+/// Parameters of activations out of range, at every call that takes an activation.
+#[test]
+fn activation_parameters() {
+    fn assert_value<T>(call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
+        for error in refusals([3, 3], call) {
+            assert!(matches!(error, Error::Value { argument: "activation", .. }), "{error}");
+        }
+    }
+    let x = zeros([3, 3]);
+    let x = x.view();
+    for bad in [f32::NAN, f32::INFINITY, -0.5] {
+        for function in [Activation::LeakyRelu { slope: bad }, Activation::Elu { alpha: bad }] {
+            let gate = Some((function, x));
+            assert_value(|backend, y| match backend {
+                Some(backend) => dense::forward(backend, x, x, None, function, y),
+                None => reference::dense_forward(x, x, None, function, y),
+            });
+            assert_value(|backend, dx| match backend {
+                Some(backend) => dense::backward_input(backend, x, x, gate, dx),
+                None => reference::dense_backward_input(x, x, gate, dx),
+            });
+            assert_value(|backend, y| match backend {
+                Some(backend) => activation::forward(backend, function, x, y),
+                None => reference::activation_forward(function, x, y),
+            });
+            assert_value(|backend, dx| match backend {
+                Some(backend) => activation::backward(backend, function, x, x, dx),
+                None => reference::activation_backward(function, x, x, dx),
+            });
+            // The reference has nothing in place.
+            assert_value(|backend, y| match backend {
+                Some(backend) => activation::forward_in_place(backend, function, y),
+                None => reference::activation_forward(function, x, y),
+            });
+            assert_value(|backend, dy| match backend {
+                Some(backend) => activation::backward_in_place(backend, function, x, dy),
+                None => reference::activation_backward(function, x, x, dy),
+            });
+        }
+    }
+}
+
+/// Gradients in place: of another shape than what they go back through.
+#[test]
+fn gradients_in_place() {
+    type InPlace = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
+    let operations: [InPlace; 3] = [
+        |backend, kept, dy| activation::backward_in_place(backend, Activation::Tanh, kept, dy),
+        activation::softmax_backward_in_place,
+        activation::log_softmax_backward_in_place,
+    ];
+    for operation in operations {
+        for kept in [[2, 4], [3, 5], [4, 3], [0, 4]] {
+            for backend in backends() {
+                let (kept, mut dy) = (zeros(kept), Matrix::unwritten([3, 4], Layout::Padded));
+                let error = operation(&backend, kept.view(), dy.view_mut()).unwrap_err();
+                assert!(matches!(error, Error::Shape { argument: "dy", .. }), "{error}");
+                dy.assert_untouched();
+            }
+        }
+    }
+}
+
 #[test]
 fn activations_of_one_input() {
     type Kernel = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;

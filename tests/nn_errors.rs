@@ -84,6 +84,10 @@ fn builder() {
     assert_eq!(refused(Sequential::builder(4).layer(softmax(3)).layer(dense(3))), "Value layer");
     assert_eq!(refused(Sequential::builder(4).layer(softmax(3)).layer(Flatten).layer(softmax(3))), "Value layer");
 
+    let leaky = |slope| Dense::new(3, Activation::LeakyRelu { slope });
+    assert_eq!(refused(Sequential::builder(4).layer(leaky(f32::NAN)).layer(softmax(3))), "Value activation");
+    assert_eq!(refused(Sequential::builder(4).layer(leaky(-1.0)).layer(softmax(3))), "Value activation");
+
     // Products and sums that overflow, and a size that only fits the address space on paper.
     assert_eq!(refused(Sequential::builder(2).layer(dense(usize::MAX))), "Shape units");
     assert_eq!(refused(Sequential::builder(1).layer(dense(usize::MAX))), "Shape units");

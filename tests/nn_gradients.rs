@@ -18,13 +18,45 @@ const TOLERANCE: f32 = 60.0 / (1 << 24) as f32;
 struct Net {
     sizes: Vec<usize>,
     bias: bool,
-    relu: bool,
+    /// Of all layers but the last.
+    activation: Activation,
     x: Vec<f32>,
     labels: Vec<u8>,
 }
 
+/// The function in f64.
+fn apply(activation: Activation, x: f64) -> f64 {
+    let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
+    match activation {
+        Activation::Linear => x,
+        Activation::Relu => x.max(0.0),
+        Activation::LeakyRelu { slope } => {
+            if x < 0.0 {
+                x * f64::from(slope)
+            } else {
+                x
+            }
+        }
+        Activation::Elu { alpha } => {
+            if x < 0.0 {
+                x.exp_m1() * f64::from(alpha)
+            } else {
+                x
+            }
+        }
+        Activation::Sigmoid => sigmoid(x),
+        Activation::Tanh => x.tanh(),
+        Activation::Softplus => x.exp().ln_1p(),
+        Activation::Silu => x * sigmoid(x),
+        Activation::Gelu => {
+            0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x.powi(3))).tanh())
+        }
+        other => panic!("no layer but the last has {other}"),
+    }
+}
+
 impl Net {
-    /// The mean cross-entropy, and which ReLUs let their input through.
+    /// The mean cross-entropy, and which sums are above 0: there some activations have a kink.
     fn loss(&self, parameters: &[f64]) -> (f64, Vec<bool>) {
         let (mut total, mut open) = (0.0, Vec::new());
         for (sample, &label) in self.x.chunks(self.sizes[0]).zip(&self.labels) {
@@ -37,9 +69,9 @@ impl Net {
                 let output = |o| bias.get(o).unwrap_or(&0.0) + products(o).sum::<f64>();
                 values = (0..outputs).map(output).collect();
                 rest = after;
-                if self.relu && layer + 2 < self.sizes.len() {
+                if layer + 2 < self.sizes.len() {
                     open.extend(values.iter().map(|&value| value > 0.0));
-                    values.iter_mut().for_each(|value| *value = value.max(0.0));
+                    values.iter_mut().for_each(|value| *value = apply(self.activation, *value));
                 }
             }
             total += values.iter().map(|logit| logit.exp()).sum::<f64>().ln() - values[usize::from(label)];
@@ -50,13 +82,13 @@ impl Net {
     /// The gradient by every parameter, by central differences.
     fn gradients(&self, parameters: &[f64]) -> Vec<f32> {
         let (_, open) = self.loss(parameters);
-        assert_eq!(open.contains(&true), open.contains(&false), "both sides of ReLU must be tried");
+        assert_eq!(open.contains(&true), open.contains(&false), "both sides of 0 must be tried");
         let difference = |i: usize| {
             let [above, below] = [STEP, -STEP].map(|step| {
                 let mut moved = parameters.to_vec();
                 moved[i] += step;
                 let (loss, still_open) = self.loss(&moved);
-                assert_eq!(still_open, open, "parameter {i} stands at a kink of ReLU: choose another seed");
+                assert_eq!(still_open, open, "parameter {i} stands at a kink: choose another seed");
                 loss
             });
             ((above - below) / (2.0 * STEP)) as f32
@@ -79,7 +111,7 @@ fn check(input: impl Into<Shape>, units: &[usize], bias: bool, [each, last]: [Ac
 
     let sizes = [&[inputs], units].concat();
     let (x, labels) = (random(1, batch * inputs), random_labels(2, batch, classes));
-    let net = Net { sizes, bias, relu: each == Activation::Relu, x, labels };
+    let net = Net { sizes, bias, activation: each, x, labels };
     let parameters = random(3, builder.clone().build().unwrap().count_params());
     let in_f64: Vec<f64> = parameters.iter().map(|&parameter| parameter.into()).collect();
     let (expected_loss, expected) = (net.loss(&in_f64).0 as f32, net.gradients(&in_f64));
@@ -128,6 +160,8 @@ fn logits() {
 }
 
 #[test]
-fn without_relu() {
-    check(6, &[5, 4, 3], true, [Activation::Linear, Activation::Softmax], 7);
+fn every_activation() {
+    for each in Activation::ALL.into_iter().filter(|&each| each != Activation::Softmax) {
+        check(6, &[5, 4, 3], true, [each, Activation::Softmax], 7);
+    }
 }

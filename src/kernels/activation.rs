@@ -23,7 +23,7 @@ use crate::simd::{Simd, Work};
 /// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x | |
 ///
 /// NaN stays NaN everywhere, and -0 stays -0 but for `Sigmoid` and `Softplus`. At -inf, `Silu` and
-/// `Gelu` are -0, the value that they tend to.
+/// `Gelu` are -0, the value that they tend to. Error bounds are in [`math`](crate::math).
 #[derive(Clone, Copy, Debug, PartialEq, Default)]
 #[non_exhaustive]
 pub enum Activation {

@@ -7,15 +7,8 @@ use crate::simd::Simd;
 /// Below this |x| tanh is a polynomial: there the quotient's errors grow larger than its own.
 pub(crate) const TANH_SMALL: f32 = 1.0;
 /// (tanh(x) - x) / x^3 in powers of x^2 over |x| <= [`TANH_SMALL`]: minimax for the error of tanh.
-pub(crate) const TANH_TERMS: [f32; 7] = [
-    -0.333_332_95,
-    0.133_323_45,
-    -0.053_879_8,
-    0.021_486_657,
-    -0.007_946_106,
-    0.002_301_364_4,
-    -0.000_358_451_94,
-];
+pub(crate) const TANH_TERMS: [f32; 7] =
+    [-0.333_332_95, 0.133_323_45, -0.053_879_8, 0.021_486_657, -0.007_946_106, 0.002_301_364_4, -0.000_358_451_94];
 /// 2 sqrt(2 / pi), rounded.
 pub(crate) const GELU_LINEAR: f32 = 1.595_769_2;
 /// 2 sqrt(2 / pi) less [`GELU_LINEAR`].
@@ -64,7 +57,8 @@ fn gated<S: Simd>(s: S, x: S::F32, [quotient, correction, scale]: [S::F32; 3]) -
     let product = s.mul(near, quotient);
     let lost = s.fma(near, quotient, s.sub(s.splat(0.0), product));
     let gated = s.mul(s.add(product, s.fma(near, correction, lost)), scale);
-    s.select(s.lt(x, s.splat(SIGMOID_ONE)), gated, x)
+    // The sign only matters at -0.
+    s.select(s.lt(x, s.splat(SIGMOID_ONE)), s.copysign(gated, x), x)
 }
 
 /// silu(x) = x sigmoid(x). NaN stays NaN, silu(-inf) = -0, silu(+inf) = +inf.

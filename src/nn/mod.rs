@@ -39,9 +39,9 @@ mod step;
 mod summary;
 mod weights;
 
+pub use activation::Activation;
 pub use fit::{BatchEnd, Callback, EpochEnd, Fit, History};
 pub use initializer::Initializer;
-pub use activation::Activation;
 pub use layer::{Dense, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd};

@@ -25,7 +25,6 @@ impl DensePlan {
     fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
         MatRef::new(&parameters[self.kernel.clone()], self.inputs, self.outputs)
     }
-
 }
 
 /// The outputs of every dense layer, and their gradients, for up to `batch` samples.

@@ -21,12 +21,7 @@ pub fn activation_forward(activation: Activation, x: MatRef<'_>, mut y: MatMut<'
 ///
 /// # Errors
 /// As there.
-pub fn activation_backward(
-    activation: Activation,
-    kept: MatRef<'_>,
-    dy: MatRef<'_>,
-    mut dx: MatMut<'_>,
-) -> Result<()> {
+pub fn activation_backward(activation: Activation, kept: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Result<()> {
     activation::check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
     map([kept, dy], &mut dx, |[kept, dy]| gradient(activation, kept, dy));
@@ -53,9 +48,27 @@ pub(super) fn gradient(activation: Activation, kept: f32, dy: f32) -> f32 {
     let above_0 = kept > 0.0;
     match activation {
         Activation::Linear => dy,
-        Activation::Relu => if above_0 { dy } else { 0.0 },
-        Activation::LeakyRelu { slope } => if above_0 { dy } else { dy * slope },
-        Activation::Elu { alpha } => if above_0 { dy } else { dy * (kept + alpha) },
+        Activation::Relu => {
+            if above_0 {
+                dy
+            } else {
+                0.0
+            }
+        }
+        Activation::LeakyRelu { slope } => {
+            if above_0 {
+                dy
+            } else {
+                dy * slope
+            }
+        }
+        Activation::Elu { alpha } => {
+            if above_0 {
+                dy
+            } else {
+                dy * (kept + alpha)
+            }
+        }
         Activation::Sigmoid => dy * (kept * (1.0 - kept)),
         Activation::Tanh => dy * (-kept).mul_add(kept, 1.0),
         Activation::Softplus => {

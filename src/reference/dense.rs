@@ -36,7 +36,12 @@ pub fn dense_forward(
 ///
 /// # Errors
 /// As there.
-pub fn dense_backward_input(dy: MatRef<'_>, w: MatRef<'_>, gate: Option<(Activation, MatRef<'_>)>, mut dx: MatMut<'_>) -> Result<()> {
+pub fn dense_backward_input(
+    dy: MatRef<'_>,
+    w: MatRef<'_>,
+    gate: Option<(Activation, MatRef<'_>)>,
+    mut dx: MatMut<'_>,
+) -> Result<()> {
     dense::check_backward_input(dy, w, gate, &dx)?;
     for row in rows(&dx) {
         for k in 0..dx.cols() {

@@ -102,7 +102,7 @@ fn gated(x: f32, (quotient, correction, scale): (f32, f32, f32)) -> f32 {
     let product = near * quotient;
     let lost = near.mul_add(quotient, -product);
     let gated = (product + near.mul_add(correction, lost)) * scale;
-    if x < math::SIGMOID_ONE { gated } else { x }
+    if x < math::SIGMOID_ONE { gated.copysign(x) } else { x }
 }
 
 /// x sigmoid(x).

@@ -29,8 +29,8 @@ mod math;
 mod optimizer;
 mod rows;
 
-use activation::{gradient, value};
 pub use activation::*;
+use activation::{gradient, value};
 pub use dense::*;
 pub use math::*;
 pub use optimizer::*;
