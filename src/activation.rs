@@ -9,7 +9,7 @@ use crate::dense::check_shape;
 use crate::error::Result;
 use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
 use crate::kernels::elementwise::{Exp, Ln};
-use crate::kernels::softmax::{LogSoftmax, LogSoftmaxBackward, Softmax, SoftmaxBackward};
+use crate::kernels::softmax::{InRows, LogSoftmax, LogSoftmaxBackward, Softmax, SoftmaxBackward};
 use crate::kernels::{Input, RowOp, Rows};
 use crate::matrix::{MatMut, MatRef};
 
@@ -133,12 +133,12 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    unary(backend, Softmax, x, y)
+    unary(backend, InRows(Softmax), x, y)
 }
 
 /// [`softmax`] of y, in its place.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    run(backend, Softmax, [Input::Output], y, BY_EXP);
+    run(backend, InRows(Softmax), [Input::Output], y, BY_EXP);
 }
 
 /// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
@@ -147,7 +147,7 @@ pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    run(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
+    run(backend, InRows(SoftmaxBackward), [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
     Ok(())
 }
 
@@ -157,7 +157,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    run(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
+    run(backend, InRows(SoftmaxBackward), [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
     Ok(())
 }
 
@@ -167,12 +167,12 @@ pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    unary(backend, LogSoftmax, x, y)
+    unary(backend, InRows(LogSoftmax), x, y)
 }
 
 /// [`log_softmax`] of y, in its place.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    run(backend, LogSoftmax, [Input::Output], y, BY_EXP);
+    run(backend, InRows(LogSoftmax), [Input::Output], y, BY_EXP);
 }
 
 /// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
@@ -181,7 +181,7 @@ pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    run(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
+    run(backend, InRows(LogSoftmaxBackward), [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
     Ok(())
 }
 
@@ -191,7 +191,7 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    run(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_EXP);
+    run(backend, InRows(LogSoftmaxBackward), [Input::Matrix(y), Input::Output], dy, BY_EXP);
     Ok(())
 }
 

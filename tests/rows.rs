@@ -120,7 +120,9 @@ impl Case {
             reference::activation_backward(function, x.view(), dy.view(), dx.view_mut()).unwrap();
         };
         let close = |[dx]: &[Matrix; 1], [expected]: &[Matrix; 1]| {
-            dx.assert_close(expected, |row, col| dy.at(row, col).abs() * (1.0 + x.at(row, col).powi(2)));
+            dx.assert_close(expected, |row, col| {
+                f32::MIN_POSITIVE + dy.at(row, col).abs() * (1.0 + x.at(row, col).powi(2))
+            });
         };
         check(
             [self.output()],
@@ -243,7 +245,8 @@ fn every_row_length() {
 
 #[test]
 fn long_rows() {
-    for cols in [1000, 4097] {
+    // Of one piece, and of 2, 3 and 6 of them.
+    for cols in [1000, 4096, 4097, 9000, 20_500] {
         Case::new(2, cols).all();
         Case { layouts: [Layout::Scattered, Layout::Padded, Layout::Transposed], ..Case::new(2, cols) }.all();
     }
@@ -270,9 +273,10 @@ fn every_kind_of_values() {
 
 #[test]
 fn every_batch_around_the_groups_of_the_loss() {
-    for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257] {
+    for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257, 1111] {
         for seed in 0..3 {
             Case { seed, ..Case::new(batch, 10) }.cross_entropy();
+            Case { seed, ..Case::new(batch, 70) }.cross_entropy();
         }
     }
 }

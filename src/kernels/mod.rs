@@ -18,6 +18,7 @@ pub(crate) mod portable_gemm;
 pub(crate) mod softmax;
 pub(crate) mod tier;
 mod tile;
+pub(crate) mod tree;
 mod workspace;
 
 use crate::matrix::{MatMut, MatRef};
@@ -30,6 +31,11 @@ use tier::Tier;
 /// Part of the numeric contract. 256 rows keep the chunk's share of x in cache and cost the
 /// weights one addition for 256 fused multiply-adds.
 pub const CHUNK_ROWS: usize = 256;
+
+/// Rows whose losses are added one after another, before the sums of such groups are added in a
+/// binary tree, whose first part has the largest power of 2 groups that leaves some. Part of the
+/// numeric contract.
+pub const LOSS_ROWS: usize = 16;
 
 /// Widest vector of any tier, in elements: the size of buffers that strided rows pass through.
 const MAX_LANES: usize = 16;

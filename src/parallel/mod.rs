@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::dispatch::Dispatch;
-use crate::kernels::Kernel;
+use crate::kernels::tree::first_part;
+use crate::kernels::{Kernel, LOSS_ROWS};
 use team::{MAX_PARTS, Parts, Team};
 
 /// On how many threads a call runs. No choice changes a bit of any result.
@@ -31,10 +32,6 @@ pub enum Threads {
     /// So many pieces whatever their size (128 at most), run by the same threads.
     Exactly(NonZeroUsize),
 }
-
-/// Rows whose losses are added one after another, before the sums of such groups are added in a
-/// binary tree. Part of the numeric contract.
-pub const LOSS_ROWS: usize = 16;
 
 /// Least work for a part, in nanoseconds: to offer it to a helper that is awake, and to wait for
 /// the end, takes about 500.
@@ -107,32 +104,26 @@ pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, 
     call.run(&parts, |_, part| dispatch.run(part));
 }
 
-/// Adds what a kernel gives for groups of [`LOSS_ROWS`] rows, in a binary tree over the groups.
+/// Adds what a kernel gives for its rows in a [tree](crate::kernels::tree) over groups of [`LOSS_ROWS`]: subtrees are summed
+/// where they are done.
 pub(crate) fn sum<K: Kernel<Output = f32>>(dispatch: Dispatch, threads: Threads, cost: usize, kernel: K) -> f32 {
     let rows = kernel.len();
-    let Some(call) = Call::new(threads, cost, rows.div_ceil(LOSS_ROWS)) else { return sum_alone(dispatch, kernel) };
-    let depth = call.parts.next_power_of_two().ilog2();
+    let Some(call) = Call::new(threads, cost, rows.div_ceil(LOSS_ROWS)) else { return dispatch.run(kernel) };
+    // Where the subtrees are of different sizes, more of them can be shared out more evenly.
+    let even = rows.div_ceil(LOSS_ROWS).is_multiple_of(call.parts);
+    let parts = if even { call.parts } else { (FINER * call.parts).min(MAX_PARTS) };
+    let depth = parts.next_power_of_two().ilog2();
     let mut parts = Parts::new();
     cut_tree(kernel, depth, &mut parts);
     let sums = [const { AtomicU32::new(0) }; MAX_PARTS];
-    call.run(&parts, |number, part| sums[number].store(sum_alone(dispatch, part).to_bits(), Ordering::Relaxed));
+    call.run(&parts, |number, part| sums[number].store(dispatch.run(part).to_bits(), Ordering::Relaxed));
     add_tree(rows, depth, &mut sums.iter().map(|sum| f32::from_bits(sum.load(Ordering::Relaxed))))
 }
 
 /// The row at which the tree over so many rows branches, unless it is a leaf.
 fn branch(rows: usize) -> Option<usize> {
     let groups = rows.div_ceil(LOSS_ROWS);
-    (groups > 1).then(|| groups.div_ceil(2) * LOSS_ROWS)
-}
-
-fn sum_alone<K: Kernel<Output = f32>>(dispatch: Dispatch, kernel: K) -> f32 {
-    match branch(kernel.len()) {
-        None => dispatch.run(kernel),
-        Some(at) => {
-            let (first, rest) = kernel.split(at);
-            sum_alone(dispatch, first) + sum_alone(dispatch, rest)
-        }
-    }
+    (groups > 1).then(|| first_part(groups) * LOSS_ROWS)
 }
 
 /// The subtrees that stand `depth` branches below the root, or leaves above that, from left to right.

@@ -5,11 +5,14 @@
 //!
 //! - A sum over the depth of a product has one accumulator, which takes its terms in ascending
 //!   order with `f32::mul_add`. Weight and bias gradients take the batch in chunks of
-//!   [`CHUNK_ROWS`] and add the chunks' sums in ascending order.
-//! - A reduction of a row has 16 partial results, element j in partial j mod 16; then partial i
-//!   meets partial i + 8, then i + 4, i + 2 and i + 1.
-//! - The loss is added over [`LOSS_ROWS`] rows in ascending order; these sums are added in a binary
-//!   tree, in which the first half is the larger where they are odd.
+//!   [`CHUNK_ROWS`](crate::CHUNK_ROWS) and add the chunks' sums in ascending order.
+//! - A sum over a row has 16 partial results, element j in partial j mod 16; then partial i
+//!   meets partial i + 8, then i + 4, i + 2 and i + 1. Exponentials are added up in pieces of
+//!   [`ROW_PIECE`](crate::ROW_PIECE) elements, each below its own maximum; two neighbours are brought to the larger
+//!   maximum and added, in a binary tree, in which the first part has the largest power of 2 pieces
+//!   that leaves some.
+//! - The loss is added over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order; these sums are added in a binary
+//!   tree of the same kind.
 //! - Rounding is to nearest-even, and subnormals are kept, as Rust takes for granted. On a thread
 //!   that another library has put in flush-to-zero mode the promise does not hold.
 //!
@@ -21,7 +24,7 @@
 //! but not on every processor.
 //!
 //! The functions have the signatures, checks and errors of their namesakes, which are called
-//! `dense_*` here for [`dense`]; see there for shapes.
+//! `dense_*` here for [`dense`](crate::dense); see there for shapes.
 
 mod activation;
 mod dense;

@@ -2,28 +2,25 @@
 
 use super::{at, exp, ln, rows};
 use crate::error::Result;
+use crate::kernels::LOSS_ROWS;
+use crate::kernels::softmax::ROW_PIECE;
 use crate::labels::Labels;
 use crate::matrix::{MatMut, MatRef};
-use crate::parallel::LOSS_ROWS;
 use crate::simd::ROW_LANES;
 use crate::{activation, loss};
 
-/// Folds element j of a row into partial j mod 16, and the partials in the fixed tree.
-fn reduce(x: &[f32], start: f32, op: impl Fn(f32, f32) -> f32) -> f32 {
-    let mut partials = [start; ROW_LANES];
+/// Adds element j of a row to partial j mod 16, and the partials in the fixed tree.
+fn row_sum(x: &[f32]) -> f32 {
+    let mut partials = [0.0; ROW_LANES];
     for (j, &x) in x.iter().enumerate() {
-        partials[j % ROW_LANES] = op(x, partials[j % ROW_LANES]);
+        partials[j % ROW_LANES] += x;
     }
     for half in [8, 4, 2, 1] {
         for i in 0..half {
-            partials[i] = op(partials[i], partials[i + half]);
+            partials[i] += partials[i + half];
         }
     }
     partials[0]
-}
-
-fn row_sum(x: &[f32]) -> f32 {
-    reduce(x, 0.0, |x, sum| x + sum)
 }
 
 /// A row's elements, in order.
@@ -37,12 +34,25 @@ fn write_row(y: &mut MatMut<'_>, row: usize, values: impl IntoIterator<Item = f3
     }
 }
 
-/// A row's maximum, NaNs left out; the exponentials of what the elements lack to it; their sum.
+/// A row's maximum, the exponentials of what the elements lack to it, and their sum.
 fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
-    let max = reduce(x, f32::NEG_INFINITY, |x, max| if x > max { x } else { max });
-    let e: Vec<f32> = x.iter().map(|x| exp(x - max)).collect();
-    let sum = row_sum(&e);
-    (max, e, sum)
+    let (max, sum) = statistics(x);
+    (max, x.iter().map(|x| exp(x - max)).collect(), sum)
+}
+
+/// A row's maximum, NaNs left out and no less than the least finite number, and the sum of the
+/// exponentials of what the elements lack to it; pieces of [`ROW_PIECE`] have a maximum of their own.
+fn statistics(x: &[f32]) -> (f32, f32) {
+    let pieces = x.len().div_ceil(ROW_PIECE);
+    if pieces <= 1 {
+        let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
+        let e: Vec<f32> = x.iter().map(|x| exp(x - max)).collect();
+        return (max, row_sum(&e));
+    }
+    let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
+    let (left, right) = (statistics(left), statistics(right));
+    let max = if left.0 > right.0 { left.0 } else { right.0 };
+    (max, left.1 * exp(left.0 - max) + right.1 * exp(right.0 - max))
 }
 
 /// Softmax of each row: see [`activation::softmax`].
@@ -124,12 +134,13 @@ pub fn cross_entropy<'a>(logits: MatRef<'_>, labels: impl Into<Labels<'a>>, mut 
     Ok(tree_sum(&losses) / batch)
 }
 
-/// Adds groups of [`LOSS_ROWS`] in ascending order, and their sums in a binary tree.
+/// Adds groups of [`LOSS_ROWS`] in ascending order, and their sums in a binary tree, whose first part
+/// has the largest power of 2 groups that leaves some.
 fn tree_sum(losses: &[f32]) -> f32 {
     let groups = losses.len().div_ceil(LOSS_ROWS);
     if groups <= 1 {
-        return losses.iter().fold(0.0, |sum, loss| sum + loss);
+        return losses.iter().copied().reduce(|sum, loss| sum + loss).unwrap_or(0.0);
     }
-    let (first, rest) = losses.split_at(groups.div_ceil(2) * LOSS_ROWS);
+    let (first, rest) = losses.split_at(groups.next_power_of_two() / 2 * LOSS_ROWS);
     tree_sum(first) + tree_sum(rest)
 }

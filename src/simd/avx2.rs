@@ -24,6 +24,22 @@ impl Avx2 {
         unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
 
+    /// Rows for columns in both halves, which are 4 x 4.
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
+        // SAFETY: the token proves avx2.
+        unsafe {
+            let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
+            let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
+            [
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)),
+                _mm256_castpd_ps(_mm256_unpacklo_pd(ef, gh)),
+                _mm256_castpd_ps(_mm256_unpackhi_pd(ef, gh)),
+            ]
+        }
+    }
+
     /// Lanes i and i + 4, then i + 2, then i + 1, met by `op`.
     #[inline(always)]
     fn reduce(self, a: __m256, op: impl Fn(f32, f32) -> f32) -> f32 {
@@ -104,16 +120,20 @@ impl Simd for Avx2 {
                 *v = pair(row(q), row(q + 4));
             }
         }
-        unsafe {
-            let [a, b, c, d] = quads;
-            let (ab, cd) = (_mm256_castps_pd(_mm256_unpacklo_ps(a, b)), _mm256_castps_pd(_mm256_unpacklo_ps(c, d)));
-            let (ef, gh) = (_mm256_castps_pd(_mm256_unpackhi_ps(a, b)), _mm256_castps_pd(_mm256_unpackhi_ps(c, d)));
-            [
-                _mm256_castpd_ps(_mm256_unpacklo_pd(ab, cd)),
-                _mm256_castpd_ps(_mm256_unpackhi_pd(ab, cd)),
-                _mm256_castpd_ps(_mm256_unpacklo_pd(ef, gh)),
-                _mm256_castpd_ps(_mm256_unpackhi_pd(ef, gh)),
-            ]
+        self.transpose(quads)
+    }
+    #[inline(always)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m256; 4]) {
+        // Register q holds rows q and q + 4.
+        for (q, v) in self.transpose(columns).into_iter().enumerate() {
+            unsafe {
+                if q < rows {
+                    _mm_storeu_ps(p.wrapping_add(q * stride), _mm256_castps256_ps128(v));
+                }
+                if q + 4 < rows {
+                    _mm_storeu_ps(p.wrapping_add((q + 4) * stride), _mm256_extractf128_ps::<1>(v));
+                }
+            }
         }
     }
     #[inline(always)]

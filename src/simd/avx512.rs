@@ -112,6 +112,17 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m512; 4]) {
+        let half = self.half();
+        unsafe {
+            half.store_columns(p, stride, rows.min(8), columns.map(|column| self.lower(column)));
+            if rows > 8 {
+                let p = p.wrapping_add(8 * stride);
+                half.store_columns(p, stride, rows - 8, columns.map(|column| self.upper(column)));
+            }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }

@@ -80,6 +80,12 @@ pub(crate) trait Simd: Copy {
     /// Four floats can be read at each row.
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4];
 
+    /// The other way: stores four columns as neighbours, in so many rows (at least 1) that stand `stride` apart.
+    ///
+    /// # Safety
+    /// Four floats can be written at each row.
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [Self::F32; 4]);
+
     /// Asks for a cache line that will be needed soon; any address will do.
     fn prefetch(self, p: *const f32);
 

@@ -17,6 +17,22 @@ impl Neon {
         Self(())
     }
 
+    /// Rows for columns.
+    #[inline(always)]
+    fn transpose(self, [a, b, c, d]: [float32x4_t; 4]) -> [float32x4_t; 4] {
+        // SAFETY: the token proves neon.
+        unsafe {
+            let (ab, cd) = (vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn1q_f32(c, d)));
+            let (ef, gh) = (vreinterpretq_f64_f32(vtrn2q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(c, d)));
+            [
+                vreinterpretq_f32_f64(vtrn1q_f64(ab, cd)),
+                vreinterpretq_f32_f64(vtrn1q_f64(ef, gh)),
+                vreinterpretq_f32_f64(vtrn2q_f64(ab, cd)),
+                vreinterpretq_f32_f64(vtrn2q_f64(ef, gh)),
+            ]
+        }
+    }
+
     /// Lanes i and i + 2, then i + 1, met by `op`.
     #[inline(always)]
     fn reduce(self, a: float32x4_t, op: impl Fn(f32, f32) -> f32) -> f32 {
@@ -76,16 +92,12 @@ impl Simd for Neon {
     #[inline(always)]
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [float32x4_t; 4] {
         let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
-        unsafe {
-            let (a, b, c, d) = (vld1q_f32(row(0)), vld1q_f32(row(1)), vld1q_f32(row(2)), vld1q_f32(row(3)));
-            let (ab, cd) = (vreinterpretq_f64_f32(vtrn1q_f32(a, b)), vreinterpretq_f64_f32(vtrn1q_f32(c, d)));
-            let (ef, gh) = (vreinterpretq_f64_f32(vtrn2q_f32(a, b)), vreinterpretq_f64_f32(vtrn2q_f32(c, d)));
-            [
-                vreinterpretq_f32_f64(vtrn1q_f64(ab, cd)),
-                vreinterpretq_f32_f64(vtrn1q_f64(ef, gh)),
-                vreinterpretq_f32_f64(vtrn2q_f64(ab, cd)),
-                vreinterpretq_f32_f64(vtrn2q_f64(ef, gh)),
-            ]
+        self.transpose(unsafe { [vld1q_f32(row(0)), vld1q_f32(row(1)), vld1q_f32(row(2)), vld1q_f32(row(3))] })
+    }
+    #[inline(always)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [float32x4_t; 4]) {
+        for (row, v) in self.transpose(columns).into_iter().enumerate().take(rows) {
+            unsafe { vst1q_f32(p.wrapping_add(row * stride), v) }
         }
     }
     #[inline(always)]

@@ -72,6 +72,15 @@ impl Simd for Portable {
             .map(|col| f32x16::new(core::array::from_fn(|row| unsafe { *p.add(row.min(rows - 1) * stride + col) })))
     }
     #[inline(always)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [f32x16; 4]) {
+        for (col, column) in columns.into_iter().enumerate() {
+            for (row, value) in column.to_array().into_iter().enumerate().take(rows) {
+                // SAFETY: the caller gives four floats at each row.
+                unsafe { *p.add(row * stride + col) = value };
+            }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, _: *const f32) {}
     #[inline(always)]
     fn prefetch_far(self, _: *const f32) {}

@@ -69,6 +69,17 @@ impl<S: Simd> Simd for Twice<S> {
         [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
     }
     #[inline(always)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [Self::F32; 4]) {
+        let low = rows.min(S::LANES);
+        // SAFETY: the caller gives `rows` rows, of which both halves write no others.
+        unsafe {
+            self.0.store_columns(p, stride, low, [a[0], b[0], c[0], d[0]]);
+            if rows > low {
+                self.0.store_columns(p.add(low * stride), stride, rows - low, [a[1], b[1], c[1], d[1]]);
+            }
+        }
+    }
+    #[inline(always)]
     fn prefetch(self, p: *const f32) {
         self.0.prefetch(p);
     }

@@ -1,0 +1,269 @@
+//! Rows of many elements, one after another: neighbours are in neighbouring lanes.
+
+use super::{ROW_PIECE, Softmaxes};
+use crate::kernels::elementwise::Elementwise;
+use crate::kernels::tree::{Join, Tree};
+use crate::kernels::{load_row, store_row};
+use crate::math;
+use crate::matrix::{MatMut, MatRef};
+use crate::simd::{ROW_LANES, Simd};
+
+/// A row to read: address and stride.
+#[derive(Clone, Copy)]
+pub(super) struct Row {
+    pub(super) p: *const f32,
+    pub(super) stride: usize,
+}
+
+/// A row to write: address and stride.
+#[derive(Clone, Copy)]
+pub(super) struct RowMut {
+    pub(super) p: *mut f32,
+    pub(super) stride: usize,
+}
+
+impl Row {
+    /// The part of the row that begins there.
+    #[inline(always)]
+    fn from(self, col: usize) -> Self {
+        Self { p: self.p.wrapping_add(col.wrapping_mul(self.stride)), ..self }
+    }
+
+    /// # Safety
+    /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
+    #[inline(always)]
+    unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, rest: S::F32) -> S::F32 {
+        let stride = if UNIT { 1 } else { self.stride };
+        // SAFETY: the caller's.
+        unsafe { load_row(s, self.p.wrapping_add(col * stride), stride, n, rest) }
+    }
+}
+
+impl RowMut {
+    /// # Safety
+    /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
+    #[inline(always)]
+    unsafe fn store<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, v: S::F32) {
+        let stride = if UNIT { 1 } else { self.stride };
+        // SAFETY: the caller's.
+        unsafe { store_row(s, self.p.wrapping_add(col * stride), stride, n, v) }
+    }
+
+    #[inline(always)]
+    pub(super) fn read(self) -> Row {
+        Row { p: self.p, stride: self.stride }
+    }
+}
+
+/// Works on all rows.
+///
+/// # Safety
+/// The views have so many rows and columns.
+#[inline(always)]
+pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    x: [MatRef<'_>; INPUTS],
+    mut y: MatMut<'_>,
+    [rows, cols]: [usize; 2],
+) {
+    const { assert!(S::LANES == ROW_LANES) };
+    let unit = y.col_stride() == 1 && x.iter().all(|x| x.col_stride() == 1);
+    let (to, row_stride, stride) = (y.as_mut_ptr(), y.row_stride(), y.col_stride());
+    for row in 0..rows {
+        let x = x.map(|x| Row { p: x.as_ptr().wrapping_add(row * x.row_stride()), stride: x.col_stride() });
+        let y = RowMut { p: to.wrapping_add(row * row_stride), stride };
+        // SAFETY: the caller's.
+        unsafe {
+            if unit {
+                op.row::<S, true>(s, x, y, cols);
+            } else {
+                op.row::<S, false>(s, x, y, cols);
+            }
+        }
+    }
+}
+
+/// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m).
+#[derive(Clone, Copy)]
+pub(super) struct Statistics {
+    pub(super) max: f32,
+    pub(super) sum: f32,
+}
+
+/// A row's statistics; writes the exponentials where `keep` is a row, if the row is of one piece.
+///
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
+    s: S,
+    x: Row,
+    cols: usize,
+    keep: Option<RowMut>,
+) -> Statistics {
+    // SAFETY: the caller's.
+    unsafe {
+        if cols <= ROW_PIECE {
+            return piece::<S, UNIT>(s, x, cols, keep);
+        }
+        let none = Statistics { max: f32::MIN, sum: 0.0 };
+        let mut tree = Tree::new(none);
+        for col in (0..cols).step_by(ROW_PIECE) {
+            tree.push(s, piece::<S, UNIT>(s, x.from(col), ROW_PIECE.min(cols - col), None));
+        }
+        tree.total(s, none)
+    }
+}
+
+impl Join for Statistics {
+    #[inline(always)]
+    fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
+        let max = if left.max > right.max { left.max } else { right.max };
+        let left = left.sum * exp(s, left.max - max);
+        Self { max, sum: left + right.sum * exp(s, right.max - max) }
+    }
+}
+
+/// The statistics of a piece.
+///
+/// # Safety
+/// As for [`statistics`].
+#[inline(always)]
+unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Option<RowMut>) -> Statistics {
+    let whole = cols - cols % S::LANES;
+    let lowest = s.splat(f32::MIN);
+    // SAFETY: the caller's.
+    unsafe {
+        let mut maxes = [lowest; 2];
+        let mut col = 0;
+        while col + 2 * S::LANES <= cols {
+            for (i, max) in maxes.iter_mut().enumerate() {
+                *max = s.max(x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest), *max);
+            }
+            col += 2 * S::LANES;
+        }
+        while col < cols {
+            maxes[0] = s.max(x.load::<S, UNIT>(s, col, S::LANES.min(cols - col), lowest), maxes[0]);
+            col += S::LANES;
+        }
+        let max = s.reduce_max(s.max(maxes[0], maxes[1]));
+
+        let maxes = s.splat(max);
+        let mut sum = s.splat(0.0);
+        match keep {
+            None => {
+                for col in (0..whole).step_by(S::LANES) {
+                    let x = x.load::<S, UNIT>(s, col, S::LANES, lowest);
+                    sum = s.add(math::exp_of_nonpositive(s, s.sub(x, maxes)), sum);
+                }
+            }
+            Some(keep) => {
+                for col in (0..whole).step_by(S::LANES) {
+                    let x = x.load::<S, UNIT>(s, col, S::LANES, lowest);
+                    let e = math::exp_of_nonpositive(s, s.sub(x, maxes));
+                    keep.store::<S, UNIT>(s, col, S::LANES, e);
+                    sum = s.add(e, sum);
+                }
+            }
+        }
+        if whole < cols {
+            // The exponential of what is missing is the 0 that it adds.
+            let x = x.load::<S, UNIT>(s, whole, cols - whole, s.splat(f32::NEG_INFINITY));
+            let e = math::exp_of_nonpositive(s, s.sub(x, maxes));
+            if let Some(keep) = keep {
+                keep.store::<S, UNIT>(s, whole, cols - whole, e);
+            }
+            sum = s.add(e, sum);
+        }
+        Statistics { max, sum: s.reduce_add(sum) }
+    }
+}
+
+/// exp of one number of at most 0.
+#[inline(always)]
+pub(super) fn exp<S: Simd>(s: S, x: f32) -> f32 {
+    let mut lanes = [0.0; ROW_LANES];
+    // SAFETY: the array has a vector's lanes.
+    unsafe { s.store(lanes.as_mut_ptr(), math::exp_of_nonpositive(s, s.splat(x))) };
+    lanes[0]
+}
+
+/// ln of one number.
+#[inline(always)]
+pub(super) fn ln<S: Simd>(s: S, x: f32) -> f32 {
+    let mut lanes = [0.0; ROW_LANES];
+    // SAFETY: the array has a vector's lanes.
+    unsafe { s.store(lanes.as_mut_ptr(), math::ln(s, s.splat(x))) };
+    lanes[0]
+}
+
+/// Writes what becomes of each element; an input may be the output itself.
+///
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+pub(super) unsafe fn map<S: Simd, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: impl Elementwise<INPUTS>,
+    x: [Row; INPUTS],
+    y: RowMut,
+    cols: usize,
+) {
+    let whole = cols - cols % S::LANES;
+    // SAFETY: the caller's.
+    unsafe {
+        for col in (0..whole).step_by(S::LANES) {
+            y.store::<S, UNIT>(s, col, S::LANES, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)));
+        }
+        if whole < cols {
+            let n = cols - whole;
+            y.store::<S, UNIT>(s, whole, n, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, whole, n)));
+        }
+    }
+}
+
+/// The sum of what becomes of each element. It must be 0 where all inputs are.
+///
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+pub(super) unsafe fn sum<S: Simd, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: impl Elementwise<INPUTS>,
+    x: [Row; INPUTS],
+    cols: usize,
+) -> f32 {
+    let whole = cols - cols % S::LANES;
+    let mut sum = s.splat(0.0);
+    // SAFETY: the caller's.
+    unsafe {
+        for col in (0..whole).step_by(S::LANES) {
+            sum = s.add(op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)), sum);
+        }
+        if whole < cols {
+            sum = s.add(op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, whole, cols - whole)), sum);
+        }
+    }
+    s.reduce_add(sum)
+}
+
+/// The same elements of all rows, 0 in the lanes past `n`.
+///
+/// # Safety
+/// The rows have elements `col..col + n`, which are neighbours if `UNIT`.
+#[inline(always)]
+unsafe fn load_all<S: Simd, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    x: [Row; INPUTS],
+    col: usize,
+    n: usize,
+) -> [S::F32; INPUTS] {
+    let zero = s.splat(0.0);
+    let mut v = [zero; INPUTS];
+    for (v, x) in v.iter_mut().zip(x) {
+        // SAFETY: the caller's.
+        *v = unsafe { x.load::<S, UNIT>(s, col, n, zero) };
+    }
+    v
+}

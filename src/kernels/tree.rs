@@ -1,0 +1,65 @@
+//! Sums in a binary tree, whose first part has the largest power of 2 leaves that leaves some: leaves
+//! come one after another, and whoever has the leaves of a subtree can give its sum.
+
+use crate::simd::Simd;
+
+/// What a tree joins.
+pub(crate) trait Join: Copy {
+    /// Two neighbours as one. Must be `#[inline(always)]`.
+    fn join<S: Simd>(s: S, left: Self, right: Self) -> Self;
+}
+
+impl Join for f32 {
+    #[inline(always)]
+    fn join<S: Simd>(_: S, left: Self, right: Self) -> Self {
+        left + right
+    }
+}
+
+/// A tree that grows leaf by leaf.
+pub(crate) struct Tree<T> {
+    /// Whole subtrees, one for each 1 of the number of leaves; what is past those is of no account.
+    subtrees: [T; usize::BITS as usize],
+    leaves: usize,
+}
+
+impl<T: Join> Tree<T> {
+    /// No leaf yet; `any` takes the room.
+    #[inline(always)]
+    pub(crate) fn new(any: T) -> Self {
+        Self { subtrees: [any; usize::BITS as usize], leaves: 0 }
+    }
+
+    #[inline(always)]
+    pub(crate) fn push<S: Simd>(&mut self, s: S, leaf: T) {
+        let mut right = leaf;
+        let mut top = self.leaves.count_ones() as usize;
+        self.leaves += 1;
+        for _ in 0..self.leaves.trailing_zeros() {
+            top -= 1;
+            right = T::join(s, self.subtrees[top], right);
+        }
+        self.subtrees[top] = right;
+    }
+
+    /// The sum; `none` without leaves.
+    #[inline(always)]
+    pub(crate) fn total<S: Simd>(self, s: S, none: T) -> T {
+        let mut top = self.leaves.count_ones() as usize;
+        if top == 0 {
+            return none;
+        }
+        top -= 1;
+        let mut right = self.subtrees[top];
+        while top > 0 {
+            top -= 1;
+            right = T::join(s, self.subtrees[top], right);
+        }
+        right
+    }
+}
+
+/// The leaves of the first part of a tree of so many, at least 2.
+pub(crate) fn first_part(leaves: usize) -> usize {
+    leaves.div_ceil(2).next_power_of_two()
+}
