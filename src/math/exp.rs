@@ -25,7 +25,7 @@ pub(crate) const EXP_TERMS: [f32; 5] = [0.499_999_8, 0.166_665_15, 0.041_672_345
 pub(crate) const SCALE: f32 = 64.0;
 /// 2^-[`SCALE`].
 pub(crate) const UNSCALE: f32 = 1.0 / (1u128 << 64) as f32;
-/// Below this [`exp_scaled`] does not fall: 0 by any factor up to its own magnitude.
+/// Below this [`exp_scaled`] is 0, and times 112 it would round to 0.
 pub(crate) const SCALED_LEAST: f32 = -112.0;
 /// Below this exp(x) - 1 is -1.
 pub(crate) const EXP_M1_LEAST: f32 = -30.0;
@@ -49,22 +49,13 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.mul(s.mul(exp_r, s.cast_f32(s.shl::<23>(half))), s.cast_f32(s.shl::<23>(rest)))
 }
 
-/// The bits of [`exp`] for x <= 0 and NaN, in fewer operations.
+/// exp(x) 2^64 for x <= 0 and NaN, in fewer operations than [`exp`], since it is never subnormal: what is
+/// made of it can be rounded once, at the end. 0 below [`SCALED_LEAST`].
 #[inline(always)]
-pub(crate) fn exp_of_nonpositive<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    s.mul(scaled(s, s.max(s.splat(EXP_LEAST), x)), s.splat(UNSCALE))
-}
-
-/// exp(x) 2^64 for x <= 0, never subnormal: what is made of it can be rounded once, at the end.
-#[inline(always)]
-pub(super) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    scaled(s, s.max(s.splat(SCALED_LEAST), x))
-}
-
-#[inline(always)]
-fn scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
+pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (exp_r, exponents) = reduced(s, x, BIAS + SCALE);
-    s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)))
+    let scaled = s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)));
+    s.select(s.lt(x, s.splat(SCALED_LEAST)), s.splat(0.0), scaled)
 }
 
 /// exp(r), and n + `bias` in the lowest bits.

@@ -1,6 +1,6 @@
 //! ln, and softplus by way of it.
 
-use super::exp::{LN_2_HIGH, LN_2_LOW, exp_of_nonpositive};
+use super::exp::{LN_2_HIGH, LN_2_LOW, UNSCALE, exp_scaled};
 use super::polynomial;
 use crate::simd::Simd;
 
@@ -62,7 +62,7 @@ fn ln_of_normal<S: Simd>(s: S, x: S::F32, shift: S::F32) -> S::F32 {
 #[inline(always)]
 pub(crate) fn softplus<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (zero, one) = (s.splat(0.0), s.splat(1.0));
-    let t = exp_of_nonpositive(s, s.sub(zero, s.abs(x)));
+    let t = s.mul(exp_scaled(s, s.sub(zero, s.abs(x))), s.splat(UNSCALE));
     let u = s.add(one, t);
     let lost = s.sub(t, s.sub(u, one));
     let ln = s.add(ln_of_normal(s, u, zero), s.div(lost, u));

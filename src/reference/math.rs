@@ -11,9 +11,9 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// exp(x) 2^64 for x <= 0.
-fn exp_scaled(x: f32) -> f32 {
-    let (exp_r, exponents) = reduced(most(math::SCALED_LEAST, x), math::BIAS + math::SCALE);
-    exp_r * power(exponents)
+pub(super) fn exp_scaled(x: f32) -> f32 {
+    let (exp_r, exponents) = reduced(x, math::BIAS + math::SCALE);
+    if x < math::SCALED_LEAST { 0.0 } else { exp_r * power(exponents) }
 }
 
 /// exp(r), and n + `bias` in the lowest bits, where x = n ln 2 + r.
@@ -71,7 +71,7 @@ fn ln_of_normal(x: f32, shift: f32) -> f32 {
 
 /// ln(1 + exp(x)).
 pub fn softplus(x: f32) -> f32 {
-    let t = exp(-x.abs());
+    let t = exp_scaled(-x.abs()) * math::UNSCALE;
     let u = 1.0 + t;
     let lost = t - (u - 1.0);
     most(0.0, x) + (ln_of_normal(u, 0.0) + lost / u)

@@ -7,7 +7,7 @@
 //!   order with `f32::mul_add`. Weight and bias gradients take the batch in chunks of
 //!   [`CHUNK_ROWS`](crate::CHUNK_ROWS) and add the chunks' sums in ascending order.
 //! - A sum over a row has 16 partial results, element j in partial j mod 16; then partial i
-//!   meets partial i + 8, then i + 4, i + 2 and i + 1. Exponentials are added up in pieces of
+//!   meets partial i + 8, then i + 4, i + 2 and i + 1. Exponentials are added up 2^64 times too large in pieces of
 //!   [`ROW_PIECE`](crate::ROW_PIECE) elements, each below its own maximum; two neighbours are brought to the larger
 //!   maximum and added, in a binary tree, in which the first part has the largest power of 2 pieces
 //!   that leaves some.
@@ -32,6 +32,7 @@ mod math;
 mod optimizer;
 mod rows;
 
+use self::math::exp_scaled;
 pub use activation::*;
 use activation::{gradient, value};
 pub use dense::*;

@@ -1,10 +1,11 @@
 //! Softmax, log-softmax and cross-entropy.
 
-use super::{at, exp, ln, rows};
+use super::{at, exp, exp_scaled, ln, rows};
 use crate::error::Result;
 use crate::kernels::LOSS_ROWS;
 use crate::kernels::softmax::ROW_PIECE;
 use crate::labels::Labels;
+use crate::math;
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::ROW_LANES;
 use crate::{activation, loss};
@@ -34,19 +35,19 @@ fn write_row(y: &mut MatMut<'_>, row: usize, values: impl IntoIterator<Item = f3
     }
 }
 
-/// A row's maximum, the exponentials of what the elements lack to it, and their sum.
+/// A row's maximum, the exponentials of what the elements lack to it, and their sum; both 2^64 too large.
 fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
     let (max, sum) = statistics(x);
-    (max, x.iter().map(|x| exp(x - max)).collect(), sum)
+    (max, x.iter().map(|x| exp_scaled(x - max)).collect(), sum)
 }
 
 /// A row's maximum, NaNs left out and no less than the least finite number, and the sum of the
-/// exponentials of what the elements lack to it; pieces of [`ROW_PIECE`] have a maximum of their own.
+/// exponentials of what the elements lack to it, 2^64 too large; pieces of [`ROW_PIECE`] have a maximum of their own.
 fn statistics(x: &[f32]) -> (f32, f32) {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
         let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
-        let e: Vec<f32> = x.iter().map(|x| exp(x - max)).collect();
+        let e: Vec<f32> = x.iter().map(|x| exp_scaled(x - max)).collect();
         return (max, row_sum(&e));
     }
     let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
@@ -93,7 +94,7 @@ pub fn log_softmax(x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
     for row in rows(&y) {
         let x = row_of(x, row);
         let (max, _, sum) = exponentials(&x);
-        write_row(&mut y, row, x.iter().map(|x| (x - max) - ln(sum)));
+        write_row(&mut y, row, x.iter().map(|x| (x - max) - ln(sum * math::UNSCALE)));
     }
     Ok(())
 }
@@ -129,7 +130,7 @@ pub fn cross_entropy<'a>(logits: MatRef<'_>, labels: impl Into<Labels<'a>>, mut 
         let reciprocal = 1.0 / sum;
         let p = e.iter().map(|e| e * reciprocal);
         write_row(&mut dlogits, row, p.enumerate().map(|(j, p)| (if j == label { p - 1.0 } else { p }) * scale));
-        losses.push(ln(sum) - (x[label] - max));
+        losses.push(ln(sum * math::UNSCALE) - (x[label] - max));
     }
     Ok(tree_sum(&losses) / batch)
 }

@@ -1,14 +1,14 @@
 //! Cross-entropy, with its gradient.
 
 use super::ROW_PIECE;
-use super::long::{Row, RowMut, Statistics, exp, ln, map, statistics};
+use super::long::{Row, RowMut, Statistics, exp_scaled, ln, map, statistics};
 use super::short::{Columns, Partials, SHORT, load, max, store};
 use crate::kernels::elementwise::Elementwise;
 use crate::kernels::tier::Tier;
 use crate::kernels::tree::Tree;
 use crate::kernels::{Kernel, LOSS_ROWS};
 use crate::labels::Labels;
-use crate::math;
+use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
 
@@ -47,9 +47,9 @@ impl Kernel for CrossEntropy<'_> {
                     let unit = self.x.col_stride() == 1 && self.dx.col_stride() == 1;
                     for (i, loss) in losses[..n].iter_mut().enumerate() {
                         *loss = if unit {
-                            self.row::<T::Row, true>(tier.row(), first + i, cols)
+                            self.row::<T::Vector, true>(tier.vector(), first + i, cols)
                         } else {
-                            self.row::<T::Row, false>(tier.row(), first + i, cols)
+                            self.row::<T::Vector, false>(tier.vector(), first + i, cols)
                         };
                     }
                 }
@@ -102,8 +102,8 @@ impl CrossEntropy<'_> {
                 None => map::<S, UNIT, 1>(s, GradientAnew { max, reciprocal, scale }, [x], dx, cols),
             }
             let below = of_label - max;
-            *dx.p.wrapping_add(label * dx.stride) = (exp(s, below) * reciprocal - 1.0) * scale;
-            ln(s, sum) - below
+            *dx.p.wrapping_add(label * dx.stride) = (exp_scaled(s, below) * reciprocal - 1.0) * scale;
+            ln(s, sum * UNSCALE) - below
         }
     }
 
@@ -135,7 +135,7 @@ impl CrossEntropy<'_> {
             let max = max(s, x, cols);
             let mut sums = Partials::new(s);
             for (col, x) in x[..cols].iter_mut().enumerate() {
-                *x = math::exp_of_nonpositive(s, s.sub(*x, max));
+                *x = math::exp_scaled(s, s.sub(*x, max));
                 sums.add(s, col, *x);
             }
             let sum = sums.total(s, cols);
@@ -146,13 +146,13 @@ impl CrossEntropy<'_> {
             }
 
             let below = s.sub(s.load(lanes.as_ptr()), max);
-            let p = s.mul(math::exp_of_nonpositive(s, below), reciprocal);
+            let p = s.mul(math::exp_scaled(s, below), reciprocal);
             s.store(lanes.as_mut_ptr(), s.mul(s.sub(p, one), scale));
             let columns: *mut f32 = x.as_mut_ptr().cast();
             for (row, (label, lane)) in labels[..rows].iter().zip(&lanes).enumerate() {
                 *columns.add(label * S::LANES + row) = *lane;
             }
-            s.store(lanes.as_mut_ptr(), s.sub(math::ln(s, sum), below));
+            s.store(lanes.as_mut_ptr(), s.sub(math::ln(s, s.mul(sum, s.splat(UNSCALE))), below));
             losses[..rows].copy_from_slice(&lanes[..rows]);
             store(s, to.wrapping_add(first * to_strides[0]), to_strides, size, x);
         }
@@ -184,7 +184,7 @@ struct GradientAnew {
 impl Elementwise<1> for GradientAnew {
     #[inline(always)]
     fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
-        let e = math::exp_of_nonpositive(s, s.sub(x, s.splat(self.max)));
+        let e = math::exp_scaled(s, s.sub(x, s.splat(self.max)));
         s.mul(s.mul(e, s.splat(self.reciprocal)), s.splat(self.scale))
     }
 }

@@ -4,7 +4,7 @@ use super::{ROW_PIECE, Softmaxes};
 use crate::kernels::elementwise::Elementwise;
 use crate::kernels::tree::{Join, Tree};
 use crate::kernels::{load_row, store_row};
-use crate::math;
+use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::{ROW_LANES, Simd};
 
@@ -67,7 +67,6 @@ pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usiz
     mut y: MatMut<'_>,
     [rows, cols]: [usize; 2],
 ) {
-    const { assert!(S::LANES == ROW_LANES) };
     let unit = y.col_stride() == 1 && x.iter().all(|x| x.col_stride() == 1);
     let (to, row_stride, stride) = (y.as_mut_ptr(), y.row_stride(), y.col_stride());
     for row in 0..rows {
@@ -84,7 +83,7 @@ pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usiz
     }
 }
 
-/// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m).
+/// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m) 2^64.
 #[derive(Clone, Copy)]
 pub(super) struct Statistics {
     pub(super) max: f32,
@@ -120,8 +119,31 @@ impl Join for Statistics {
     #[inline(always)]
     fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
         let max = if left.max > right.max { left.max } else { right.max };
-        let left = left.sum * exp(s, left.max - max);
-        Self { max, sum: left + right.sum * exp(s, right.max - max) }
+        let left = left.sum * (exp_scaled(s, left.max - max) * UNSCALE);
+        Self { max, sum: left + right.sum * (exp_scaled(s, right.max - max) * UNSCALE) }
+    }
+}
+
+/// The partial sums of a row, in as many vectors as hold them.
+#[derive(Clone, Copy)]
+struct Partials<S: Simd>([S::F32; MAX_VECTORS]);
+
+/// Vectors of the least lanes that hold the partial sums.
+const MAX_VECTORS: usize = 4;
+
+impl<S: Simd> Partials<S> {
+    const VECTORS: usize = ROW_LANES / S::LANES;
+
+    #[inline(always)]
+    fn total(mut self, s: S) -> f32 {
+        let mut half = Self::VECTORS / 2;
+        while half > 0 {
+            for i in 0..half {
+                self.0[i] = s.add(self.0[i], self.0[i + half]);
+            }
+            half /= 2;
+        }
+        s.reduce_add(self.0[0])
     }
 }
 
@@ -131,61 +153,69 @@ impl Join for Statistics {
 /// As for [`statistics`].
 #[inline(always)]
 unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Option<RowMut>) -> Statistics {
-    let whole = cols - cols % S::LANES;
+    let whole = cols - cols % ROW_LANES;
     let lowest = s.splat(f32::MIN);
     // SAFETY: the caller's.
     unsafe {
-        let mut maxes = [lowest; 2];
+        let mut maxes = [lowest; MAX_VECTORS];
         let mut col = 0;
-        while col + 2 * S::LANES <= cols {
+        while col + MAX_VECTORS * S::LANES <= cols {
             for (i, max) in maxes.iter_mut().enumerate() {
                 *max = s.max(x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest), *max);
             }
-            col += 2 * S::LANES;
+            col += MAX_VECTORS * S::LANES;
         }
         while col < cols {
             maxes[0] = s.max(x.load::<S, UNIT>(s, col, S::LANES.min(cols - col), lowest), maxes[0]);
             col += S::LANES;
         }
-        let max = s.reduce_max(s.max(maxes[0], maxes[1]));
+        let max = s.reduce_max(s.max(s.max(maxes[0], maxes[1]), s.max(maxes[2], maxes[3])));
 
         let maxes = s.splat(max);
-        let mut sum = s.splat(0.0);
+        let mut sums = Partials::<S>([s.splat(0.0); MAX_VECTORS]);
         match keep {
             None => {
-                for col in (0..whole).step_by(S::LANES) {
-                    let x = x.load::<S, UNIT>(s, col, S::LANES, lowest);
-                    sum = s.add(math::exp_of_nonpositive(s, s.sub(x, maxes)), sum);
+                for col in (0..whole).step_by(ROW_LANES) {
+                    for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
+                        let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
+                        *sum = s.add(math::exp_scaled(s, s.sub(x, maxes)), *sum);
+                    }
                 }
             }
             Some(keep) => {
-                for col in (0..whole).step_by(S::LANES) {
-                    let x = x.load::<S, UNIT>(s, col, S::LANES, lowest);
-                    let e = math::exp_of_nonpositive(s, s.sub(x, maxes));
-                    keep.store::<S, UNIT>(s, col, S::LANES, e);
-                    sum = s.add(e, sum);
+                for col in (0..whole).step_by(ROW_LANES) {
+                    for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
+                        let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
+                        let e = math::exp_scaled(s, s.sub(x, maxes));
+                        keep.store::<S, UNIT>(s, col + i * S::LANES, S::LANES, e);
+                        *sum = s.add(e, *sum);
+                    }
                 }
             }
         }
-        if whole < cols {
-            // The exponential of what is missing is the 0 that it adds.
-            let x = x.load::<S, UNIT>(s, whole, cols - whole, s.splat(f32::NEG_INFINITY));
-            let e = math::exp_of_nonpositive(s, s.sub(x, maxes));
-            if let Some(keep) = keep {
-                keep.store::<S, UNIT>(s, whole, cols - whole, e);
+        for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
+            let col = whole + i * S::LANES;
+            if col < cols {
+                let n = S::LANES.min(cols - col);
+                // The exponential of what is missing is the 0 that it adds.
+                let x = x.load::<S, UNIT>(s, col, n, s.splat(f32::NEG_INFINITY));
+                let e = math::exp_scaled(s, s.sub(x, maxes));
+                if let Some(keep) = keep {
+                    keep.store::<S, UNIT>(s, col, n, e);
+                }
+                *sum = s.add(e, *sum);
             }
-            sum = s.add(e, sum);
         }
-        Statistics { max, sum: s.reduce_add(sum) }
+        Statistics { max, sum: sums.total(s) }
     }
 }
 
-/// exp of one number of at most 0.
+/// exp of one number of at most 0, 2^64 times too large.
 #[inline(always)]
-pub(super) fn exp<S: Simd>(s: S, x: f32) -> f32 {
+pub(super) fn exp_scaled<S: Simd>(s: S, x: f32) -> f32 {
     let mut lanes = [0.0; ROW_LANES];
     // SAFETY: the array has a vector's lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), math::exp_of_nonpositive(s, s.splat(x))) };
+    unsafe { s.store(lanes.as_mut_ptr(), math::exp_scaled(s, s.splat(x))) };
     lanes[0]
 }
 
@@ -234,18 +264,25 @@ pub(super) unsafe fn sum<S: Simd, const UNIT: bool, const INPUTS: usize>(
     x: [Row; INPUTS],
     cols: usize,
 ) -> f32 {
-    let whole = cols - cols % S::LANES;
-    let mut sum = s.splat(0.0);
+    let whole = cols - cols % ROW_LANES;
+    let mut sums = Partials::<S>([s.splat(0.0); MAX_VECTORS]);
     // SAFETY: the caller's.
     unsafe {
-        for col in (0..whole).step_by(S::LANES) {
-            sum = s.add(op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)), sum);
+        for col in (0..whole).step_by(ROW_LANES) {
+            for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
+                let x = load_all::<S, UNIT, INPUTS>(s, x, col + i * S::LANES, S::LANES);
+                *sum = s.add(op.vector(s, x), *sum);
+            }
         }
-        if whole < cols {
-            sum = s.add(op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, whole, cols - whole)), sum);
+        for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
+            let col = whole + i * S::LANES;
+            if col < cols {
+                let x = load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES.min(cols - col));
+                *sum = s.add(op.vector(s, x), *sum);
+            }
         }
     }
-    s.reduce_add(sum)
+    sums.total(s)
 }
 
 /// The same elements of all rows, 0 in the lanes past `n`.

@@ -4,7 +4,8 @@
 //! logarithm of the sum away, which keeps small results exact (Blanchard, Higham and Higham, "Accurately
 //! computing the log-sum-exp and softmax functions", 2021).
 //!
-//! The sum of a row goes through 16 partial results, element j into partial j mod 16, and then a fixed
+//! Exponentials are 2^64 times as large as they are, so that none is subnormal; what is made of them is
+//! rounded once. The sum of a row goes through 16 partial results, element j into partial j mod 16, and then a fixed
 //! tree. Rows of at most [`SHORT`] elements are worked on many at a time, one in each lane ([`short`]),
 //! others one after another ([`long`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
 //! and a sum of its own, so that memory is read once for both (Milakov and Gimelshein, "Online normalizer
@@ -23,7 +24,7 @@ use short::{Columns, Partials, SHORT, each_block};
 use super::RowOp;
 use super::elementwise::Elementwise;
 use super::tier::Tier;
-use crate::math;
+use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
 
@@ -57,7 +58,7 @@ impl<Op: Softmaxes<INPUTS> + Send, const INPUTS: usize> RowOp<INPUTS> for InRows
             if cols <= SHORT {
                 each_block(tier.vector(), self.0, x, y, [rows, cols]);
             } else {
-                each_row(tier.row(), self.0, x, y, [rows, cols]);
+                each_row(tier.vector(), self.0, x, y, [rows, cols]);
             }
         }
     }
@@ -77,7 +78,7 @@ impl Softmaxes<1> for Softmax {
         let max = short::max(s, x, cols);
         let mut sums = Partials::new(s);
         for (col, x) in x[..cols].iter_mut().enumerate() {
-            *x = math::exp_of_nonpositive(s, s.sub(*x, max));
+            *x = math::exp_scaled(s, s.sub(*x, max));
             sums.add(s, col, *x);
         }
         let scale = s.div(s.splat(1.0), sums.total(s, cols));
@@ -122,7 +123,7 @@ struct ScaledExp {
 impl Elementwise<1> for ScaledExp {
     #[inline(always)]
     fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
-        s.mul(math::exp_of_nonpositive(s, s.sub(x, s.splat(self.max))), s.splat(self.scale))
+        s.mul(math::exp_scaled(s, s.sub(x, s.splat(self.max))), s.splat(self.scale))
     }
 }
 
@@ -188,9 +189,9 @@ impl Softmaxes<1> for LogSoftmax {
         let mut sums = Partials::new(s);
         for (col, x) in x[..cols].iter_mut().enumerate() {
             *x = s.sub(*x, max);
-            sums.add(s, col, math::exp_of_nonpositive(s, *x));
+            sums.add(s, col, math::exp_scaled(s, *x));
         }
-        let ln = math::ln(s, sums.total(s, cols));
+        let ln = math::ln(s, s.mul(sums.total(s, cols), s.splat(UNSCALE)));
         for x in &mut x[..cols] {
             *x = s.sub(*x, ln);
         }
@@ -201,7 +202,7 @@ impl Softmaxes<1> for LogSoftmax {
         // SAFETY: the caller's.
         unsafe {
             let of_row = statistics::<S, UNIT>(s, x, cols, None);
-            let ln = long::ln(s, of_row.sum);
+            let ln = long::ln(s, of_row.sum * UNSCALE);
             long::map::<S, UNIT, 1>(s, Normalized { max: of_row.max, ln }, [x], y, cols);
         }
     }
