@@ -279,4 +279,8 @@ fn every_batch_around_the_groups_of_the_loss() {
             Case { seed, ..Case::new(batch, 70) }.cross_entropy();
         }
     }
+    // Each row a part of its own.
+    for batch in [2, 16, 17, 35] {
+        Case::new(batch, 2000).cross_entropy();
+    }
 }

@@ -104,20 +104,41 @@ pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, 
     call.run(&parts, |_, part| dispatch.run(part));
 }
 
-/// Adds what a kernel gives for its rows in a [tree](crate::kernels::tree) over groups of [`LOSS_ROWS`]: subtrees are summed
-/// where they are done.
+/// Adds what a kernel gives for its rows: over groups of [`LOSS_ROWS`] in ascending order, and their sums
+/// in a [tree](crate::kernels::tree). Parts are subtrees, or, where each row takes long, rows.
 pub(crate) fn sum<K: Kernel<Output = f32>>(dispatch: Dispatch, threads: Threads, cost: usize, kernel: K) -> f32 {
     let rows = kernel.len();
-    let Some(call) = Call::new(threads, cost, rows.div_ceil(LOSS_ROWS)) else { return dispatch.run(kernel) };
+    let by_row = rows <= MAX_PARTS && cost / rows.max(1) >= GRAIN;
+    let pieces = if by_row { rows } else { rows.div_ceil(LOSS_ROWS) };
+    let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
     // Where the subtrees are of different sizes, more of them can be shared out more evenly.
-    let even = rows.div_ceil(LOSS_ROWS).is_multiple_of(call.parts);
-    let parts = if even { call.parts } else { (FINER * call.parts).min(MAX_PARTS) };
-    let depth = parts.next_power_of_two().ilog2();
+    let even = pieces.is_multiple_of(call.parts);
+    let subtrees = if even { call.parts } else { (FINER * call.parts).min(MAX_PARTS) };
+    let depth = subtrees.next_power_of_two().ilog2();
     let mut parts = Parts::new();
-    cut_tree(kernel, depth, &mut parts);
+    if by_row {
+        let mut rest = kernel;
+        for _ in 1..rows {
+            let first;
+            (first, rest) = rest.split(1);
+            parts.push(first);
+        }
+        parts.push(rest);
+    } else {
+        cut_tree(kernel, depth, &mut parts);
+    }
     let sums = [const { AtomicU32::new(0) }; MAX_PARTS];
     call.run(&parts, |number, part| sums[number].store(dispatch.run(part).to_bits(), Ordering::Relaxed));
-    add_tree(rows, depth, &mut sums.iter().map(|sum| f32::from_bits(sum.load(Ordering::Relaxed))))
+    let mut sums = sums.iter().map(|sum| f32::from_bits(sum.load(Ordering::Relaxed)));
+    if by_row { add_rows(rows, &mut sums) } else { add_tree(rows, depth, &mut sums) }
+}
+
+/// Adds the values of so many rows.
+fn add_rows(rows: usize, values: &mut impl Iterator<Item = f32>) -> f32 {
+    match branch(rows) {
+        None => values.take(rows).reduce(|sum, value| sum + value).unwrap_or(0.0),
+        Some(at) => add_rows(at, values) + add_rows(rows - at, values),
+    }
 }
 
 /// The row at which the tree over so many rows branches, unless it is a leaf.

@@ -55,6 +55,9 @@ impl RowMut {
     }
 }
 
+/// Elements by which a row is asked for before it is written.
+const AHEAD: usize = 256;
+
 /// Works on all rows.
 ///
 /// # Safety
@@ -176,6 +179,7 @@ unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Opti
         match keep {
             None => {
                 for col in (0..whole).step_by(ROW_LANES) {
+                    s.prefetch(x.p.wrapping_add(cols + col));
                     for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
                         let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
                         *sum = s.add(math::exp_scaled(s, s.sub(x, maxes)), *sum);
@@ -184,6 +188,7 @@ unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Opti
             }
             Some(keep) => {
                 for col in (0..whole).step_by(ROW_LANES) {
+                    s.prefetch(x.p.wrapping_add(cols + col));
                     for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
                         let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
                         let e = math::exp_scaled(s, s.sub(x, maxes));
@@ -244,6 +249,7 @@ pub(super) unsafe fn map<S: Simd, const UNIT: bool, const INPUTS: usize>(
     // SAFETY: the caller's.
     unsafe {
         for col in (0..whole).step_by(S::LANES) {
+            s.prefetch(y.p.wrapping_add(col + AHEAD));
             y.store::<S, UNIT>(s, col, S::LANES, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)));
         }
         if whole < cols {
