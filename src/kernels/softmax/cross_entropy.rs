@@ -30,19 +30,19 @@ impl Kernel for CrossEntropy<'_> {
         let cols = self.x.cols().min(self.dx.cols());
         let rows = self.x.rows().min(self.dx.rows()).min(self.labels.len());
         let rows = if cols == 0 { 0 } else { rows };
+        const { assert!(T::Row::LANES == LOSS_ROWS) };
         let mut tree = Tree::new(0.0);
         let mut columns = [tier.vector().splat(0.0); SHORT];
+        let mut wide_columns = [tier.row().splat(0.0); SHORT];
         for first in (0..rows).step_by(LOSS_ROWS) {
             let n = LOSS_ROWS.min(rows - first);
             let mut losses = [0.0; LOSS_ROWS];
             // SAFETY: the views have these rows, and so many columns.
             unsafe {
-                if cols <= SHORT {
-                    let s = tier.vector();
-                    for at in (0..n).step_by(T::Vector::LANES) {
-                        let n = T::Vector::LANES.min(n - at);
-                        self.block(s, first + at, [n, cols], &mut columns, &mut losses[at..]);
-                    }
+                if cols <= SHORT && n <= T::Vector::LANES {
+                    self.block(tier.vector(), first, [n, cols], &mut columns, &mut losses);
+                } else if cols <= SHORT {
+                    self.block(tier.row(), first, [n, cols], &mut wide_columns, &mut losses);
                 } else {
                     let unit = self.x.col_stride() == 1 && self.dx.col_stride() == 1;
                     for (i, loss) in losses[..n].iter_mut().enumerate() {

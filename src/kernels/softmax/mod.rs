@@ -55,8 +55,11 @@ impl<Op: Softmaxes<INPUTS> + Send, const INPUTS: usize> RowOp<INPUTS> for InRows
         }
         // SAFETY: so many rows and columns are within all views.
         unsafe {
-            if cols <= SHORT {
+            if cols <= SHORT && rows <= T::Vector::LANES {
                 each_block(tier.vector(), self.0, x, y, [rows, cols]);
+            } else if cols <= SHORT {
+                // Vectors of double width: while one half waits for a sum, the other has work.
+                each_block(tier.row(), self.0, x, y, [rows, cols]);
             } else {
                 each_row(tier.vector(), self.0, x, y, [rows, cols]);
             }
