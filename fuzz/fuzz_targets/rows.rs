@@ -11,10 +11,8 @@ type OneTrue = fn(MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
 type Two = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
 type TwoTrue = fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
 
-const ONE: [(One, OneTrue); 2] = [
-    (activation::softmax, reference::softmax),
-    (activation::log_softmax, reference::log_softmax),
-];
+const ONE: [(One, OneTrue); 2] =
+    [(activation::softmax, reference::softmax), (activation::log_softmax, reference::log_softmax)];
 const TWO: [(Two, TwoTrue); 2] = [
     (activation::softmax_backward, reference::softmax_backward),
     (activation::log_softmax_backward, reference::log_softmax_backward),
