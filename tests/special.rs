@@ -37,7 +37,7 @@ fn inputs() -> impl Iterator<Item = Matrix> {
 fn activations() {
     let any = |_: &[Matrix; 1], _: &[Matrix; 1]| ();
     for function in ACTIVATIONS {
-        for x in inputs() {
+        for x in inputs().filter(|x| x.shape()[1] <= 33) {
             let y = || [Matrix::unwritten(x.shape(), Layout::Padded)];
             check_serial(
                 y(),
