@@ -112,13 +112,14 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m512; 4]) {
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [__m512; 4]) {
         let half = self.half();
         unsafe {
-            half.store_columns(p, stride, rows.min(8), columns.map(|column| self.lower(column)));
+            let low = [self.lower(a), self.lower(b), self.lower(c), self.lower(d)];
+            half.store_columns(p, stride, rows.min(8), low);
             if rows > 8 {
-                let p = p.wrapping_add(8 * stride);
-                half.store_columns(p, stride, rows - 8, columns.map(|column| self.upper(column)));
+                let high = [self.upper(a), self.upper(b), self.upper(c), self.upper(d)];
+                half.store_columns(p.wrapping_add(8 * stride), stride, rows - 8, high);
             }
         }
     }
