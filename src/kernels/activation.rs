@@ -10,17 +10,17 @@ use crate::simd::{Simd, Work};
 
 /// A function that is applied to each element.
 ///
-/// | | f(x) | f'(x) | the way back needs | time of f, of f' |
-/// |---|---|---|---|---|
-/// | `Linear` | x | 1 | nothing | |
-/// | `Relu` | 0 where x < 0, else x | 1 where x > 0, else 0 | the output y | |
-/// | `LeakyRelu` | slope x where x < 0, else x | 1 where x > 0, else slope | y | |
-/// | `Elu` | alpha (exp(x) - 1) where x < 0, else x | 1 where x > 0, else y + alpha | y | |
-/// | `Sigmoid` | 1 / (1 + exp(-x)) | y (1 - y) | y | |
-/// | `Tanh` | tanh(x) | 1 - y² | y | |
-/// | `Softplus` | ln(1 + exp(x)) | 1 - exp(-y) | y | |
-/// | `Silu` | x s with s = sigmoid(x) | s (1 + x (1 - s)) | the input x | |
-/// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x | |
+/// | | f(x) | f'(x) | the way back needs |
+/// |---|---|---|---|
+/// | `Linear` | x | 1 | nothing |
+/// | `Relu` | 0 where x < 0, else x | 1 where x > 0, else 0 | the output y |
+/// | `LeakyRelu` | slope x where x < 0, else x | 1 where x > 0, else slope | y |
+/// | `Elu` | alpha (exp(x) - 1) where x < 0, else x | 1 where x > 0, else y + alpha | y |
+/// | `Sigmoid` | 1 / (1 + exp(-x)) | y (1 - y) | y |
+/// | `Tanh` | tanh(x) | 1 - y² | y |
+/// | `Softplus` | ln(1 + exp(x)) | 1 - exp(-y) | y |
+/// | `Silu` | x s with s = sigmoid(x) | s (1 + x (1 - s)) | the input x |
+/// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x |
 ///
 /// NaN stays NaN everywhere, and -0 stays -0 but for `Sigmoid` and `Softplus`. At -inf, `Silu` and
 /// `Gelu` are -0, the value that they tend to. Error bounds are in [`math`](crate::math).
