@@ -36,6 +36,8 @@ pub enum Threads {
 /// Least work for a part, in nanoseconds: to offer it to a helper that is awake, and to wait for
 /// the end, takes about 500.
 const GRAIN: usize = 800;
+/// Rows so many nanoseconds long are parts of their own: shorter ones cost more to be given out.
+const LONG_ROW: usize = 4 * GRAIN;
 /// Work so many nanoseconds long is cut finer while helpers are asleep: those that wake up take
 /// what is left.
 const LONG: usize = 300_000;
@@ -108,7 +110,7 @@ pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, 
 /// in a [tree](crate::kernels::tree). Parts are subtrees, or, where each row takes long, rows.
 pub(crate) fn sum<K: Kernel<Output = f32>>(dispatch: Dispatch, threads: Threads, cost: usize, kernel: K) -> f32 {
     let rows = kernel.len();
-    let by_row = rows <= MAX_PARTS && cost / rows.max(1) >= GRAIN;
+    let by_row = rows <= MAX_PARTS && cost / rows.max(1) >= LONG_ROW;
     let pieces = if by_row { rows } else { rows.div_ceil(LOSS_ROWS) };
     let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
     // Where the subtrees are of different sizes, more of them can be shared out more evenly.
