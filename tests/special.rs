@@ -215,6 +215,27 @@ fn rows_without_a_distribution_are_nan_throughout() {
     }
 }
 
+/// Long rows are taken in pieces: one of nothing but -inf adds 0, one that holds NaN or +inf spoils the row.
+#[test]
+fn pieces_of_long_rows() {
+    for (special, spoilt) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
+        for masked in 0..3 {
+            let piece = masked * densely::ROW_PIECE..(masked + 1) * densely::ROW_PIECE;
+            let x: Vec<f32> = (0..3 * densely::ROW_PIECE)
+                .map(|col| if piece.contains(&col) { special } else { (col % 7) as f32 })
+                .collect();
+            for y in outputs(activation::softmax, &x) {
+                let sum: f64 = y.iter().map(|&y| f64::from(y)).sum();
+                assert!(if spoilt { y.iter().all(|y| y.is_nan()) } else { (sum - 1.0).abs() < 1e-5 }, "sum {sum}");
+            }
+            for y in outputs(activation::log_softmax, &x) {
+                assert!(y.iter().all(|y| y.is_nan()) == spoilt);
+                assert!(spoilt || y[piece.clone()].iter().all(|&y| y == f32::NEG_INFINITY));
+            }
+        }
+    }
+}
+
 #[test]
 fn impossible_classes_have_probability_zero() {
     let x = [f32::NEG_INFINITY, 3.0, f32::NEG_INFINITY];

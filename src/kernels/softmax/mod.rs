@@ -5,8 +5,8 @@
 //! computing the log-sum-exp and softmax functions", 2021).
 //!
 //! Exponentials are 2^64 times as large as they are, so that none is subnormal; what is made of them is
-//! rounded once. The sum of a row goes through 16 partial results, element j into partial j mod 16, and then a fixed
-//! tree. Rows of at most [`SHORT`] elements are worked on many at a time, one in each lane ([`short`]),
+//! rounded once. The sum of a row goes through 16 partial results, element j into partial j mod 16, and
+//! then a fixed tree. Rows of at most [`SHORT`] elements are worked on many at a time, one in each lane ([`short`]),
 //! others one after another ([`long`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
 //! and a sum of its own, so that memory is read once for both (Milakov and Gimelshein, "Online normalizer
 //! calculation for softmax", 2018).
@@ -30,7 +30,7 @@ use crate::simd::Simd;
 
 /// Elements of a row whose exponentials are added up below their own maximum, before the sums of such
 /// pieces are brought to a common one, in a binary tree: its first part has the largest power of 2
-/// pieces that leaves some. Part of the numeric contract. Twice this many bytes fit an L1 cache.
+/// pieces that leaves some. Part of the numeric contract. An L1 cache of 32 KiB holds two.
 pub const ROW_PIECE: usize = 4096;
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
