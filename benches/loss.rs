@@ -8,7 +8,8 @@ use std::hint::black_box;
 use common::data::{random, random_labels};
 use common::iter_in_pool;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use densely::{Backend, Isa, MatMut, MatRef, activation, loss, reference};
+use densely::loss::{self, CrossEntropy};
+use densely::{Backend, Isa, MatMut, MatRef, activation, reference};
 
 const SHAPES: [[usize; 2]; 6] = [[128, 10], [4096, 10], [128, 1000], [1024, 1000], [64, 32_000], [8, 128_256]];
 
@@ -44,7 +45,7 @@ fn benches(c: &mut Criterion) {
         };
         let scalar = |dx: &mut [f32]| {
             let dx = MatMut::new(dx, batch, classes).expect("sizes fit");
-            reference::cross_entropy(x, &labels, dx).expect("shapes fit")
+            reference::cross_entropy(&CrossEntropy::new(), x, &labels, None, Some(dx)).expect("shapes fit")
         };
         let same_loss = ours(&mut y) == scalar(&mut expected);
         assert!(backend.isa() == Isa::Portable || (same_loss && y == expected), "cross_entropy gives another answer");

@@ -3,15 +3,16 @@
 use crate::backend::Backend;
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
-use crate::kernels::softmax::CrossEntropy;
-use crate::labels::Labels;
+use crate::kernels::Input;
+use crate::kernels::softmax;
 use crate::matrix::{MatMut, MatRef};
+use crate::targets::{Labels, Targets};
 
 /// Mean cross-entropy of softmax(logits) against class labels, and its gradient, in one call.
 ///
 /// `logits` is batch x classes, `labels` one class a row in `u8`, `u32` or `usize`, `dlogits` batch
 /// x classes. Gives the mean over the batch of -log_softmax(logits)\[label\], in nats, and writes
-/// dlogits = (softmax(logits) - one_hot(label)) / batch.
+/// dlogits = (softmax(logits) - one_hot(label)) / batch. [`CrossEntropy`] has more to choose from.
 ///
 /// ```
 /// use densely::{Backend, MatMut, MatRef, loss};
@@ -37,19 +38,220 @@ pub fn cross_entropy<'a>(
     labels: impl Into<Labels<'a>>,
     dlogits: MatMut<'_>,
 ) -> Result<f32> {
-    let labels = labels.into();
-    check_cross_entropy(logits, labels, &dlogits)?;
-    let batch = logits.rows() as f32;
-    // About one element a nanosecond, and twenty for a row.
-    let cost = logits.rows().saturating_mul(logits.cols().saturating_add(20));
-    let kernel = CrossEntropy { x: logits, labels, scale: 1.0 / batch, dx: dlogits };
-    Ok(backend.sum(cost, kernel) / batch)
+    CrossEntropy::new().forward_backward(backend, logits, labels.into(), None, dlogits)
 }
 
-pub(crate) fn check_cross_entropy(logits: MatRef<'_>, labels: Labels<'_>, dlogits: &MatMut<'_>) -> Result<()> {
-    if logits.rows() == 0 {
-        return Err(Error::value("logits", "at least one row to take the mean over", "0 rows"));
+/// How the losses of the rows become one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Reduction {
+    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels, ignored
+    /// ones left out. Without class weights, and with probabilities for targets, each row weighs 1. The mean of
+    /// rows that weigh nothing is 0, and so is its gradient.
+    #[default]
+    Mean,
+    /// Their sum. This is also what to choose if each row's loss is wanted for its own sake, in `losses`:
+    /// the gradient of the sum by a row of logits is that of the row's loss.
+    Sum,
+}
+
+/// Cross-entropy of softmax(logits) against labels or probabilities, with its gradient or without.
+///
+/// With targets t over K classes, t being 1 at the label and 0 elsewhere where labels are given, class
+/// weights w and smoothing s, a row's loss is
+///
+/// -sum over the classes c of w_c ((1 - s) t_c + s / K) log_softmax(logits)_c
+///
+/// in nats, as in PyTorch's `CrossEntropyLoss`; classes whose factor is 0 count for nothing, even where the
+/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss, before
+/// any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
+///
+/// A row is left out if its label is the [ignored](Self::ignored_label) one, or if all its factors are 0
+/// because of the class weights: its loss and gradient are 0, whatever its logits are, NaN included.
+///
+/// ```
+/// use densely::loss::{CrossEntropy, Reduction};
+/// use densely::{Backend, MatMut, MatRef};
+/// let backend = Backend::new()?;
+/// let mut logits = [2.0, 0.0, f32::NAN, 1.0, -1.0, 1.0];
+/// let loss = CrossEntropy::new().label_smoothing(0.1).ignored_label(255).reduction(Reduction::Sum);
+/// let mut losses = [0.0; 3];
+/// let sum = loss.forward_backward_in_place(
+///     &backend,
+///     &[0u8, 255, 1],
+///     Some(&mut losses),
+///     MatMut::new(&mut logits, 3, 2)?,
+/// )?;
+/// assert_eq!((losses[1], logits[2], logits[3]), (0.0, 0.0, 0.0));
+/// assert_eq!(sum, losses[0] + losses[2]);
+///
+/// let (logits, targets) = ([0.0, 0.0], [0.25, 0.75]);
+/// let targets = MatRef::new(&targets, 1, 2)?;
+/// let loss = CrossEntropy::new().forward(&backend, MatRef::new(&logits, 1, 2)?, targets, None)?;
+/// assert!((loss - 2f32.ln()).abs() < 1e-6);
+/// # Ok::<(), densely::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CrossEntropy<'a> {
+    pub(crate) reduction: Reduction,
+    pub(crate) smoothing: f32,
+    pub(crate) weights: Option<&'a [f32]>,
+    pub(crate) ignored: Option<usize>,
+}
+
+impl<'a> CrossEntropy<'a> {
+    /// The mean, without smoothing, weights or an ignored label.
+    pub fn new() -> Self {
+        Self::default()
     }
-    check_shape("dlogits", [dlogits.rows(), dlogits.cols()], [logits.rows(), logits.cols()])?;
-    labels.check(logits.rows(), logits.cols())
+
+    /// How the rows' losses become one number.
+    #[must_use]
+    pub fn reduction(self, reduction: Reduction) -> Self {
+        Self { reduction, ..self }
+    }
+
+    /// Which part of the targets, 0 to 1, is spread evenly over all classes.
+    #[must_use]
+    pub fn label_smoothing(self, smoothing: f32) -> Self {
+        Self { smoothing, ..self }
+    }
+
+    /// A finite weight of at least 0 for each class.
+    #[must_use]
+    pub fn class_weights(self, weights: &'a [f32]) -> Self {
+        Self { weights: Some(weights), ..self }
+    }
+
+    /// The label whose rows are left out; it need not be a class. Probabilities have none.
+    #[must_use]
+    pub fn ignored_label(self, label: usize) -> Self {
+        Self { ignored: Some(label), ..self }
+    }
+
+    /// The loss alone. `logits` is batch x classes, `losses` has an element for each row.
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`] if a
+    /// label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
+    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written then.
+    pub fn forward<'t>(
+        &self,
+        backend: &Backend,
+        logits: MatRef<'_>,
+        targets: impl Into<Targets<'t>>,
+        losses: Option<&mut [f32]>,
+    ) -> Result<f32> {
+        let targets = targets.into();
+        self.check([logits.rows(), logits.cols()], targets, losses.as_deref())?;
+        Ok(self.run(backend, Input::Matrix(logits), [logits.rows(), logits.cols()], targets, losses, None))
+    }
+
+    /// The loss, and its gradient, batch x classes, in `dlogits`.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the logits.
+    pub fn forward_backward<'t>(
+        &self,
+        backend: &Backend,
+        logits: MatRef<'_>,
+        targets: impl Into<Targets<'t>>,
+        losses: Option<&mut [f32]>,
+        dlogits: MatMut<'_>,
+    ) -> Result<f32> {
+        let targets = targets.into();
+        let shape = [logits.rows(), logits.cols()];
+        self.check(shape, targets, losses.as_deref())?;
+        check_shape("dlogits", [dlogits.rows(), dlogits.cols()], shape)?;
+        Ok(self.run(backend, Input::Matrix(logits), shape, targets, losses, Some(dlogits)))
+    }
+
+    /// The loss, and its gradient in the place of the logits, batch x classes.
+    ///
+    /// # Errors
+    /// As [`forward`](Self::forward).
+    pub fn forward_backward_in_place<'t>(
+        &self,
+        backend: &Backend,
+        targets: impl Into<Targets<'t>>,
+        losses: Option<&mut [f32]>,
+        logits: MatMut<'_>,
+    ) -> Result<f32> {
+        let targets = targets.into();
+        let shape = [logits.rows(), logits.cols()];
+        self.check(shape, targets, losses.as_deref())?;
+        Ok(self.run(backend, Input::Output, shape, targets, losses, Some(logits)))
+    }
+
+    pub(crate) fn check(&self, [rows, cols]: [usize; 2], targets: Targets<'_>, losses: Option<&[f32]>) -> Result<()> {
+        if rows == 0 && self.reduction == Reduction::Mean {
+            return Err(Error::value("logits", "at least one row to take the mean over", "0 rows"));
+        }
+        match targets {
+            Targets::Labels(labels) => labels.check(rows, cols, self.ignored)?,
+            Targets::Probabilities(t) => check_shape("targets", [t.rows(), t.cols()], [rows, cols])?,
+        }
+        if cols == 0 {
+            return Err(Error::value("logits", "at least one class", "0 columns"));
+        }
+        if let Some(weights) = self.weights {
+            if weights.len() != cols {
+                return Err(Error::shape("class_weights", format_args!("{cols} weights, one a class"), weights.len()));
+            }
+            if let Some(weight) = weights.iter().find(|weight| !(weight.is_finite() && **weight >= 0.0)) {
+                return Err(Error::value("class_weights", "finite weights of at least 0", weight));
+            }
+        }
+        if !(0.0..=1.0).contains(&self.smoothing) {
+            return Err(Error::value("label_smoothing", "a number in 0..=1", self.smoothing));
+        }
+        match losses {
+            Some(losses) if losses.len() != rows => {
+                Err(Error::shape("losses", format_args!("{rows} elements, one a row"), losses.len()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// What the sum of the losses is divided by.
+    fn divisor(&self, rows: usize, targets: Targets<'_>) -> f64 {
+        match (self.reduction, targets) {
+            (Reduction::Sum, _) => 1.0,
+            (Reduction::Mean, Targets::Labels(labels)) if self.weights.is_some() || self.ignored.is_some() => {
+                let counted = (0..rows).filter_map(|row| labels.get(row)).filter(|label| Some(*label) != self.ignored);
+                let weight = |label: usize| self.weights.map_or(1.0, |w| w.get(label).copied().map_or(0.0, f64::from));
+                counted.map(weight).sum()
+            }
+            (Reduction::Mean, _) => rows as f64,
+        }
+    }
+
+    fn run(
+        &self,
+        backend: &Backend,
+        logits: Input<'_>,
+        [rows, cols]: [usize; 2],
+        targets: Targets<'_>,
+        losses: Option<&mut [f32]>,
+        dlogits: Option<MatMut<'_>>,
+    ) -> f32 {
+        let divisor = self.divisor(rows, targets);
+        // No weight, no loss: not even that of labels whose own class weighs nothing.
+        let scale = if divisor > 0.0 { (1.0 / divisor).min(f32::MAX.into()) } else { 0.0 };
+        let kernel = softmax::CrossEntropy {
+            logits,
+            targets,
+            weights: self.weights,
+            ignored: self.ignored,
+            keep: 1.0 - self.smoothing,
+            base: self.smoothing / cols as f32,
+            scale: scale as f32,
+            losses,
+            dx: dlogits,
+        };
+        // About one element a nanosecond, and twenty for a row.
+        let cost = rows.saturating_mul(cols.saturating_add(20));
+        let sum = f64::from(backend.sum(cost, kernel));
+        if divisor > 0.0 { (sum / divisor) as f32 } else { 0.0 }
+    }
 }

@@ -7,9 +7,8 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Layout, Matrix, backends};
-use densely::{
-    Activation, Backend, Error, Labels, MatMut, MatRef, Result, activation, dense, flatten, loss, reference,
-};
+use densely::loss::{self, CrossEntropy, Reduction};
+use densely::{Activation, Backend, Error, Labels, MatMut, MatRef, Result, activation, dense, flatten, reference};
 
 type Shape = [usize; 2];
 
@@ -244,7 +243,7 @@ fn cross_entropy_refusals(logits: Shape, labels: Labels<'_>, dlogits: Shape) -> 
     let logits = zeros(logits);
     refusals(dlogits, |backend, dlogits| match backend {
         Some(backend) => loss::cross_entropy(backend, logits.view(), labels, dlogits),
-        None => reference::cross_entropy(logits.view(), labels, dlogits),
+        None => reference::cross_entropy(&CrossEntropy::new(), logits.view(), labels, None, Some(dlogits)),
     })
 }
 

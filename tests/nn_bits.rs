@@ -5,6 +5,7 @@ mod nn_common;
 
 use std::num::NonZeroUsize;
 
+use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, AdamW, Dense, Fit, Optimizer, Sequential, Sgd};
 use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, fashion_mnist, matrix, random, random_labels};
@@ -81,7 +82,8 @@ fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) ->
     let logits = &values[layers.len()];
     let mut dy = vec![0.0; logits.len()];
     let classes = logits.len() / batch;
-    let loss = reference::cross_entropy(matrix(logits, batch), labels, MatMut::new(&mut dy, batch, classes)?)?;
+    let to = Some(MatMut::new(&mut dy, batch, classes)?);
+    let loss = reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), labels, None, to)?;
     let mut gradients = vec![0.0; w.len()];
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
         let x = matrix(&values[i], batch);

@@ -1,10 +1,10 @@
-//! Activations and cross-entropy against the reference: every instruction set, number of threads,
+//! Activations against the reference: every instruction set, number of threads,
 //! layout of the operands and kind of values.
 
 mod common;
 
-use common::{ACTIVATIONS, Layout, Matrix, Random, Values, any_layout, any_values, check, exact};
-use densely::{Activation, Backend, Labels, MatMut, MatRef, Result, activation, loss, reference};
+use common::{ACTIVATIONS, Layout, Matrix, Values, any_layout, any_values, check, exact};
+use densely::{Activation, Backend, MatMut, MatRef, Result, activation, reference};
 use proptest::array::{uniform2, uniform3};
 use proptest::prelude::*;
 
@@ -181,34 +181,6 @@ impl Case {
         );
     }
 
-    /// Labels of the type that the seed picks.
-    fn cross_entropy(&self) {
-        let [batch, classes] = self.shape;
-        let logits = self.operand(0);
-        let mut random = Random(self.seed);
-        let labels: Vec<usize> = (0..batch).map(|_| random.below(classes)).collect();
-        let bytes: Vec<u8> = labels.iter().map(|&label| u8::try_from(label).unwrap_or(0)).collect();
-        let words: Vec<u32> = labels.iter().map(|&label| u32::try_from(label).unwrap()).collect();
-        let labels = match self.seed % 3 {
-            0 => Labels::from(&bytes),
-            1 => Labels::from(&words),
-            _ => Labels::from(&labels),
-        };
-        check(
-            [self.output(), Matrix::unwritten([1, 1], Layout::RowMajor)],
-            |[dlogits, loss]| {
-                loss.slice_mut()[0] = reference::cross_entropy(logits.view(), labels, dlogits.view_mut()).unwrap();
-            },
-            |backend, [dlogits, loss]| {
-                loss.slice_mut()[0] = loss::cross_entropy(backend, logits.view(), labels, dlogits.view_mut()).unwrap();
-            },
-            &|[dlogits, loss], [expected_dlogits, expected_loss]| {
-                dlogits.assert_close(expected_dlogits, |_, _| 1.0 / batch as f32);
-                loss.assert_close(expected_loss, |_, _| 1.0);
-            },
-        );
-    }
-
     fn all(&self) {
         UNARY.iter().for_each(|op| self.unary(op));
         // One of them, which is another in each case; `every_activation` has all.
@@ -216,9 +188,6 @@ impl Case {
         self.activation(ACTIVATIONS[(self.seed as usize % 9 + rows + cols) % ACTIVATIONS.len()]);
         self.softmax_backward();
         self.log_softmax_backward();
-        if self.shape.iter().all(|&size| size > 0) {
-            self.cross_entropy();
-        }
     }
 }
 
@@ -283,19 +252,5 @@ fn every_kind_of_values() {
         for other in Values::ALL {
             Case { values: [values, other], ..Case::new(7, 45) }.all();
         }
-    }
-}
-
-#[test]
-fn every_batch_around_the_groups_of_the_loss() {
-    for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257, 1111] {
-        for seed in 0..3 {
-            Case { seed, ..Case::new(batch, 10) }.cross_entropy();
-            Case { seed, ..Case::new(batch, 70) }.cross_entropy();
-        }
-    }
-    // Each row a part of its own.
-    for batch in [2, 16, 17, 35] {
-        Case::new(batch, 5000).cross_entropy();
     }
 }

@@ -3,7 +3,8 @@
 mod common;
 
 use common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
-use densely::{Activation, MatMut, MatRef, Result, activation, dense, loss, reference};
+use densely::loss::{self, CrossEntropy};
+use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
 
 /// Every length, in turn with one of the values; short rows, and those around the vectors' edges,
 /// where lanes are masked off, with all of them.
@@ -89,7 +90,9 @@ fn cross_entropy() {
             check_serial(
                 [Matrix::unwritten(x.shape(), Layout::Padded), Matrix::unwritten([1, 1], Layout::RowMajor)],
                 |[dx, loss]| {
-                    loss.slice_mut()[0] = reference::cross_entropy(x.view(), &labels, dx.view_mut()).unwrap();
+                    loss.slice_mut()[0] =
+                        reference::cross_entropy(&CrossEntropy::new(), x.view(), &labels, None, Some(dx.view_mut()))
+                            .unwrap();
                 },
                 |backend, [dx, loss]| {
                     loss.slice_mut()[0] = loss::cross_entropy(backend, x.view(), &labels, dx.view_mut()).unwrap();

@@ -6,8 +6,8 @@ use std::ops::ControlFlow;
 use super::model::{Metrics, Sequential};
 use super::random::{Random, Stream};
 use crate::error::{Error, Result};
-use crate::labels::Labels;
 use crate::matrix::MatRef;
+use crate::targets::Labels;
 
 /// Where the training stands behind a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]

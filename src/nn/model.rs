@@ -7,10 +7,10 @@ use super::step::{DensePlan, Workspace, argmax, correct};
 use crate::activation;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
-use crate::labels::Labels;
-use crate::loss;
+use crate::loss::{CrossEntropy, Reduction};
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
+use crate::targets::Labels;
 
 /// A step with fewer weights times samples than this stays on one thread: its phases are so short
 /// that waking a second thread for each, and moving the weights between two caches, costs more than it
@@ -294,11 +294,10 @@ impl Sequential {
         self.check_loss()?;
         self.check_samples(x, labels)?;
         let (mut total, mut hits) = (0.0, 0);
-        let mut gradient = vec![0.0; BLOCK.min(x.rows()) * self.outputs()];
+        let loss = CrossEntropy::new().reduction(Reduction::Sum);
         self.for_blocks(x, |rows, outputs| {
             let labels = labels.split_at(rows.start).1.split_at(rows.len()).0;
-            let unused = MatMut::new(&mut gradient[..rows.len() * self.outputs()], rows.len(), self.outputs())?;
-            total += f64::from(loss::cross_entropy(&self.backend, outputs, labels, unused)?) * rows.len() as f64;
+            total += f64::from(loss.forward(&self.backend, outputs, labels, None)?);
             hits += correct(outputs, labels);
             Ok(())
         })?;
@@ -377,7 +376,7 @@ impl Sequential {
         if x.rows() == 0 {
             return Err(Error::value("x", "at least one sample", "0 rows"));
         }
-        labels.check(x.rows(), self.outputs())
+        labels.check(x.rows(), self.outputs(), None)
     }
 
     fn check_loss(&self) -> Result<()> {

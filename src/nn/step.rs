@@ -5,8 +5,8 @@ use std::ops::Range;
 use super::activation::Activation;
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::labels::Labels;
 use crate::matrix::{MatMut, MatRef};
+use crate::targets::Labels;
 use crate::{activation, dense, loss};
 
 /// A dense layer's sizes, and where its parameters stand in the flat slice of all parameters.

@@ -1,14 +1,16 @@
 //! Softmax, log-softmax and cross-entropy.
 
 use super::{at, exp, exp_scaled, ln, rows};
+use crate::activation;
+use crate::dense::check_shape;
 use crate::error::Result;
 use crate::kernels::LOSS_ROWS;
 use crate::kernels::softmax::ROW_PIECE;
-use crate::labels::Labels;
+use crate::loss::{CrossEntropy, Reduction};
 use crate::math;
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::ROW_LANES;
-use crate::{activation, loss};
+use crate::targets::Targets;
 
 /// Adds element j of a row to partial j mod 16, and the partials in the fixed tree.
 fn row_sum(x: &[f32]) -> f32 {
@@ -113,26 +115,96 @@ pub fn log_softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -
     Ok(())
 }
 
-/// Mean cross-entropy and its gradient: see [`loss::cross_entropy`].
+/// Cross-entropy and, if there is room for it, its gradient: see [`CrossEntropy`].
 ///
 /// # Errors
 /// As there.
-pub fn cross_entropy<'a>(logits: MatRef<'_>, labels: impl Into<Labels<'a>>, mut dlogits: MatMut<'_>) -> Result<f32> {
-    let labels = labels.into();
-    loss::check_cross_entropy(logits, labels, &dlogits)?;
-    let batch = logits.rows() as f32;
-    let scale = 1.0 / batch;
-    let mut losses = Vec::with_capacity(logits.rows());
+pub fn cross_entropy<'a>(
+    options: &CrossEntropy<'_>,
+    logits: MatRef<'_>,
+    targets: impl Into<Targets<'a>>,
+    losses: Option<&mut [f32]>,
+    mut dlogits: Option<MatMut<'_>>,
+) -> Result<f32> {
+    let targets = targets.into();
+    let shape = [logits.rows(), logits.cols()];
+    options.check(shape, targets, losses.as_deref())?;
+    if let Some(dlogits) = &dlogits {
+        check_shape("dlogits", [dlogits.rows(), dlogits.cols()], shape)?;
+    }
+    let weight = |class: usize| options.weights.map_or(1.0, |weights| weights[class]);
+    let ignored = |label: usize| options.ignored == Some(label);
+    let (keep, base) = (1.0 - options.smoothing, options.smoothing / logits.cols() as f32);
+
+    let divisor: f64 = match (options.reduction, targets) {
+        (Reduction::Sum, _) => 1.0,
+        (_, Targets::Probabilities(_)) => logits.rows() as f64,
+        (_, Targets::Labels(labels)) => {
+            let counted = (0..labels.len()).filter_map(|row| labels.get(row)).filter(|&label| !ignored(label));
+            counted.map(|label| f64::from(weight(label))).sum()
+        }
+    };
+    let scale = if divisor == 0.0 { 0.0 } else { (1.0 / divisor).min(f32::MAX.into()) as f32 };
+
+    let mut of_rows = Vec::with_capacity(logits.rows());
     for row in 0..logits.rows() {
         let x = row_of(logits, row);
-        let label = labels.get(row).unwrap_or(0);
+        // What is spread over the classes, and what the label has besides.
+        let (spread, label): (Vec<f32>, _) = match targets {
+            Targets::Probabilities(t) => {
+                let spread = row_of(t, row).into_iter().enumerate();
+                (spread.map(|(class, t)| t.mul_add(keep, base) * weight(class)).collect(), None)
+            }
+            Targets::Labels(labels) => {
+                let spread = (0..x.len()).map(|class| base * weight(class)).collect();
+                let label = labels.get(row).filter(|&label| !ignored(label));
+                (spread, label.map(|label| (label, keep * weight(label))))
+            }
+        };
         let (max, e, sum) = exponentials(&x);
         let reciprocal = 1.0 / sum;
-        let p = e.iter().map(|e| e * reciprocal);
-        write_row(&mut dlogits, row, p.enumerate().map(|(j, p)| (if j == label { p - 1.0 } else { p }) * scale));
-        losses.push(ln(sum * math::UNSCALE) - (x[label] - max));
+        let (mut total, mut dot) = spread_sums(&x, &spread);
+        if let Some((label, share)) = label {
+            total += share;
+            dot += part(share, x[label] - max);
+        }
+        let left_out = matches!(targets, Targets::Labels(_)) && (label.is_none() || total <= 0.0);
+        let gradient = |class: usize| {
+            let target = match label {
+                Some((label, share)) if label == class => spread[class] + share,
+                _ => spread[class],
+            };
+            (e[class] * reciprocal).mul_add(total * scale, target * -scale)
+        };
+        if let Some(dlogits) = &mut dlogits {
+            write_row(dlogits, row, (0..x.len()).map(|class| if left_out { 0.0 } else { gradient(class) }));
+        }
+        of_rows.push(if left_out { 0.0 } else { total * ln(sum * math::UNSCALE) - dot });
     }
-    Ok(tree_sum(&losses) / batch)
+    if let Some(losses) = losses {
+        losses.copy_from_slice(&of_rows);
+    }
+    Ok(if divisor == 0.0 { 0.0 } else { (f64::from(tree_sum(&of_rows)) / divisor) as f32 })
+}
+
+/// The product of a target and what a logit lacks to the maximum; 0 where the target is, though that be infinite.
+fn part(target: f32, below: f32) -> f32 {
+    if target.abs() > 0.0 { target * below } else { 0.0 }
+}
+
+/// The sums of a row's targets, and of their [`part`]s, each below the maximum of its piece, as in [`statistics`].
+fn spread_sums(x: &[f32], spread: &[f32]) -> (f32, f32) {
+    let pieces = x.len().div_ceil(ROW_PIECE);
+    let (max, _) = statistics(x);
+    if pieces <= 1 {
+        let parts: Vec<f32> = x.iter().zip(spread).map(|(x, &target)| part(target, x - max)).collect();
+        return (row_sum(spread), row_sum(&parts));
+    }
+    let at = pieces.next_power_of_two() / 2 * ROW_PIECE;
+    let ((left, right), (left_spread, right_spread)) = (x.split_at(at), spread.split_at(at));
+    let (left_sums, right_sums) = (spread_sums(left, left_spread), spread_sums(right, right_spread));
+    let left_dot = left_sums.1 + part(left_sums.0, statistics(left).0 - max);
+    (left_sums.0 + right_sums.0, left_dot + (right_sums.1 + part(right_sums.0, statistics(right).0 - max)))
 }
 
 /// Adds groups of [`LOSS_ROWS`] in ascending order, and their sums in a binary tree, whose first part

@@ -1,5 +1,6 @@
 //! Rows of many elements, one after another: neighbours are in neighbouring lanes.
 
+use super::spread::{SpreadRow, part};
 use super::{ROW_PIECE, Softmaxes};
 use crate::kernels::elementwise::Elementwise;
 use crate::kernels::tree::{Join, Tree};
@@ -25,14 +26,14 @@ pub(super) struct RowMut {
 impl Row {
     /// The part of the row that begins there.
     #[inline(always)]
-    fn from(self, col: usize) -> Self {
+    pub(super) fn from(self, col: usize) -> Self {
         Self { p: self.p.wrapping_add(col.wrapping_mul(self.stride)), ..self }
     }
 
     /// # Safety
     /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
     #[inline(always)]
-    unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, rest: S::F32) -> S::F32 {
+    pub(super) unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, rest: S::F32) -> S::F32 {
         let stride = if UNIT { 1 } else { self.stride };
         // SAFETY: the caller's.
         unsafe { load_row(s, self.p.wrapping_add(col * stride), stride, n, rest) }
@@ -43,7 +44,7 @@ impl RowMut {
     /// # Safety
     /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
     #[inline(always)]
-    unsafe fn store<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, v: S::F32) {
+    pub(super) unsafe fn store<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, v: S::F32) {
         let stride = if UNIT { 1 } else { self.stride };
         // SAFETY: the caller's.
         unsafe { store_row(s, self.p.wrapping_add(col * stride), stride, n, v) }
@@ -56,7 +57,7 @@ impl RowMut {
 }
 
 /// Elements by which a row is asked for before it is written.
-const AHEAD: usize = 256;
+pub(super) const AHEAD: usize = 256;
 
 /// Works on all rows.
 ///
@@ -87,13 +88,16 @@ pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usiz
 }
 
 /// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m) 2^64.
+/// Of targets that are [spread](SpreadRow) their sum, and that of their products with x - m; else 0.
 #[derive(Clone, Copy)]
 pub(super) struct Statistics {
     pub(super) max: f32,
     pub(super) sum: f32,
+    pub(super) targets: f32,
+    pub(super) products: f32,
 }
 
-/// A row's statistics; writes the exponentials where `keep` is a row, if the row is of one piece.
+/// A row's statistics; writes the exponentials where `keep` is a row, which may be x, if the row is of one piece.
 ///
 /// # Safety
 /// The rows have `cols` elements, which are neighbours if `UNIT`.
@@ -101,18 +105,20 @@ pub(super) struct Statistics {
 pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
     s: S,
     x: Row,
+    spread: Option<SpreadRow>,
     cols: usize,
     keep: Option<RowMut>,
 ) -> Statistics {
     // SAFETY: the caller's.
     unsafe {
         if cols <= ROW_PIECE {
-            return piece::<S, UNIT>(s, x, cols, keep);
+            return piece::<S, UNIT>(s, x, spread, cols, keep);
         }
-        let none = Statistics { max: f32::MIN, sum: 0.0 };
+        let none = Statistics { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
         let mut tree = Tree::new(none);
         for col in (0..cols).step_by(ROW_PIECE) {
-            tree.push(s, piece::<S, UNIT>(s, x.from(col), ROW_PIECE.min(cols - col), None));
+            let spread = spread.map(|spread| spread.from(col));
+            tree.push(s, piece::<S, UNIT>(s, x.from(col), spread, ROW_PIECE.min(cols - col), None));
         }
         tree.total(s, none)
     }
@@ -122,23 +128,47 @@ impl Join for Statistics {
     #[inline(always)]
     fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
         let max = if left.max > right.max { left.max } else { right.max };
-        let left = left.sum * (exp_scaled(s, left.max - max) * UNSCALE);
-        Self { max, sum: left + right.sum * (exp_scaled(s, right.max - max) * UNSCALE) }
+        let sum = left.sum * (exp_scaled(s, left.max - max) * UNSCALE);
+        Self {
+            max,
+            sum: sum + right.sum * (exp_scaled(s, right.max - max) * UNSCALE),
+            targets: left.targets + right.targets,
+            products: left.products_below(s, max) + right.products_below(s, max),
+        }
+    }
+}
+
+impl Statistics {
+    /// The products of the targets with what the elements lack to another maximum.
+    #[inline(always)]
+    fn products_below<S: Simd>(self, s: S, max: f32) -> f32 {
+        self.products + lane(s, part(s, s.splat(self.targets), s.splat(self.max - max)))
     }
 }
 
 /// The partial sums of a row, in as many vectors as hold them.
 #[derive(Clone, Copy)]
-struct Partials<S: Simd>([S::F32; MAX_VECTORS]);
+pub(super) struct Partials<S: Simd>([S::F32; MAX_VECTORS]);
 
 /// Vectors of the least lanes that hold the partial sums.
 const MAX_VECTORS: usize = 4;
 
 impl<S: Simd> Partials<S> {
-    const VECTORS: usize = ROW_LANES / S::LANES;
+    pub(super) const VECTORS: usize = ROW_LANES / S::LANES;
 
     #[inline(always)]
-    fn total(mut self, s: S) -> f32 {
+    pub(super) fn new(s: S) -> Self {
+        Self([s.splat(0.0); MAX_VECTORS])
+    }
+
+    /// Adds to a vector of partial sums.
+    #[inline(always)]
+    pub(super) fn add(&mut self, s: S, i: usize, v: S::F32) {
+        self.0[i] = s.add(v, self.0[i]);
+    }
+
+    #[inline(always)]
+    pub(super) fn total(mut self, s: S) -> f32 {
         let mut half = Self::VECTORS / 2;
         while half > 0 {
             for i in 0..half {
@@ -155,7 +185,13 @@ impl<S: Simd> Partials<S> {
 /// # Safety
 /// As for [`statistics`].
 #[inline(always)]
-unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Option<RowMut>) -> Statistics {
+unsafe fn piece<S: Simd, const UNIT: bool>(
+    s: S,
+    x: Row,
+    spread: Option<SpreadRow>,
+    cols: usize,
+    keep: Option<RowMut>,
+) -> Statistics {
     let whole = cols - cols % ROW_LANES;
     let lowest = s.splat(f32::MIN);
     // SAFETY: the caller's.
@@ -173,9 +209,14 @@ unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Opti
             col += S::LANES;
         }
         let max = s.reduce_max(s.max(s.max(maxes[0], maxes[1]), s.max(maxes[2], maxes[3])));
+        // Before anything is kept in the place of x.
+        let [targets, products] = match spread {
+            Some(spread) => spread.sums::<S, UNIT>(s, x, cols, max),
+            None => [0.0; 2],
+        };
 
         let maxes = s.splat(max);
-        let mut sums = Partials::<S>([s.splat(0.0); MAX_VECTORS]);
+        let mut sums = Partials::new(s);
         match keep {
             None => {
                 for col in (0..whole).step_by(ROW_LANES) {
@@ -211,25 +252,28 @@ unsafe fn piece<S: Simd, const UNIT: bool>(s: S, x: Row, cols: usize, keep: Opti
                 *sum = s.add(e, *sum);
             }
         }
-        Statistics { max, sum: sums.total(s) }
+        Statistics { max, sum: sums.total(s), targets, products }
     }
 }
 
 /// exp of one number of at most 0, 2^64 times too large.
 #[inline(always)]
 pub(super) fn exp_scaled<S: Simd>(s: S, x: f32) -> f32 {
-    let mut lanes = [0.0; ROW_LANES];
-    // SAFETY: the array has a vector's lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), math::exp_scaled(s, s.splat(x))) };
-    lanes[0]
+    lane(s, math::exp_scaled(s, s.splat(x)))
 }
 
 /// ln of one number.
 #[inline(always)]
 pub(super) fn ln<S: Simd>(s: S, x: f32) -> f32 {
+    lane(s, math::ln(s, s.splat(x)))
+}
+
+/// The first lane.
+#[inline(always)]
+pub(super) fn lane<S: Simd>(s: S, v: S::F32) -> f32 {
     let mut lanes = [0.0; ROW_LANES];
     // SAFETY: the array has a vector's lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), math::ln(s, s.splat(x))) };
+    unsafe { s.store(lanes.as_mut_ptr(), v) };
     lanes[0]
 }
 
@@ -271,7 +315,7 @@ pub(super) unsafe fn sum<S: Simd, const UNIT: bool, const INPUTS: usize>(
     cols: usize,
 ) -> f32 {
     let whole = cols - cols % ROW_LANES;
-    let mut sums = Partials::<S>([s.splat(0.0); MAX_VECTORS]);
+    let mut sums = Partials::new(s);
     // SAFETY: the caller's.
     unsafe {
         for col in (0..whole).step_by(ROW_LANES) {

@@ -16,6 +16,7 @@
 mod cross_entropy;
 mod long;
 mod short;
+mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
 use long::{Row, RowMut, each_row, statistics};
@@ -95,7 +96,7 @@ impl Softmaxes<1> for Softmax {
         // SAFETY: the caller's.
         unsafe {
             let keep = (cols <= ROW_PIECE).then_some(y);
-            let of_row = statistics::<S, UNIT>(s, x, cols, keep);
+            let of_row = statistics::<S, UNIT>(s, x, None, cols, keep);
             let scale = 1.0 / of_row.sum;
             match keep {
                 Some(e) => long::map::<S, UNIT, 1>(s, Scaled(scale), [e.read()], y, cols),
@@ -204,7 +205,7 @@ impl Softmaxes<1> for LogSoftmax {
     unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, [x]: [Row; 1], y: RowMut, cols: usize) {
         // SAFETY: the caller's.
         unsafe {
-            let of_row = statistics::<S, UNIT>(s, x, cols, None);
+            let of_row = statistics::<S, UNIT>(s, x, None, cols, None);
             let ln = long::ln(s, of_row.sum * UNSCALE);
             long::map::<S, UNIT, 1>(s, Normalized { max: of_row.max, ln }, [x], y, cols);
         }

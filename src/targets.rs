@@ -1,6 +1,54 @@
-//! `Labels`: class numbers as they come, in bytes, `u32` or `usize`.
+//! `Targets`: the right answers, as class numbers (`Labels`) or as probabilities.
 
 use crate::error::{Error, Result};
+use crate::matrix::MatRef;
+
+/// What the outputs of a network are compared with: made from [`Labels`], from whatever those are made
+/// from, or from a matrix of probabilities.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Targets<'a> {
+    /// The number of the right class, one a row.
+    Labels(Labels<'a>),
+    /// A probability for each class, batch x classes.
+    Probabilities(MatRef<'a>),
+}
+
+impl Targets<'_> {
+    /// How many rows there are.
+    pub(crate) fn rows(&self) -> usize {
+        match self {
+            Self::Labels(labels) => labels.len(),
+            Self::Probabilities(probabilities) => probabilities.rows(),
+        }
+    }
+
+    /// The first `row` rows and the others; all go to the first if there are fewer.
+    pub(crate) fn split_at_row(self, row: usize) -> (Self, Self) {
+        match self {
+            Self::Labels(labels) => {
+                let (first, rest) = labels.split_at(row);
+                (Self::Labels(first), Self::Labels(rest))
+            }
+            Self::Probabilities(probabilities) => {
+                let (first, rest) = probabilities.split_at_row(row);
+                (Self::Probabilities(first), Self::Probabilities(rest))
+            }
+        }
+    }
+}
+
+impl<'a, T: Into<Labels<'a>>> From<T> for Targets<'a> {
+    fn from(labels: T) -> Self {
+        Self::Labels(labels.into())
+    }
+}
+
+impl<'a> From<MatRef<'a>> for Targets<'a> {
+    fn from(probabilities: MatRef<'a>) -> Self {
+        Self::Probabilities(probabilities)
+    }
+}
 
 /// One class number a sample, borrowed in the type that the data has.
 ///
@@ -65,16 +113,33 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Checks that there are `count` labels, each below `classes`.
-    pub(crate) fn check(&self, count: usize, classes: usize) -> Result<()> {
+    /// Checks that there are `count` labels, each below `classes` or the one that is ignored.
+    pub(crate) fn check(&self, count: usize, classes: usize, ignored: Option<usize>) -> Result<()> {
         if self.len() != count {
             return Err(Error::shape("labels", format_args!("{count} labels, one a row"), self.len()));
         }
-        let bad = |&(_, label): &(usize, usize)| label >= classes;
+        let all_below = match self {
+            Self::U8(labels) => all_below(labels, classes),
+            Self::U32(labels) => all_below(labels, classes),
+            Self::Usize(labels) => all_below(labels, classes),
+        };
+        if all_below {
+            return Ok(());
+        }
+        let bad = |&(_, label): &(usize, usize)| label >= classes && Some(label) != ignored;
         match (0..count).filter_map(|index| Some((index, self.get(index)?))).find(bad) {
             Some((index, label)) => Err(Error::Label { argument: "labels", index, label, classes }),
             None => Ok(()),
         }
+    }
+}
+
+/// Whether each label is below `classes`; all are looked at, so that the compiler compares many at once.
+fn all_below<T: Copy + PartialOrd + TryFrom<usize>>(labels: &[T], classes: usize) -> bool {
+    match T::try_from(classes) {
+        Ok(classes) => labels.iter().fold(true, |all, &label| all & (label < classes)),
+        // What T can't hold is above all labels.
+        Err(_) => true,
     }
 }
 
