@@ -94,6 +94,15 @@ impl<'a> Labels<'a> {
         }
     }
 
+    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as it is.
+    pub(crate) fn copy_to(&self, first: usize, to: &mut [usize]) {
+        match self {
+            Self::U8(labels) => copy(labels.get(first..).unwrap_or_default(), to, usize::from),
+            Self::U32(labels) => copy(labels.get(first..).unwrap_or_default(), to, |label| label as usize),
+            Self::Usize(labels) => copy(labels.get(first..).unwrap_or_default(), to, |label| label),
+        }
+    }
+
     /// The first `index` labels and the others; all go to the first if there are fewer.
     pub(crate) fn split_at(self, index: usize) -> (Self, Self) {
         let index = index.min(self.len());
@@ -131,6 +140,12 @@ impl<'a> Labels<'a> {
             Some((index, label)) => Err(Error::Label { argument: "labels", index, label, classes }),
             None => Ok(()),
         }
+    }
+}
+
+fn copy<T: Copy>(labels: &[T], to: &mut [usize], convert: impl Fn(T) -> usize) {
+    for (to, &label) in to.iter_mut().zip(labels) {
+        *to = convert(label);
     }
 }
 

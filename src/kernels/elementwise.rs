@@ -30,6 +30,7 @@ impl Operand {
     }
 
     /// The part of the matrix that begins there.
+    #[inline(always)]
     pub(super) fn from(self, row: usize, col: usize) -> Self {
         Self { p: self.at(row, col), ..self }
     }

@@ -25,8 +25,10 @@ pub(crate) const EXP_TERMS: [f32; 5] = [0.499_999_8, 0.166_665_15, 0.041_672_345
 pub(crate) const SCALE: f32 = 64.0;
 /// 2^-[`SCALE`].
 pub(crate) const UNSCALE: f32 = 1.0 / (1u128 << 64) as f32;
-/// Below this [`exp_scaled`] is 0, and times 112 it would round to 0.
+/// Below this exp(x), and 112 times as much, rounds to 0.
 pub(crate) const SCALED_LEAST: f32 = -112.0;
+/// Below this [`exp_scaled`] is 0: the power of 2 that it takes has an exponent of 0 there, which makes it 0.
+pub(crate) const SCALED_END: f32 = -132.4;
 /// Below this exp(x) - 1 is -1.
 pub(crate) const EXP_M1_LEAST: f32 = -30.0;
 
@@ -50,12 +52,11 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
 }
 
 /// exp(x) 2^64 for x <= 0 and NaN, in fewer operations than [`exp`], since it is never subnormal: what is
-/// made of it can be rounded once, at the end. 0 below [`SCALED_LEAST`].
+/// made of it can be rounded once, at the end. 0 below [`SCALED_END`].
 #[inline(always)]
 pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
-    let (exp_r, exponents) = reduced(s, x, BIAS + SCALE);
-    let scaled = s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)));
-    s.select(s.lt(x, s.splat(SCALED_LEAST)), s.splat(0.0), scaled)
+    let (exp_r, exponents) = reduced(s, s.max(s.splat(SCALED_END), x), BIAS + SCALE);
+    s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)))
 }
 
 /// exp(r), and n + `bias` in the lowest bits.

@@ -12,8 +12,8 @@ pub fn exp(x: f32) -> f32 {
 
 /// exp(x) 2^64 for x <= 0.
 pub(super) fn exp_scaled(x: f32) -> f32 {
-    let (exp_r, exponents) = reduced(x, math::BIAS + math::SCALE);
-    if x < math::SCALED_LEAST { 0.0 } else { exp_r * power(exponents) }
+    let (exp_r, exponents) = reduced(most(math::SCALED_END, x), math::BIAS + math::SCALE);
+    exp_r * power(exponents)
 }
 
 /// exp(r), and n + `bias` in the lowest bits, where x = n ln 2 + r.

@@ -124,7 +124,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m256; 4]) {
-        // Register q holds rows q and q + 4.
+        // Register q holds rows q and q + 4. Where `rows` is known to the compiler, no row is looked at on its own.
         for (q, v) in self.transpose(columns).into_iter().enumerate() {
             unsafe {
                 if q < rows {

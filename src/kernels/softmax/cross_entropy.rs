@@ -2,8 +2,9 @@
 
 use super::ROW_PIECE;
 use super::long::{AHEAD, Row, RowMut, Statistics, lane, statistics};
-use super::short::{Columns, Partials, SHORT, load, max, store};
+use super::short::{Columns, MAX_VECTORS, PerRow, SHORT, load, max, store, sum};
 use super::spread::{Spread, SpreadRow, part};
+use crate::kernels::elementwise::Operand;
 use crate::kernels::tier::Tier;
 use crate::kernels::tree::Tree;
 use crate::kernels::{Input, Kernel, LOSS_ROWS};
@@ -54,21 +55,22 @@ impl Kernel for CrossEntropy<'_> {
         let mut batch = Batch { x, spread, of: self };
         const { assert!(T::Row::LANES == LOSS_ROWS) };
         let mut tree = Tree::new(0.0);
-        let mut columns = [[tier.vector().splat(0.0); SHORT]; 2];
-        let mut wide_columns = [[tier.row().splat(0.0); SHORT]; 2];
+        let mut room = Room::new(tier.vector(), cols.min(SHORT), spread.is_some());
         for first in (0..rows).step_by(LOSS_ROWS) {
             let n = LOSS_ROWS.min(rows - first);
-            let mut losses = [0.0; LOSS_ROWS];
+            let mut losses = PerRow([0.0; LOSS_ROWS]);
             // SAFETY: the views have these rows, and so many columns.
             unsafe {
-                if cols <= SHORT && n <= T::Vector::LANES {
-                    batch.block(tier.vector(), first, [n, cols], &mut columns, &mut losses);
-                } else if cols <= SHORT {
-                    batch.block(tier.row(), first, [n, cols], &mut wide_columns, &mut losses);
+                if cols > SHORT {
+                    batch.rows(tier.vector(), first, cols, &mut losses.0[..n]);
+                } else if n == LOSS_ROWS {
+                    // With a number of rows that the compiler knows, the usual case asks for nothing.
+                    batch.group(tier, first, [LOSS_ROWS, cols], &mut room, &mut losses);
                 } else {
-                    batch.rows(tier.vector(), first, cols, &mut losses[..n]);
+                    batch.group(tier, first, [n, cols], &mut room, &mut losses);
                 }
             }
+            let losses = losses.0;
             if let Some(all) = &mut batch.of.losses {
                 all[first..first + n].copy_from_slice(&losses[..n]);
             }
@@ -108,16 +110,27 @@ impl<'a> CrossEntropy<'a> {
         some.then_some(Spread { probabilities, weights: self.weights, keep: self.keep, base: self.base })
     }
 
-    /// Of a row that counts, its label, which is below the number of columns, and what that has for a target beside what
-    /// is spread. Rows with probabilities have nothing beside.
+    /// The labels of so many rows from `first` on.
     #[inline(always)]
-    fn label(&self, row: usize, cols: usize) -> Option<(usize, f32)> {
-        let Targets::Labels(labels) = self.targets else { return Some((0, 0.0)) };
-        let label = labels.get(row).filter(|label| Some(*label) != self.ignored)?;
-        // Callers have checked it; should they not, no memory is touched that is not the row's.
-        let label = label.min(cols - 1);
-        let weight = self.weights.map_or(1.0, |weights| weights.get(label).copied().unwrap_or(0.0));
-        Some((label, self.keep * weight))
+    fn at_labels(&self, first: usize, rows: usize, cols: usize) -> AtLabels {
+        let mut labels = [0; LOSS_ROWS];
+        let (mut shares, mut counts) = (PerRow([0.0; LOSS_ROWS]), PerRow([1.0; LOSS_ROWS]));
+        let Targets::Labels(all) = self.targets else { return AtLabels { labels, shares, counts } };
+        all.copy_to(first, &mut labels[..rows]);
+        shares.0.fill(self.keep);
+        if let Some(ignored) = self.ignored {
+            for (count, label) in counts.0.iter_mut().zip(labels) {
+                *count = if label == ignored { 0.0 } else { 1.0 };
+            }
+        }
+        // Callers have checked them; should they not, no memory is touched that is not the row's.
+        labels = labels.map(|label| label.min(cols - 1));
+        if let Some(weights) = self.weights {
+            for (share, label) in shares.0.iter_mut().zip(labels) {
+                *share *= weights.get(label).copied().unwrap_or(0.0);
+            }
+        }
+        AtLabels { labels, shares, counts }
     }
 
     #[inline(always)]
@@ -143,18 +156,32 @@ impl Batch<'_> {
         let dx_unit = self.of.dx.as_ref().is_none_or(|dx| dx.col_stride() == 1);
         let targets = self.spread.and_then(|spread| spread.probabilities);
         let unit = self.x.col_stride() == 1 && dx_unit && targets.is_none_or(|t| t.col_stride() == 1);
+        let AtLabels { labels, shares, counts } = self.of.at_labels(first, losses.len(), cols);
         for (i, loss) in losses.iter_mut().enumerate() {
+            let label = (counts.0[i] > 0.0).then_some((labels[i], shares.0[i]));
             // SAFETY: the caller's.
             *loss = unsafe {
-                if unit { self.row::<S, true>(s, first + i, cols) } else { self.row::<S, false>(s, first + i, cols) }
+                if unit {
+                    self.row::<S, true>(s, first + i, label, cols)
+                } else {
+                    self.row::<S, false>(s, first + i, label, cols)
+                }
             };
         }
     }
 
+    /// A row with its label, unless that is ignored, and what that has for a target beside what is spread.
+    ///
     /// # Safety
-    /// The views have this row, of so many columns, which are neighbours if `UNIT`.
+    /// The views have this row, of so many columns, which are neighbours if `UNIT`; the label is one of them.
     #[inline(always)]
-    unsafe fn row<S: Simd, const UNIT: bool>(&mut self, s: S, row: usize, cols: usize) -> f32 {
+    unsafe fn row<S: Simd, const UNIT: bool>(
+        &mut self,
+        s: S,
+        row: usize,
+        label: Option<(usize, f32)>,
+        cols: usize,
+    ) -> f32 {
         let x = Row { p: self.x.as_ptr().wrapping_add(row * self.x.row_stride()), stride: self.x.col_stride() };
         let dx = self
             .of
@@ -162,8 +189,8 @@ impl Batch<'_> {
             .as_mut()
             .map(|dx| RowMut { p: dx.as_mut_ptr().wrapping_add(row * dx.row_stride()), stride: dx.col_stride() });
         let spread = self.spread.map(|spread| spread.row(row));
-        let (label, has_label, scale) = (self.of.label(row, cols), self.of.has_labels(), self.of.scale);
-        // SAFETY: the caller's; the label is one of the columns.
+        let (has_label, scale) = (self.of.has_labels(), self.of.scale);
+        // SAFETY: the caller's.
         unsafe {
             let Some((label, share)) = label.filter(|(_, share)| spread.is_some() || *share > 0.0) else {
                 return left_out::<S, UNIT>(s, dx, cols);
@@ -201,101 +228,155 @@ impl Batch<'_> {
         }
     }
 
-    /// Rows from `first` on in the lanes.
+    /// A group of rows from `first` on, one in each lane.
     ///
     /// # Safety
-    /// The views have so many rows from `first` on, at most `LANES`, and so many columns, at most [`SHORT`].
+    /// The views have so many rows from `first` on, at most [`LOSS_ROWS`], and so many columns, at most
+    /// [`SHORT`](super::short::SHORT), for which the room was made.
     #[inline(always)]
-    unsafe fn block<S: Simd>(
+    unsafe fn group<T: Tier>(
         &mut self,
-        s: S,
+        tier: T,
         first: usize,
-        size @ [rows, cols]: [usize; 2],
-        [columns, targets]: &mut [Columns<S>; 2],
-        losses: &mut [f32],
+        [rows, cols]: [usize; 2],
+        room: &mut Room<T::Vector>,
+        losses: &mut PerRow,
     ) {
-        let strides = [self.x.row_stride(), self.x.col_stride()];
-        let from = self.x.as_ptr().wrapping_add(first * strides[0]);
-        let has_label = self.of.has_labels();
-        let mut of_labels = [0.0; LOSS_ROWS];
-        let mut shares = [0.0; LOSS_ROWS];
-        // Whether a row counts, 1 or 0.
-        let mut counts = [0.0; LOSS_ROWS];
-        let mut labels = [0; LOSS_ROWS];
-        // SAFETY: the caller's; labels are columns, and no vector has more lanes than a group has rows.
-        unsafe {
-            for row in 0..rows {
-                if let Some((label, share)) = self.of.label(first + row, cols) {
-                    of_labels[row] = *from.wrapping_add(row * strides[0] + label * strides[1]);
-                    (labels[row], shares[row], counts[row]) = (label, share, 1.0);
-                }
-            }
-            load(s, from, strides, size, columns);
-            let max = max(s, columns, cols);
-            let (zero, share) = (s.splat(0.0), s.load(shares.as_ptr()));
-            let below = s.sub(s.load(of_labels.as_ptr()), max);
-            let (mut total, mut products) = (share, part(s, share, below));
+        let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
+        let x = Operand::of(self.x).from(first, 0);
+        let AtLabels { labels, shares, counts } = self.of.at_labels(first, rows, cols);
+        let none = PerRow([0.0; LOSS_ROWS]);
+        let [mut of_labels, mut maxes, mut sums, mut targets, mut products] = [none; 5];
+        for (row, (of_label, label)) in of_labels.0[..rows].iter_mut().zip(labels).enumerate() {
+            // SAFETY: labels are columns.
+            *of_label = unsafe { *x.from(row, label).p };
+        }
+        let vectors = rows.div_ceil(lanes);
+        for (v, (columns, spread_columns)) in room.columns.iter_mut().zip(&mut room.targets).enumerate().take(vectors) {
+            let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
+            // SAFETY: the caller's; the columns are zeroed.
+            let columns = unsafe {
+                let columns = columns.written(cols);
+                load(s, x.from(row, 0), [n, cols], columns);
+                columns
+            };
+            let max = max(s, &columns[..cols]);
+            maxes.store(s, row, max);
             if let Some(spread) = self.spread {
-                spread.block(s, first, size, targets);
-                let (mut totals, mut dots) = (Partials::new(s), Partials::new(s));
-                for (col, (&x, &target)) in columns[..cols].iter().zip(&targets[..cols]).enumerate() {
-                    totals.add(s, col, target);
-                    dots.add(s, col, part(s, target, s.sub(x, max)));
+                // SAFETY: as above.
+                let (all, parts) = unsafe {
+                    let all = spread_columns.written(cols);
+                    spread.columns(s, first + row, [n, cols], all);
+                    (all, room.products.written(cols))
+                };
+                for ((part_of, x), &target) in parts.iter_mut().zip(&columns[..cols]).zip(all.iter()) {
+                    *part_of = part(s, target, s.sub(*x, max));
                 }
-                total = s.add(totals.total(s, cols), total);
-                products = s.add(dots.total(s, cols), products);
+                targets.store(s, row, sum(s, all));
+                products.store(s, row, sum(s, parts));
             }
-            let mut sums = Partials::new(s);
-            for (col, x) in columns[..cols].iter_mut().enumerate() {
+            for x in &mut columns[..cols] {
                 *x = math::exp_scaled(s, s.sub(*x, max));
-                sums.add(s, col, *x);
             }
-            let sum = sums.total(s, cols);
-            let mut loss = s.sub(s.mul(total, math::ln(s, s.mul(sum, s.splat(UNSCALE)))), products);
-            let counting = s.select(s.lt(zero, s.load(counts.as_ptr())), total, zero);
-            if has_label {
-                loss = s.select(s.lt(zero, counting), loss, zero);
-            }
-            let mut lanes = [0.0; LOSS_ROWS];
-            s.store(lanes.as_mut_ptr(), loss);
-            losses[..rows].copy_from_slice(&lanes[..rows]);
+            sums.store(s, row, sum(s, columns));
+        }
 
-            let Some(dx) = &mut self.of.dx else { return };
-            let gradient = Gradient::new(s, sum, total, self.of.scale);
-            if self.spread.is_some() {
-                for (x, target) in columns[..cols].iter_mut().zip(&targets[..cols]) {
-                    *x = gradient.less(s, *x, *target);
-                }
-            } else {
-                for x in &mut columns[..cols] {
-                    *x = gradient.plain(s, *x);
-                }
-            }
-            if has_label {
-                let mut at_label = [0.0; LOSS_ROWS];
+        let has_labels = self.of.has_labels();
+        let (zero, share, sum) = (r.splat(0.0), shares.load(r, 0), sums.load(r, 0));
+        let below = r.sub(of_labels.load(r, 0), maxes.load(r, 0));
+        let total = r.add(targets.load(r, 0), share);
+        let lacking = r.add(products.load(r, 0), part(r, share, below));
+        let loss = r.sub(r.mul(total, math::ln(r, r.mul(sum, r.splat(UNSCALE)))), lacking);
+        // Above 0 where the row counts.
+        let counting = r.select(r.lt(zero, counts.load(r, 0)), total, zero);
+        losses.store(r, 0, if has_labels { r.select(r.lt(zero, counting), loss, zero) } else { loss });
+
+        let Some(dx) = &mut self.of.dx else { return };
+        let dx = Operand { p: dx.as_mut_ptr(), strides: [dx.row_stride(), dx.col_stride()] }.from(first, 0);
+        let gradient = Gradient::new(r, sum, total, self.of.scale);
+        let [mut reciprocals, mut factors] = [none; 2];
+        reciprocals.store(r, 0, gradient.reciprocal);
+        factors.store(r, 0, gradient.factor);
+        for (v, (columns, targets)) in room.columns.iter_mut().zip(&mut room.targets).enumerate().take(vectors) {
+            let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
+            let gradient = Gradient {
+                reciprocal: reciprocals.load(s, row),
+                factor: factors.load(s, row),
+                minus_scale: s.splat(-self.of.scale),
+            };
+            // SAFETY: the caller's; the columns are written.
+            unsafe {
+                let columns = &mut columns.written(cols)[..cols];
                 if self.spread.is_some() {
-                    let targets: *const f32 = targets.as_ptr().cast();
-                    for (row, (lane, label)) in at_label[..rows].iter_mut().zip(&labels).enumerate() {
-                        *lane = *targets.add(label * S::LANES + row);
+                    for (e, target) in columns.iter_mut().zip(targets.written(cols)) {
+                        *e = gradient.less(s, *e, *target);
+                    }
+                } else {
+                    for e in columns.iter_mut() {
+                        *e = gradient.plain(s, *e);
                     }
                 }
-                let target = s.add(s.load(at_label.as_ptr()), share);
-                s.store(lanes.as_mut_ptr(), gradient.less(s, math::exp_scaled(s, below), target));
-                let to: *mut f32 = columns.as_mut_ptr().cast();
-                for (row, (label, lane)) in labels[..rows].iter().zip(&lanes).enumerate() {
-                    *to.add(label * S::LANES + row) = *lane;
+                store(s, dx.from(row, 0), n, columns);
+            }
+        }
+        if has_labels {
+            let mut at_labels = none;
+            if self.spread.is_some() {
+                for (row, (at_label, label)) in at_labels.0[..rows].iter_mut().zip(labels).enumerate() {
+                    // SAFETY: labels are columns, and these are written.
+                    let column = unsafe { &room.targets[row / lanes].written(cols)[label] };
+                    // SAFETY: a vector's lanes are so many floats.
+                    *at_label = unsafe { *std::ptr::from_ref(column).cast::<f32>().wrapping_add(row % lanes) };
                 }
-                s.store(lanes.as_mut_ptr(), counting);
-                if lanes[..rows].iter().any(|total| *total <= 0.0) {
-                    for x in &mut columns[..cols] {
-                        *x = s.select(s.lt(zero, counting), *x, zero);
+            }
+            let target = r.add(at_labels.load(r, 0), share);
+            at_labels.store(r, 0, gradient.less(r, math::exp_scaled(r, below), target));
+            let mut counts = none;
+            counts.store(r, 0, counting);
+            for row in 0..rows {
+                // SAFETY: labels are columns, and the row has all of these.
+                unsafe {
+                    if counts.0[row] > 0.0 {
+                        *dx.from(row, labels[row]).p = at_labels.0[row];
+                    } else {
+                        (0..cols).for_each(|col| *dx.from(row, col).p = 0.0);
                     }
                 }
             }
-            let to_strides = [dx.row_stride(), dx.col_stride()];
-            store(s, dx.as_mut_ptr().wrapping_add(first * to_strides[0]), to_strides, size, columns);
         }
     }
+}
+
+/// Room for the columns of a group of short rows.
+struct Room<S: Simd> {
+    columns: [Columns<S>; MAX_VECTORS],
+    targets: [Columns<S>; MAX_VECTORS],
+    products: Columns<S>,
+}
+
+impl<S: Simd> Room<S> {
+    #[inline(always)]
+    fn new(s: S, cols: usize, spread: bool) -> Self {
+        let [mut columns, mut targets] = [(); 2].map(|()| [(); MAX_VECTORS].map(|()| Columns::new()));
+        let mut products = Columns::new();
+        for columns in &mut columns[..LOSS_ROWS / S::LANES] {
+            columns.zeroed(s, cols);
+        }
+        if spread {
+            for columns in &mut targets[..LOSS_ROWS / S::LANES] {
+                columns.zeroed(s, cols);
+            }
+            products.zeroed(s, cols);
+        }
+        Self { columns, targets, products }
+    }
+}
+
+/// Of each row of a group the label, 0 without one, what it has for a target beside what is spread, and 1, or 0 if the row is ignored.
+struct AtLabels {
+    labels: [usize; LOSS_ROWS],
+    shares: PerRow,
+    counts: PerRow,
 }
 
 /// What makes a gradient of an exponential e and a target t: e / sum * T * scale - t * scale.

@@ -20,7 +20,7 @@ mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
 use long::{Row, RowMut, each_row, statistics};
-use short::{Columns, Partials, SHORT, each_block};
+use short::{SHORT, each_group};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
@@ -36,8 +36,15 @@ pub const ROW_PIECE: usize = 4096;
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
 trait Softmaxes<const INPUTS: usize>: Copy {
-    /// Rows in the lanes: `inputs` are their columns. The result takes the place of the last input.
-    fn block<S: Simd>(self, s: S, inputs: &mut [Columns<S>; INPUTS], cols: usize);
+    /// Rows in the lanes: of their columns, which are followed by such of 0 up to whole groups for [`short::sum`], whatever
+    /// [`finish`](Self::finish) needs of a row, and a sum. `room` has as many columns, of 0 past `cols`.
+    fn reduce<S: Simd>(self, s: S, inputs: [&mut [S::F32]; INPUTS], room: &mut [S::F32], cols: usize) -> [S::F32; 2];
+
+    /// What becomes of the sums before they are given to [`finish`](Self::finish).
+    fn of_sums<S: Simd>(self, s: S, sums: S::F32) -> S::F32;
+
+    /// Writes the result in the place of the last input's columns.
+    fn finish<S: Simd>(self, s: S, inputs: &mut [&mut [S::F32]; INPUTS], of_rows: [S::F32; 2]);
 
     /// One row.
     ///
@@ -56,11 +63,8 @@ impl<Op: Softmaxes<INPUTS> + Send, const INPUTS: usize> RowOp<INPUTS> for InRows
         }
         // SAFETY: so many rows and columns are within all views.
         unsafe {
-            if cols <= SHORT && rows <= T::Vector::LANES {
-                each_block(tier.vector(), self.0, x, y, [rows, cols]);
-            } else if cols <= SHORT {
-                // Vectors of double width: while one half waits for a sum, the other has work.
-                each_block(tier.row(), self.0, x, y, [rows, cols]);
+            if cols <= SHORT {
+                each_group(tier, self.0, x, y, [rows, cols]);
             } else {
                 each_row(tier.vector(), self.0, x, y, [rows, cols]);
             }
@@ -78,16 +82,23 @@ pub(crate) struct Softmax;
 
 impl Softmaxes<1> for Softmax {
     #[inline(always)]
-    fn block<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], cols: usize) {
-        let max = short::max(s, x, cols);
-        let mut sums = Partials::new(s);
-        for (col, x) in x[..cols].iter_mut().enumerate() {
-            *x = math::exp_scaled(s, s.sub(*x, max));
-            sums.add(s, col, *x);
-        }
-        let scale = s.div(s.splat(1.0), sums.total(s, cols));
+    fn reduce<S: Simd>(self, s: S, [x]: [&mut [S::F32]; 1], _: &mut [S::F32], cols: usize) -> [S::F32; 2] {
+        let max = short::max(s, &x[..cols]);
         for x in &mut x[..cols] {
-            *x = s.mul(*x, scale);
+            *x = math::exp_scaled(s, s.sub(*x, max));
+        }
+        [max, short::sum(s, x)]
+    }
+
+    #[inline(always)]
+    fn of_sums<S: Simd>(self, s: S, sums: S::F32) -> S::F32 {
+        s.div(s.splat(1.0), sums)
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, [e]: &mut [&mut [S::F32]; 1], [_, scale]: [S::F32; 2]) {
+        for e in e.iter_mut() {
+            *e = s.mul(*e, scale);
         }
     }
 
@@ -137,13 +148,21 @@ pub(crate) struct SoftmaxBackward;
 
 impl Softmaxes<2> for SoftmaxBackward {
     #[inline(always)]
-    fn block<S: Simd>(self, s: S, [y, dy]: &mut [Columns<S>; 2], cols: usize) {
-        let mut sums = Partials::new(s);
-        for (col, (y, dy)) in y[..cols].iter().zip(&dy[..cols]).enumerate() {
-            sums.add(s, col, s.mul(*y, *dy));
+    fn reduce<S: Simd>(self, s: S, [y, dy]: [&mut [S::F32]; 2], room: &mut [S::F32], cols: usize) -> [S::F32; 2] {
+        for ((product, y), dy) in room[..cols].iter_mut().zip(y).zip(dy) {
+            *product = s.mul(*y, *dy);
         }
-        let sum = sums.total(s, cols);
-        for (y, dy) in y[..cols].iter().zip(&mut dy[..cols]) {
+        [s.splat(0.0), short::sum(s, room)]
+    }
+
+    #[inline(always)]
+    fn of_sums<S: Simd>(self, _: S, sums: S::F32) -> S::F32 {
+        sums
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, [y, dy]: &mut [&mut [S::F32]; 2], [_, sum]: [S::F32; 2]) {
+        for (y, dy) in y.iter().zip(dy.iter_mut()) {
             *dy = s.mul(*y, s.sub(*dy, sum));
         }
     }
@@ -188,16 +207,23 @@ pub(crate) struct LogSoftmax;
 
 impl Softmaxes<1> for LogSoftmax {
     #[inline(always)]
-    fn block<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], cols: usize) {
-        let max = short::max(s, x, cols);
-        let mut sums = Partials::new(s);
-        for (col, x) in x[..cols].iter_mut().enumerate() {
-            *x = s.sub(*x, max);
-            sums.add(s, col, math::exp_scaled(s, *x));
+    fn reduce<S: Simd>(self, s: S, [x]: [&mut [S::F32]; 1], room: &mut [S::F32], cols: usize) -> [S::F32; 2] {
+        let max = short::max(s, &x[..cols]);
+        for (e, x) in room[..cols].iter_mut().zip(x) {
+            *e = math::exp_scaled(s, s.sub(*x, max));
         }
-        let ln = math::ln(s, s.mul(sums.total(s, cols), s.splat(UNSCALE)));
-        for x in &mut x[..cols] {
-            *x = s.sub(*x, ln);
+        [max, short::sum(s, room)]
+    }
+
+    #[inline(always)]
+    fn of_sums<S: Simd>(self, s: S, sums: S::F32) -> S::F32 {
+        math::ln(s, s.mul(sums, s.splat(UNSCALE)))
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, [x]: &mut [&mut [S::F32]; 1], [max, ln]: [S::F32; 2]) {
+        for x in x.iter_mut() {
+            *x = s.sub(s.sub(*x, max), ln);
         }
     }
 
@@ -232,13 +258,18 @@ pub(crate) struct LogSoftmaxBackward;
 
 impl Softmaxes<2> for LogSoftmaxBackward {
     #[inline(always)]
-    fn block<S: Simd>(self, s: S, [y, dy]: &mut [Columns<S>; 2], cols: usize) {
-        let mut sums = Partials::new(s);
-        for (col, dy) in dy[..cols].iter().enumerate() {
-            sums.add(s, col, *dy);
-        }
-        let minus_sum = s.sub(s.splat(-0.0), sums.total(s, cols));
-        for (y, dy) in y[..cols].iter().zip(&mut dy[..cols]) {
+    fn reduce<S: Simd>(self, s: S, [_, dy]: [&mut [S::F32]; 2], _: &mut [S::F32], _: usize) -> [S::F32; 2] {
+        [s.splat(0.0), short::sum(s, dy)]
+    }
+
+    #[inline(always)]
+    fn of_sums<S: Simd>(self, s: S, sums: S::F32) -> S::F32 {
+        s.sub(s.splat(-0.0), sums)
+    }
+
+    #[inline(always)]
+    fn finish<S: Simd>(self, s: S, [y, dy]: &mut [&mut [S::F32]; 2], [_, minus_sum]: [S::F32; 2]) {
+        for (y, dy) in y.iter().zip(dy.iter_mut()) {
             *dy = s.fma(math::exp(s, *y), minus_sum, *dy);
         }
     }

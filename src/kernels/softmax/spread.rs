@@ -1,7 +1,8 @@
 //! Targets of cross-entropy that are spread over the classes.
 
 use super::long::{Partials, Row};
-use super::short::{self, Columns};
+use super::short;
+use crate::kernels::elementwise::Operand;
 use crate::kernels::{MAX_LANES, load_row};
 use crate::matrix::MatRef;
 use crate::simd::{ROW_LANES, Simd};
@@ -47,26 +48,25 @@ impl Spread<'_> {
     /// # Safety
     /// The targets have so many rows from `first` on, at most `LANES`, and so many columns, at most [`short::SHORT`].
     #[inline(always)]
-    pub(super) unsafe fn block<S: Simd>(
+    pub(super) unsafe fn columns<S: Simd>(
         &self,
         s: S,
         first: usize,
         size @ [_, cols]: [usize; 2],
-        block: &mut Columns<S>,
+        columns: &mut [S::F32],
     ) {
         match self.probabilities {
             Some(t) => {
-                let p = t.as_ptr().wrapping_add(first * t.row_stride());
                 // SAFETY: the caller's.
-                unsafe { short::load(s, p, [t.row_stride(), t.col_stride()], size, block) };
-                for t in &mut block[..cols] {
+                unsafe { short::load(s, Operand::of(t).from(first, 0), size, columns) };
+                for t in &mut columns[..cols] {
                     *t = s.fma(*t, s.splat(self.keep), s.splat(self.base));
                 }
             }
-            None => block[..cols].fill(s.splat(self.base)),
+            None => columns[..cols].fill(s.splat(self.base)),
         }
         if let Some(weights) = self.weights {
-            for (target, &weight) in block[..cols].iter_mut().zip(weights) {
+            for (target, &weight) in columns[..cols].iter_mut().zip(weights) {
                 *target = s.mul(*target, s.splat(weight));
             }
         }
