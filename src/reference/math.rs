@@ -12,8 +12,12 @@ pub fn exp(x: f32) -> f32 {
 
 /// exp(x) 2^64 for x <= 0.
 pub(super) fn exp_scaled(x: f32) -> f32 {
-    let (exp_r, exponents) = reduced(most(math::SCALED_END, x), math::BIAS + math::SCALE);
-    exp_r * power(exponents)
+    let (n, r_high, exponents) = reduce(most(math::SCALED_END, x), math::BIAS + math::SCALE);
+    let r = n.mul_add(-math::LN_2_LOW, r_high);
+    let [a, b, c, d, e] = math::EXP_TERMS;
+    let (low, high) = (b.mul_add(r, a), d.mul_add(r, c));
+    let q = e.mul_add(r * r, high).mul_add(r * r, low);
+    (1.0 + q.mul_add(r * r, r)) * power(exponents)
 }
 
 /// exp(r), and n + `bias` in the lowest bits, where x = n ln 2 + r.

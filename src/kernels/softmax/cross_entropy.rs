@@ -2,7 +2,7 @@
 
 use super::ROW_PIECE;
 use super::long::{AHEAD, Row, RowMut, Statistics, lane, statistics};
-use super::short::{Columns, MAX_VECTORS, PerRow, SHORT, load, max, store, sum};
+use super::short::{Columns, MAX_ROWS, PerRow, SHORT, load, max, rows_at_once, store, sum};
 use super::spread::{Spread, SpreadRow, part};
 use crate::kernels::elementwise::Operand;
 use crate::kernels::tier::Tier;
@@ -10,7 +10,7 @@ use crate::kernels::tree::Tree;
 use crate::kernels::{Input, Kernel, LOSS_ROWS};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Simd;
+use crate::simd::{ROW_LANES, Simd};
 use crate::targets::Targets;
 
 /// The sum of the rows' losses T ln(sum) - sum(t (x - max)), and dx = (T softmax(x) - t) * scale.
@@ -53,32 +53,35 @@ impl Kernel for CrossEntropy<'_> {
         let rows = if cols == 0 { 0 } else { rows };
 
         let mut batch = Batch { x, spread, of: self };
-        const { assert!(T::Row::LANES == LOSS_ROWS) };
+        let short = cols <= SHORT;
+        let at_once = if short { rows_at_once(cols).min(rows) } else { LOSS_ROWS };
         let mut tree = Tree::new(0.0);
-        let mut room = Room::new(tier.vector(), cols.min(SHORT), spread.is_some());
-        for first in (0..rows).step_by(LOSS_ROWS) {
-            let n = LOSS_ROWS.min(rows - first);
-            let mut losses = PerRow([0.0; LOSS_ROWS]);
+        let mut room = Room::new();
+        if short && rows > 0 {
+            room.zero(tier.vector(), [at_once, cols], spread.is_some());
+        }
+        for first in (0..rows).step_by(at_once.max(1)) {
+            let n = at_once.min(rows - first);
+            let mut losses = PerRow([0.0; MAX_ROWS]);
             // SAFETY: the views have these rows, and so many columns.
             unsafe {
-                if cols > SHORT {
-                    batch.rows(tier.vector(), first, cols, &mut losses.0[..n]);
-                } else if n == LOSS_ROWS {
-                    // With a number of rows that the compiler knows, the usual case asks for nothing.
-                    batch.group(tier, first, [LOSS_ROWS, cols], &mut room, &mut losses);
+                if short {
+                    batch.block(tier, first, [n, cols], &mut room, &mut losses);
                 } else {
-                    batch.group(tier, first, [n, cols], &mut room, &mut losses);
+                    batch.rows(tier.vector(), first, cols, &mut losses.0[..n]);
                 }
             }
-            let losses = losses.0;
+            let losses = &losses.0[..n];
             if let Some(all) = &mut batch.of.losses {
-                all[first..first + n].copy_from_slice(&losses[..n]);
+                all[first..first + n].copy_from_slice(losses);
             }
-            let mut loss = losses[0];
-            for next in &losses[1..n] {
-                loss += next;
+            for losses in losses.chunks(LOSS_ROWS) {
+                let mut loss = losses[0];
+                for next in &losses[1..] {
+                    loss += next;
+                }
+                tree.push(tier.vector(), loss);
             }
-            tree.push(tier.vector(), loss);
         }
         tree.total(tier.vector(), 0.0)
     }
@@ -113,8 +116,8 @@ impl<'a> CrossEntropy<'a> {
     /// The labels of so many rows from `first` on.
     #[inline(always)]
     fn at_labels(&self, first: usize, rows: usize, cols: usize) -> AtLabels {
-        let mut labels = [0; LOSS_ROWS];
-        let (mut shares, mut counts) = (PerRow([0.0; LOSS_ROWS]), PerRow([1.0; LOSS_ROWS]));
+        let mut labels = [0; MAX_ROWS];
+        let (mut shares, mut counts) = (PerRow([0.0; MAX_ROWS]), PerRow([1.0; MAX_ROWS]));
         let Targets::Labels(all) = self.targets else { return AtLabels { labels, shares, counts } };
         all.copy_to(first, &mut labels[..rows]);
         shares.0.fill(self.keep);
@@ -228,13 +231,12 @@ impl Batch<'_> {
         }
     }
 
-    /// A group of rows from `first` on, one in each lane.
+    /// Rows from `first` on, one in each lane.
     ///
     /// # Safety
-    /// The views have so many rows from `first` on, at most [`LOSS_ROWS`], and so many columns, at most
-    /// [`SHORT`](super::short::SHORT), for which the room was made.
+    /// The views have so many rows from `first` on and so many columns, for which the room was made.
     #[inline(always)]
-    unsafe fn group<T: Tier>(
+    unsafe fn block<T: Tier>(
         &mut self,
         tier: T,
         first: usize,
@@ -245,30 +247,25 @@ impl Batch<'_> {
         let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
         let x = Operand::of(self.x).from(first, 0);
         let AtLabels { labels, shares, counts } = self.of.at_labels(first, rows, cols);
-        let none = PerRow([0.0; LOSS_ROWS]);
+        let none = PerRow([0.0; MAX_ROWS]);
         let [mut of_labels, mut maxes, mut sums, mut targets, mut products] = [none; 5];
         for (row, (of_label, label)) in of_labels.0[..rows].iter_mut().zip(labels).enumerate() {
             // SAFETY: labels are columns.
             *of_label = unsafe { *x.from(row, label).p };
         }
-        let vectors = rows.div_ceil(lanes);
-        for (v, (columns, spread_columns)) in room.columns.iter_mut().zip(&mut room.targets).enumerate().take(vectors) {
-            let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
-            // SAFETY: the caller's; the columns are zeroed.
-            let columns = unsafe {
-                let columns = columns.written(cols);
-                load(s, x.from(row, 0), [n, cols], columns);
-                columns
-            };
+        for row in (0..rows).step_by(lanes) {
+            let n = lanes.min(rows - row);
+            // SAFETY: the caller's.
+            let columns = unsafe { room.columns.of_row(row, cols) };
+            // SAFETY: as above.
+            unsafe { load(s, x.from(row, 0), [n, cols], columns) };
             let max = max(s, &columns[..cols]);
             maxes.store(s, row, max);
             if let Some(spread) = self.spread {
                 // SAFETY: as above.
-                let (all, parts) = unsafe {
-                    let all = spread_columns.written(cols);
-                    spread.columns(s, first + row, [n, cols], all);
-                    (all, room.products.written(cols))
-                };
+                let (all, parts) = unsafe { (room.targets.of_row(row, cols), room.products.of_row(0, cols)) };
+                // SAFETY: as above.
+                unsafe { spread.columns(s, first + row, [n, cols], all) };
                 for ((part_of, x), &target) in parts.iter_mut().zip(&columns[..cols]).zip(all.iter()) {
                     *part_of = part(s, target, s.sub(*x, max));
                 }
@@ -281,34 +278,48 @@ impl Batch<'_> {
             sums.store(s, row, sum(s, columns));
         }
 
+        // In the lanes of rows, and in the arrays' places, the factors of the gradient follow.
         let has_labels = self.of.has_labels();
-        let (zero, share, sum) = (r.splat(0.0), shares.load(r, 0), sums.load(r, 0));
-        let below = r.sub(of_labels.load(r, 0), maxes.load(r, 0));
-        let total = r.add(targets.load(r, 0), share);
-        let lacking = r.add(products.load(r, 0), part(r, share, below));
-        let loss = r.sub(r.mul(total, math::ln(r, r.mul(sum, r.splat(UNSCALE)))), lacking);
-        // Above 0 where the row counts.
-        let counting = r.select(r.lt(zero, counts.load(r, 0)), total, zero);
-        losses.store(r, 0, if has_labels { r.select(r.lt(zero, counting), loss, zero) } else { loss });
+        let [mut reciprocals, mut factors, mut at_labels] = [none; 3];
+        if self.spread.is_some() && has_labels {
+            for (row, (at_label, label)) in at_labels.0[..rows].iter_mut().zip(labels).enumerate() {
+                // SAFETY: the caller's; a vector's lanes are so many floats.
+                *at_label = unsafe {
+                    let column = &room.targets.of_row(row, cols)[label];
+                    *std::ptr::from_ref(column).cast::<f32>().wrapping_add(row % lanes)
+                };
+            }
+        }
+        for row in (0..rows).step_by(ROW_LANES) {
+            let (zero, share, sum) = (r.splat(0.0), shares.load(r, row), sums.load(r, row));
+            let below = r.sub(of_labels.load(r, row), maxes.load(r, row));
+            let total = r.add(targets.load(r, row), share);
+            let lacking = r.add(products.load(r, row), part(r, share, below));
+            let loss = r.sub(r.mul(total, math::ln(r, r.mul(sum, r.splat(UNSCALE)))), lacking);
+            // 0 where the row is left out.
+            let counting = r.select(r.lt(zero, counts.load(r, row)), total, zero);
+            losses.store(r, row, if has_labels { r.select(r.lt(zero, counting), loss, zero) } else { loss });
+            targets.store(r, row, counting);
+
+            let gradient = Gradient::new(r, sum, total, self.of.scale);
+            reciprocals.store(r, row, gradient.reciprocal);
+            factors.store(r, row, gradient.factor);
+            if has_labels {
+                let target = r.add(at_labels.load(r, row), share);
+                at_labels.store(r, row, gradient.less(r, math::exp_scaled(r, below), target));
+            }
+        }
 
         let Some(dx) = &mut self.of.dx else { return };
         let dx = Operand { p: dx.as_mut_ptr(), strides: [dx.row_stride(), dx.col_stride()] }.from(first, 0);
-        let gradient = Gradient::new(r, sum, total, self.of.scale);
-        let [mut reciprocals, mut factors] = [none; 2];
-        reciprocals.store(r, 0, gradient.reciprocal);
-        factors.store(r, 0, gradient.factor);
-        for (v, (columns, targets)) in room.columns.iter_mut().zip(&mut room.targets).enumerate().take(vectors) {
-            let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
-            let gradient = Gradient {
-                reciprocal: reciprocals.load(s, row),
-                factor: factors.load(s, row),
-                minus_scale: s.splat(-self.of.scale),
-            };
-            // SAFETY: the caller's; the columns are written.
+        let minus_scale = s.splat(-self.of.scale);
+        for row in (0..rows).step_by(lanes) {
+            let gradient = Gradient { reciprocal: reciprocals.load(s, row), factor: factors.load(s, row), minus_scale };
+            // SAFETY: the caller's.
             unsafe {
-                let columns = &mut columns.written(cols)[..cols];
+                let columns = &mut room.columns.of_row(row, cols)[..cols];
                 if self.spread.is_some() {
-                    for (e, target) in columns.iter_mut().zip(targets.written(cols)) {
+                    for (e, target) in columns.iter_mut().zip(room.targets.of_row(row, cols)) {
                         *e = gradient.less(s, *e, *target);
                     }
                 } else {
@@ -316,65 +327,51 @@ impl Batch<'_> {
                         *e = gradient.plain(s, *e);
                     }
                 }
-                store(s, dx.from(row, 0), n, columns);
+                store(s, dx.from(row, 0), lanes.min(rows - row), columns);
             }
         }
         if has_labels {
-            let mut at_labels = none;
-            if self.spread.is_some() {
-                for (row, (at_label, label)) in at_labels.0[..rows].iter_mut().zip(labels).enumerate() {
-                    // SAFETY: labels are columns, and these are written.
-                    let column = unsafe { &room.targets[row / lanes].written(cols)[label] };
-                    // SAFETY: a vector's lanes are so many floats.
-                    *at_label = unsafe { *std::ptr::from_ref(column).cast::<f32>().wrapping_add(row % lanes) };
-                }
+            for (row, (&label, &gradient)) in labels[..rows].iter().zip(&at_labels.0).enumerate() {
+                // SAFETY: labels are columns.
+                unsafe { *dx.from(row, label).p = gradient };
             }
-            let target = r.add(at_labels.load(r, 0), share);
-            at_labels.store(r, 0, gradient.less(r, math::exp_scaled(r, below), target));
-            let mut counts = none;
-            counts.store(r, 0, counting);
-            for row in 0..rows {
-                // SAFETY: labels are columns, and the row has all of these.
-                unsafe {
-                    if counts.0[row] > 0.0 {
-                        *dx.from(row, labels[row]).p = at_labels.0[row];
-                    } else {
-                        (0..cols).for_each(|col| *dx.from(row, col).p = 0.0);
-                    }
+            if self.of.weights.is_some() || self.of.ignored.is_some() {
+                for row in (0..rows).filter(|row| targets.0[*row] <= 0.0) {
+                    // SAFETY: the row has all of these columns.
+                    (0..cols).for_each(|col| unsafe { *dx.from(row, col).p = 0.0 });
                 }
             }
         }
     }
 }
 
-/// Room for the columns of a group of short rows.
+/// Room for the columns of short rows.
 struct Room<S: Simd> {
-    columns: [Columns<S>; MAX_VECTORS],
-    targets: [Columns<S>; MAX_VECTORS],
+    columns: Columns<S>,
+    targets: Columns<S>,
     products: Columns<S>,
 }
 
 impl<S: Simd> Room<S> {
     #[inline(always)]
-    fn new(s: S, cols: usize, spread: bool) -> Self {
-        let [mut columns, mut targets] = [(); 2].map(|()| [(); MAX_VECTORS].map(|()| Columns::new()));
-        let mut products = Columns::new();
-        for columns in &mut columns[..LOSS_ROWS / S::LANES] {
-            columns.zeroed(s, cols);
-        }
+    fn new() -> Self {
+        Self { columns: Columns::new(), targets: Columns::new(), products: Columns::new() }
+    }
+
+    /// Makes room for so many rows.
+    #[inline(always)]
+    fn zero(&mut self, s: S, size @ [_, cols]: [usize; 2], spread: bool) {
+        self.columns.zero(s, size);
         if spread {
-            for columns in &mut targets[..LOSS_ROWS / S::LANES] {
-                columns.zeroed(s, cols);
-            }
-            products.zeroed(s, cols);
+            self.targets.zero(s, size);
+            self.products.zero(s, [1, cols]);
         }
-        Self { columns, targets, products }
     }
 }
 
-/// Of each row of a group the label, 0 without one, what it has for a target beside what is spread, and 1, or 0 if the row is ignored.
+/// Of each row the label, 0 without one, what it has for a target beside what is spread, and 1, or 0 if the row is ignored.
 struct AtLabels {
-    labels: [usize; LOSS_ROWS],
+    labels: [usize; MAX_ROWS],
     shares: PerRow,
     counts: PerRow,
 }

@@ -20,7 +20,7 @@ mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
 use long::{Row, RowMut, each_row, statistics};
-use short::{SHORT, each_group};
+use short::{SHORT, each_block};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
@@ -64,7 +64,7 @@ impl<Op: Softmaxes<INPUTS> + Send, const INPUTS: usize> RowOp<INPUTS> for InRows
         // SAFETY: so many rows and columns are within all views.
         unsafe {
             if cols <= SHORT {
-                each_group(tier, self.0, x, y, [rows, cols]);
+                each_block(tier, self.0, x, y, [rows, cols]);
             } else {
                 each_row(tier.vector(), self.0, x, y, [rows, cols]);
             }

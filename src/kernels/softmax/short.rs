@@ -1,6 +1,5 @@
-//! Rows of few elements: one in each lane, so that nothing is summed across lanes. As many rows as the widest vector
-//! has lanes are a group: what is done once a row, a logarithm or a division, is done for a group at a time, which
-//! hides how long it takes.
+//! Rows of few elements: one in each lane, so that nothing is summed across lanes. What is done once a row, a
+//! logarithm or a division, is done for many at a time, which hides how long it takes.
 
 use std::mem::MaybeUninit;
 
@@ -14,16 +13,29 @@ use crate::simd::{ROW_LANES, Simd};
 /// The most elements.
 pub(super) const SHORT: usize = 64;
 
-/// Vectors of the least lanes that hold a number for each row of a group.
-pub(super) const MAX_VECTORS: usize = 4;
+/// The most rows that are worked on at a time.
+pub(super) const MAX_ROWS: usize = 64;
+
+/// Vectors of the least lanes that hold an element of so many rows as the partial sums are.
+const MAX_VECTORS: usize = 4;
+
+/// Rows of so many elements, at most [`SHORT`], that are worked on at a time.
+pub(super) fn rows_at_once(cols: usize) -> usize {
+    MAX_ROWS / (whole_sums(cols) / ROW_LANES)
+}
+
+/// As many columns as whole groups for [`sum`].
+fn whole_sums(cols: usize) -> usize {
+    cols.clamp(1, SHORT).next_multiple_of(ROW_LANES)
+}
 
 /// Columns that [`Simd::load_columns`] takes at a time.
 const GROUP: usize = 4;
 
-/// A number for each row of a group.
+/// A number for each of the rows that are worked on.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
-pub(super) struct PerRow(pub(super) [f32; ROW_LANES]);
+pub(super) struct PerRow(pub(super) [f32; MAX_ROWS]);
 
 impl PerRow {
     /// Those of rows from `row` on.
@@ -42,37 +54,33 @@ impl PerRow {
     }
 }
 
-/// Room for the columns of as many rows as there are lanes.
-pub(super) struct Columns<S: Simd>([MaybeUninit<S::F32>; SHORT]);
+/// Room for the columns of the rows that are worked on.
+#[derive(Clone, Copy)]
+pub(super) struct Columns<S: Simd>([MaybeUninit<S::F32>; MAX_VECTORS * SHORT]);
 
 impl<S: Simd> Columns<S> {
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self([MaybeUninit::uninit(); SHORT])
+        Self([MaybeUninit::uninit(); MAX_VECTORS * SHORT])
     }
 
-    /// So many columns, at most [`SHORT`], and as many more as make whole groups for [`sum`]; all are 0.
+    /// Makes room for so many rows, at most [`rows_at_once`]; all elements are 0.
     #[inline(always)]
-    pub(super) fn zeroed(&mut self, s: S, cols: usize) -> &mut [S::F32] {
-        self.0[..whole_groups(cols)].fill(MaybeUninit::new(s.splat(0.0)));
-        // SAFETY: they have just been written.
-        unsafe { self.written(cols) }
+    pub(super) fn zero(&mut self, s: S, [rows, cols]: [usize; 2]) {
+        self.0[..rows.div_ceil(S::LANES) * whole_sums(cols)].fill(MaybeUninit::new(s.splat(0.0)));
     }
 
-    /// The same as they are.
+    /// The columns of a vector's rows, and as many more as make whole groups for [`sum`].
     ///
     /// # Safety
-    /// They have been [`zeroed`](Self::zeroed) once.
+    /// There was [made room](Self::zero) for the row, and as many columns.
     #[inline(always)]
-    pub(super) unsafe fn written(&mut self, cols: usize) -> &mut [S::F32] {
-        let columns = &mut self.0[..whole_groups(cols)];
-        // SAFETY: the caller's.
+    pub(super) unsafe fn of_row(&mut self, row: usize, cols: usize) -> &mut [S::F32] {
+        let whole = whole_sums(cols);
+        let columns = &mut self.0[row / S::LANES * whole..][..whole];
+        // SAFETY: they have been written.
         unsafe { &mut *(std::ptr::from_mut(columns) as *mut [S::F32]) }
     }
-}
-
-fn whole_groups(cols: usize) -> usize {
-    cols.next_multiple_of(ROW_LANES).min(SHORT)
 }
 
 /// Reads so many columns of so many rows, 1 to `LANES`; what is past them stays as it is.
@@ -165,75 +173,51 @@ unsafe fn store_rows<S: Simd>(
 /// # Safety
 /// The views have so many rows and columns, 1 to [`SHORT`] of these.
 #[inline(always)]
-pub(super) unsafe fn each_group<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
+pub(super) unsafe fn each_block<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
     tier: T,
     op: Op,
     x: [MatRef<'_>; INPUTS],
     mut y: MatMut<'_>,
     [rows, cols]: [usize; 2],
 ) {
-    let (s, lanes) = (tier.vector(), T::Vector::LANES);
-    let mut blocks = [(); MAX_VECTORS].map(|()| [(); INPUTS].map(|()| Columns::<T::Vector>::new()));
-    for columns in blocks[..ROW_LANES / lanes].iter_mut().flatten() {
-        columns.zeroed(s, cols);
+    let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
+    let at_once = rows_at_once(cols).min(rows);
+    let mut blocks = [Columns::<T::Vector>::new(); INPUTS];
+    for columns in &mut blocks {
+        columns.zero(s, [at_once, cols]);
     }
     let mut room = Columns::new();
-    let room = room.zeroed(s, cols);
+    room.zero(s, [1, cols]);
     let y = Operand { p: y.as_mut_ptr(), strides: [y.row_stride(), y.col_stride()] };
     let x = x.map(Operand::of);
-    for first in (0..rows).step_by(ROW_LANES) {
+    for first in (0..rows).step_by(at_once) {
         let (x, y) = (x.map(|x| x.from(first, 0)), y.from(first, 0));
-        // SAFETY: the caller's; all columns are zeroed.
-        unsafe {
-            // With a number of rows that the compiler knows, the usual case asks for nothing.
-            if rows - first >= ROW_LANES {
-                group(tier, op, x, y, [ROW_LANES, cols], &mut blocks, room);
-            } else {
-                group(tier, op, x, y, [rows - first, cols], &mut blocks, room);
+        let rows = at_once.min(rows - first);
+        let mut of_rows = [PerRow([0.0; MAX_ROWS]); 2];
+        for row in (0..rows).step_by(lanes) {
+            // SAFETY: there is room for these.
+            let (mut columns, room) =
+                unsafe { (blocks.each_mut().map(|block| block.of_row(row, cols)), room.of_row(0, cols)) };
+            for (columns, x) in columns.iter_mut().zip(x) {
+                // SAFETY: the views have these rows.
+                unsafe { load(s, x.from(row, 0), [lanes.min(rows - row), cols], columns) };
+            }
+            let of_these = op.reduce(s, columns, room, cols);
+            for (of_rows, of_these) in of_rows.iter_mut().zip(of_these) {
+                of_rows.store(s, row, of_these);
             }
         }
-    }
-}
-
-/// Works on a group of rows.
-///
-/// # Safety
-/// There are so many rows and columns to read and write; the blocks' columns are zeroed.
-#[inline(always)]
-unsafe fn group<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
-    tier: T,
-    op: Op,
-    x: [Operand; INPUTS],
-    y: Operand,
-    [rows, cols]: [usize; 2],
-    blocks: &mut [[Columns<T::Vector>; INPUTS]; MAX_VECTORS],
-    room: &mut [<T::Vector as Simd>::F32],
-) {
-    let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
-    let mut of_rows = [PerRow([0.0; ROW_LANES]); 2];
-    for (v, blocks) in blocks.iter_mut().enumerate().take(rows.div_ceil(lanes)) {
-        let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
-        // SAFETY: the caller's.
-        let mut columns = blocks.each_mut().map(|columns| unsafe { columns.written(cols) });
-        for (columns, x) in columns.iter_mut().zip(x) {
+        for row in (0..rows).step_by(ROW_LANES) {
+            let sums = op.of_sums(r, of_rows[1].load(r, row));
+            of_rows[1].store(r, row, sums);
+        }
+        for row in (0..rows).step_by(lanes) {
             // SAFETY: as above.
-            unsafe { load(s, x.from(row, 0), [n, cols], columns) };
+            let mut columns = unsafe { blocks.each_mut().map(|block| &mut block.of_row(row, cols)[..cols]) };
+            op.finish(s, &mut columns, [of_rows[0].load(s, row), of_rows[1].load(s, row)]);
+            // SAFETY: as above.
+            unsafe { store(s, y.from(row, 0), lanes.min(rows - row), columns[INPUTS - 1]) };
         }
-        let of_these = op.reduce(s, columns, room, cols);
-        for (of_rows, of_these) in of_rows.iter_mut().zip(of_these) {
-            of_rows.store(s, row, of_these);
-        }
-    }
-    let sums = op.of_sums(r, of_rows[1].load(r, 0));
-    of_rows[1].store(r, 0, sums);
-    for (v, blocks) in blocks.iter_mut().enumerate().take(rows.div_ceil(lanes)) {
-        let (row, n) = (v * lanes, lanes.min(rows - v * lanes));
-        // SAFETY: the caller's.
-        let mut columns = blocks.each_mut().map(|columns| unsafe { &mut columns.written(cols)[..cols] });
-        let of_these = [of_rows[0].load(s, row), of_rows[1].load(s, row)];
-        op.finish(s, &mut columns, of_these);
-        // SAFETY: as above.
-        unsafe { store(s, y.from(row, 0), n, columns[INPUTS - 1]) };
     }
 }
 
