@@ -253,41 +253,43 @@ impl Batch<'_> {
             // SAFETY: labels are columns.
             *of_label = unsafe { *x.from(row, label).p };
         }
+        // Each step for all rows before the next: within a row each waits for the one before.
         for row in (0..rows).step_by(lanes) {
-            let n = lanes.min(rows - row);
+            let columns = room.columns.of_row(row);
             // SAFETY: the caller's.
-            let columns = unsafe { room.columns.of_row(row, cols) };
-            // SAFETY: as above.
-            unsafe { load(s, x.from(row, 0), [n, cols], columns) };
-            let max = max(s, &columns[..cols]);
-            maxes.store(s, row, max);
-            if let Some(spread) = self.spread {
-                // SAFETY: as above.
-                let (all, parts) = unsafe { (room.targets.of_row(row, cols), room.products.of_row(0, cols)) };
-                // SAFETY: as above.
-                unsafe { spread.columns(s, first + row, [n, cols], all) };
-                for ((part_of, x), &target) in parts.iter_mut().zip(&columns[..cols]).zip(all.iter()) {
+            unsafe { load(s, x.from(row, 0), [lanes.min(rows - row), cols], columns) };
+            maxes.store(s, row, max(s, &columns[..cols]));
+        }
+        if let Some(spread) = self.spread {
+            for row in (0..rows).step_by(lanes) {
+                let (all, parts) = (room.targets.of_row(row), room.products.of_row(0));
+                // SAFETY: the caller's.
+                unsafe { spread.columns(s, first + row, [lanes.min(rows - row), cols], all) };
+                let max = maxes.load(s, row);
+                for ((part_of, x), &target) in parts[..cols].iter_mut().zip(room.columns.of_row(row)).zip(all.iter()) {
                     *part_of = part(s, target, s.sub(*x, max));
                 }
                 targets.store(s, row, sum(s, all));
                 products.store(s, row, sum(s, parts));
             }
-            for x in &mut columns[..cols] {
+        }
+        for row in (0..rows).step_by(lanes) {
+            let max = maxes.load(s, row);
+            for x in &mut room.columns.of_row(row)[..cols] {
                 *x = math::exp_scaled(s, s.sub(*x, max));
             }
-            sums.store(s, row, sum(s, columns));
+        }
+        for row in (0..rows).step_by(lanes) {
+            sums.store(s, row, sum(s, room.columns.of_row(row)));
         }
 
-        // In the lanes of rows, and in the arrays' places, the factors of the gradient follow.
         let has_labels = self.of.has_labels();
         let [mut reciprocals, mut factors, mut at_labels] = [none; 3];
         if self.spread.is_some() && has_labels {
             for (row, (at_label, label)) in at_labels.0[..rows].iter_mut().zip(labels).enumerate() {
-                // SAFETY: the caller's; a vector's lanes are so many floats.
-                *at_label = unsafe {
-                    let column = &room.targets.of_row(row, cols)[label];
-                    *std::ptr::from_ref(column).cast::<f32>().wrapping_add(row % lanes)
-                };
+                let column = std::ptr::from_ref(&room.targets.of_row(row)[label]);
+                // SAFETY: a vector's lanes are so many floats.
+                *at_label = unsafe { *column.cast::<f32>().wrapping_add(row % lanes) };
             }
         }
         for row in (0..rows).step_by(ROW_LANES) {
@@ -315,20 +317,18 @@ impl Batch<'_> {
         let minus_scale = s.splat(-self.of.scale);
         for row in (0..rows).step_by(lanes) {
             let gradient = Gradient { reciprocal: reciprocals.load(s, row), factor: factors.load(s, row), minus_scale };
-            // SAFETY: the caller's.
-            unsafe {
-                let columns = &mut room.columns.of_row(row, cols)[..cols];
-                if self.spread.is_some() {
-                    for (e, target) in columns.iter_mut().zip(room.targets.of_row(row, cols)) {
-                        *e = gradient.less(s, *e, *target);
-                    }
-                } else {
-                    for e in columns.iter_mut() {
-                        *e = gradient.plain(s, *e);
-                    }
+            let columns = &mut room.columns.of_row(row)[..cols];
+            if self.spread.is_some() {
+                for (e, target) in columns.iter_mut().zip(room.targets.of_row(row)) {
+                    *e = gradient.less(s, *e, *target);
                 }
-                store(s, dx.from(row, 0), lanes.min(rows - row), columns);
+            } else {
+                for e in columns.iter_mut() {
+                    *e = gradient.plain(s, *e);
+                }
             }
+            // SAFETY: the caller's.
+            unsafe { store(s, dx.from(row, 0), lanes.min(rows - row), columns) };
         }
         if has_labels {
             for (row, (&label, &gradient)) in labels[..rows].iter().zip(&at_labels.0).enumerate() {

@@ -20,7 +20,7 @@ mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
 use long::{Row, RowMut, each_row, statistics};
-use short::{SHORT, each_block};
+use short::{Columns, SHORT, each_block};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
@@ -36,15 +36,31 @@ pub const ROW_PIECE: usize = 4096;
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
 trait Softmaxes<const INPUTS: usize>: Copy {
-    /// Rows in the lanes: of their columns, which are followed by such of 0 up to whole groups for [`short::sum`], whatever
-    /// [`finish`](Self::finish) needs of a row, and a sum. `room` has as many columns, of 0 past `cols`.
-    fn reduce<S: Simd>(self, s: S, inputs: [&mut [S::F32]; INPUTS], room: &mut [S::F32], cols: usize) -> [S::F32; 2];
+    /// Of rows in the lanes, `at` which and with so many columns, a number to keep for the steps that follow.
+    fn keep<S: Simd>(self, s: S, inputs: &mut [Columns<S>; INPUTS], at: [usize; 2]) -> S::F32;
 
-    /// What becomes of the sums before they are given to [`finish`](Self::finish).
+    /// Writes what is added up, one of each column.
+    fn terms<S: Simd>(
+        self,
+        s: S,
+        inputs: &mut [Columns<S>; INPUTS],
+        at: [usize; 2],
+        kept: S::F32,
+        terms: &mut [S::F32],
+    );
+
+    /// What of the sums is needed to finish.
     fn of_sums<S: Simd>(self, s: S, sums: S::F32) -> S::F32;
 
-    /// Writes the result in the place of the last input's columns.
-    fn finish<S: Simd>(self, s: S, inputs: &mut [&mut [S::F32]; INPUTS], of_rows: [S::F32; 2]);
+    /// Writes the result's columns, in the place of the terms.
+    fn finish<S: Simd>(
+        self,
+        s: S,
+        inputs: &mut [Columns<S>; INPUTS],
+        at: [usize; 2],
+        kept_and_sums: [S::F32; 2],
+        y: &mut [S::F32],
+    );
 
     /// One row.
     ///
@@ -82,12 +98,15 @@ pub(crate) struct Softmax;
 
 impl Softmaxes<1> for Softmax {
     #[inline(always)]
-    fn reduce<S: Simd>(self, s: S, [x]: [&mut [S::F32]; 1], _: &mut [S::F32], cols: usize) -> [S::F32; 2] {
-        let max = short::max(s, &x[..cols]);
-        for x in &mut x[..cols] {
-            *x = math::exp_scaled(s, s.sub(*x, max));
+    fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
+        short::max(s, &x.of_row(row)[..cols])
+    }
+
+    #[inline(always)]
+    fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
+        for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
+            *e = math::exp_scaled(s, s.sub(*x, max));
         }
-        [max, short::sum(s, x)]
     }
 
     #[inline(always)]
@@ -96,9 +115,9 @@ impl Softmaxes<1> for Softmax {
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(self, s: S, [e]: &mut [&mut [S::F32]; 1], [_, scale]: [S::F32; 2]) {
-        for e in e.iter_mut() {
-            *e = s.mul(*e, scale);
+    fn finish<S: Simd>(self, s: S, _: &mut [Columns<S>; 1], _: [usize; 2], [_, scale]: [S::F32; 2], y: &mut [S::F32]) {
+        for y in y {
+            *y = s.mul(*y, scale);
         }
     }
 
@@ -148,11 +167,22 @@ pub(crate) struct SoftmaxBackward;
 
 impl Softmaxes<2> for SoftmaxBackward {
     #[inline(always)]
-    fn reduce<S: Simd>(self, s: S, [y, dy]: [&mut [S::F32]; 2], room: &mut [S::F32], cols: usize) -> [S::F32; 2] {
-        for ((product, y), dy) in room[..cols].iter_mut().zip(y).zip(dy) {
-            *product = s.mul(*y, *dy);
+    fn keep<S: Simd>(self, s: S, _: &mut [Columns<S>; 2], _: [usize; 2]) -> S::F32 {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    fn terms<S: Simd>(
+        self,
+        s: S,
+        [y, dy]: &mut [Columns<S>; 2],
+        [row, _]: [usize; 2],
+        _: S::F32,
+        terms: &mut [S::F32],
+    ) {
+        for ((term, y), dy) in terms.iter_mut().zip(y.of_row(row)).zip(dy.of_row(row)) {
+            *term = s.mul(*y, *dy);
         }
-        [s.splat(0.0), short::sum(s, room)]
     }
 
     #[inline(always)]
@@ -161,9 +191,16 @@ impl Softmaxes<2> for SoftmaxBackward {
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(self, s: S, [y, dy]: &mut [&mut [S::F32]; 2], [_, sum]: [S::F32; 2]) {
-        for (y, dy) in y.iter().zip(dy.iter_mut()) {
-            *dy = s.mul(*y, s.sub(*dy, sum));
+    fn finish<S: Simd>(
+        self,
+        s: S,
+        [y, dy]: &mut [Columns<S>; 2],
+        [row, _]: [usize; 2],
+        [_, sum]: [S::F32; 2],
+        dx: &mut [S::F32],
+    ) {
+        for ((dx, y), dy) in dx.iter_mut().zip(y.of_row(row)).zip(dy.of_row(row)) {
+            *dx = s.mul(*y, s.sub(*dy, sum));
         }
     }
 
@@ -207,12 +244,15 @@ pub(crate) struct LogSoftmax;
 
 impl Softmaxes<1> for LogSoftmax {
     #[inline(always)]
-    fn reduce<S: Simd>(self, s: S, [x]: [&mut [S::F32]; 1], room: &mut [S::F32], cols: usize) -> [S::F32; 2] {
-        let max = short::max(s, &x[..cols]);
-        for (e, x) in room[..cols].iter_mut().zip(x) {
+    fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
+        short::max(s, &x.of_row(row)[..cols])
+    }
+
+    #[inline(always)]
+    fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
+        for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
             *e = math::exp_scaled(s, s.sub(*x, max));
         }
-        [max, short::sum(s, room)]
     }
 
     #[inline(always)]
@@ -221,9 +261,16 @@ impl Softmaxes<1> for LogSoftmax {
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(self, s: S, [x]: &mut [&mut [S::F32]; 1], [max, ln]: [S::F32; 2]) {
-        for x in x.iter_mut() {
-            *x = s.sub(s.sub(*x, max), ln);
+    fn finish<S: Simd>(
+        self,
+        s: S,
+        [x]: &mut [Columns<S>; 1],
+        [row, _]: [usize; 2],
+        [max, ln]: [S::F32; 2],
+        y: &mut [S::F32],
+    ) {
+        for (y, x) in y.iter_mut().zip(x.of_row(row)) {
+            *y = s.sub(s.sub(*x, max), ln);
         }
     }
 
@@ -258,8 +305,20 @@ pub(crate) struct LogSoftmaxBackward;
 
 impl Softmaxes<2> for LogSoftmaxBackward {
     #[inline(always)]
-    fn reduce<S: Simd>(self, s: S, [_, dy]: [&mut [S::F32]; 2], _: &mut [S::F32], _: usize) -> [S::F32; 2] {
-        [s.splat(0.0), short::sum(s, dy)]
+    fn keep<S: Simd>(self, s: S, _: &mut [Columns<S>; 2], _: [usize; 2]) -> S::F32 {
+        s.splat(0.0)
+    }
+
+    #[inline(always)]
+    fn terms<S: Simd>(
+        self,
+        _: S,
+        [_, dy]: &mut [Columns<S>; 2],
+        [row, cols]: [usize; 2],
+        _: S::F32,
+        terms: &mut [S::F32],
+    ) {
+        terms.copy_from_slice(&dy.of_row(row)[..cols]);
     }
 
     #[inline(always)]
@@ -268,9 +327,16 @@ impl Softmaxes<2> for LogSoftmaxBackward {
     }
 
     #[inline(always)]
-    fn finish<S: Simd>(self, s: S, [y, dy]: &mut [&mut [S::F32]; 2], [_, minus_sum]: [S::F32; 2]) {
-        for (y, dy) in y.iter().zip(dy.iter_mut()) {
-            *dy = s.fma(math::exp(s, *y), minus_sum, *dy);
+    fn finish<S: Simd>(
+        self,
+        s: S,
+        [y, dy]: &mut [Columns<S>; 2],
+        [row, _]: [usize; 2],
+        [_, minus_sum]: [S::F32; 2],
+        dx: &mut [S::F32],
+    ) {
+        for ((dx, y), dy) in dx.iter_mut().zip(y.of_row(row)).zip(dy.of_row(row)) {
+            *dx = s.fma(math::exp(s, *y), minus_sum, *dy);
         }
     }
 

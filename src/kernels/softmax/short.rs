@@ -56,30 +56,36 @@ impl PerRow {
 
 /// Room for the columns of the rows that are worked on.
 #[derive(Clone, Copy)]
-pub(super) struct Columns<S: Simd>([MaybeUninit<S::F32>; MAX_VECTORS * SHORT]);
+pub(super) struct Columns<S: Simd> {
+    vectors: [MaybeUninit<S::F32>; MAX_VECTORS * SHORT],
+    /// How many of these are written.
+    written: usize,
+    /// As many columns as whole groups for [`sum`].
+    cols: usize,
+}
 
 impl<S: Simd> Columns<S> {
+    /// No room yet.
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self([MaybeUninit::uninit(); MAX_VECTORS * SHORT])
+        Self { vectors: [MaybeUninit::uninit(); MAX_VECTORS * SHORT], written: 0, cols: 0 }
     }
 
     /// Makes room for so many rows, at most [`rows_at_once`]; all elements are 0.
     #[inline(always)]
     pub(super) fn zero(&mut self, s: S, [rows, cols]: [usize; 2]) {
-        self.0[..rows.div_ceil(S::LANES) * whole_sums(cols)].fill(MaybeUninit::new(s.splat(0.0)));
+        self.cols = whole_sums(cols);
+        self.written = rows.div_ceil(S::LANES) * self.cols;
+        self.vectors[..self.written].fill(MaybeUninit::new(s.splat(0.0)));
     }
 
-    /// The columns of a vector's rows, and as many more as make whole groups for [`sum`].
-    ///
-    /// # Safety
-    /// There was [made room](Self::zero) for the row, and as many columns.
+    /// The columns of the rows from `row` on, one in each lane, and as many more as make whole groups for [`sum`].
     #[inline(always)]
-    pub(super) unsafe fn of_row(&mut self, row: usize, cols: usize) -> &mut [S::F32] {
-        let whole = whole_sums(cols);
-        let columns = &mut self.0[row / S::LANES * whole..][..whole];
-        // SAFETY: they have been written.
-        unsafe { &mut *(std::ptr::from_mut(columns) as *mut [S::F32]) }
+    pub(super) fn of_row(&mut self, row: usize) -> &mut [S::F32] {
+        let written = &mut self.vectors[..self.written];
+        // SAFETY: they are.
+        let written = unsafe { &mut *(std::ptr::from_mut(written) as *mut [S::F32]) };
+        &mut written[row / S::LANES * self.cols..][..self.cols]
     }
 }
 
@@ -182,41 +188,40 @@ pub(super) unsafe fn each_block<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: us
 ) {
     let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
     let at_once = rows_at_once(cols).min(rows);
-    let mut blocks = [Columns::<T::Vector>::new(); INPUTS];
+    let (mut blocks, mut terms) = ([Columns::<T::Vector>::new(); INPUTS], Columns::new());
     for columns in &mut blocks {
         columns.zero(s, [at_once, cols]);
     }
-    let mut room = Columns::new();
-    room.zero(s, [1, cols]);
+    terms.zero(s, [at_once, cols]);
     let y = Operand { p: y.as_mut_ptr(), strides: [y.row_stride(), y.col_stride()] };
     let x = x.map(Operand::of);
     for first in (0..rows).step_by(at_once) {
         let (x, y) = (x.map(|x| x.from(first, 0)), y.from(first, 0));
         let rows = at_once.min(rows - first);
-        let mut of_rows = [PerRow([0.0; MAX_ROWS]); 2];
+        let [mut kept, mut sums] = [PerRow([0.0; MAX_ROWS]); 2];
+        // Each step for all rows before the next: within a row each waits for the one before.
         for row in (0..rows).step_by(lanes) {
-            // SAFETY: there is room for these.
-            let (mut columns, room) =
-                unsafe { (blocks.each_mut().map(|block| block.of_row(row, cols)), room.of_row(0, cols)) };
-            for (columns, x) in columns.iter_mut().zip(x) {
+            for (block, x) in blocks.iter_mut().zip(x) {
                 // SAFETY: the views have these rows.
-                unsafe { load(s, x.from(row, 0), [lanes.min(rows - row), cols], columns) };
+                unsafe { load(s, x.from(row, 0), [lanes.min(rows - row), cols], block.of_row(row)) };
             }
-            let of_these = op.reduce(s, columns, room, cols);
-            for (of_rows, of_these) in of_rows.iter_mut().zip(of_these) {
-                of_rows.store(s, row, of_these);
-            }
+            kept.store(s, row, op.keep(s, &mut blocks, [row, cols]));
+        }
+        for row in (0..rows).step_by(lanes) {
+            op.terms(s, &mut blocks, [row, cols], kept.load(s, row), &mut terms.of_row(row)[..cols]);
+        }
+        for row in (0..rows).step_by(lanes) {
+            sums.store(s, row, sum(s, terms.of_row(row)));
         }
         for row in (0..rows).step_by(ROW_LANES) {
-            let sums = op.of_sums(r, of_rows[1].load(r, row));
-            of_rows[1].store(r, row, sums);
+            let of_these = op.of_sums(r, sums.load(r, row));
+            sums.store(r, row, of_these);
         }
         for row in (0..rows).step_by(lanes) {
+            let columns = &mut terms.of_row(row)[..cols];
+            op.finish(s, &mut blocks, [row, cols], [kept.load(s, row), sums.load(s, row)], columns);
             // SAFETY: as above.
-            let mut columns = unsafe { blocks.each_mut().map(|block| &mut block.of_row(row, cols)[..cols]) };
-            op.finish(s, &mut columns, [of_rows[0].load(s, row), of_rows[1].load(s, row)]);
-            // SAFETY: as above.
-            unsafe { store(s, y.from(row, 0), lanes.min(rows - row), columns[INPUTS - 1]) };
+            unsafe { store(s, y.from(row, 0), lanes.min(rows - row), columns) };
         }
     }
 }
