@@ -7,8 +7,10 @@ use std::thread;
 use std::time::Duration;
 
 use common::{Layout, Matrix, backends};
-use densely::loss::{self, CrossEntropy, Reduction};
-use densely::{Activation, Backend, Error, Labels, MatMut, MatRef, Result, activation, dense, flatten, reference};
+use densely::loss::{self, CrossEntropy};
+use densely::{
+    Activation, Backend, Error, Labels, MatMut, MatRef, Result, Targets, activation, dense, flatten, reference,
+};
 
 type Shape = [usize; 2];
 
@@ -18,7 +20,7 @@ fn zeros(shape: Shape) -> Matrix {
 
 /// Calls an operation on every instruction set, and its reference, which is given no backend; all
 /// must refuse and leave the output as it is. Gives the errors.
-fn refusals<T>(output: Shape, call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
+fn refusals<T>(output: Shape, mut call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
     let backends = backends().map(Some).chain([None]);
     let refusal = |backend: Option<Backend>| {
         let mut output = Matrix::unwritten(output, Layout::Padded);
@@ -32,12 +34,12 @@ fn refusals<T>(output: Shape, call: impl Fn(Option<&Backend>, MatMut<'_>) -> Res
 /// The argument that an error is about.
 fn argument(error: &Error) -> &str {
     match error {
-        Error::Shape { argument, .. } | Error::Value { argument, .. } => argument,
+        Error::Shape { argument, .. } | Error::Value { argument, .. } | Error::Label { argument, .. } => argument,
         other => panic!("{other:?}"),
     }
 }
 
-fn assert_refused<T>(name: &str, output: Shape, call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
+fn assert_refused<T>(name: &str, output: Shape, call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) {
     for error in refusals(output, call) {
         assert!(matches!(error, Error::Shape { .. }) && argument(&error) == name, "{error}, expected `{name}`");
     }
@@ -265,6 +267,56 @@ fn cross_entropy() {
     for error in cross_entropy_refusals([0, 4], Labels::from(&[0u8; 0]), [0, 4]) {
         assert!(matches!(error, Error::Value { .. }) && argument(&error) == "logits", "{error}");
     }
+}
+
+#[test]
+fn cross_entropy_with_options() {
+    let (weights, probabilities) = ([1.0; 4], zeros([3, 4]));
+    let labels = Targets::from(&[0u8, 200, 3]);
+    let plain = CrossEntropy::new().ignored_label(200);
+    let refused = |options: CrossEntropy<'_>, logits: Shape, targets: Targets<'_>, losses: Option<usize>| {
+        let logits = zeros(logits);
+        let mut losses = losses.map(|len| vec![7.0; len]);
+        let errors = refusals(logits.shape(), |backend, dlogits| match backend {
+            Some(backend) => options.forward_backward(backend, logits.view(), targets, losses.as_deref_mut(), dlogits),
+            None => reference::cross_entropy(&options, logits.view(), targets, losses.as_deref_mut(), Some(dlogits)),
+        });
+        let backend = Backend::new().unwrap();
+        let alone = options.forward(&backend, logits.view(), targets, losses.as_deref_mut()).unwrap_err();
+        let mut in_place = logits.clone();
+        let error = options
+            .forward_backward_in_place(&backend, targets, losses.as_deref_mut(), in_place.view_mut())
+            .unwrap_err();
+        in_place.assert_same_bits(&logits, "refused in place");
+        assert!(losses.iter().flatten().all(|&loss| loss == 7.0), "losses were written");
+        let names: Vec<&str> = errors.iter().chain([&alone, &error]).map(argument).collect();
+        assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+        let value = matches!(error, Error::Value { .. });
+        (names[0].to_owned(), value)
+    };
+    let is = |(name, value): (String, bool), expected: &str, expected_value: bool| {
+        assert_eq!((name.as_str(), value), (expected, expected_value));
+    };
+    is(refused(plain, [3, 4], labels, Some(2)), "losses", false);
+    is(refused(plain, [3, 4], labels, Some(4)), "losses", false);
+    is(refused(plain, [2, 4], labels, None), "labels", false);
+    is(refused(plain.ignored_label(201), [3, 4], labels, None), "labels", false);
+    is(refused(plain, [3, 5], probabilities.view().into(), None), "targets", false);
+    is(refused(plain, [2, 4], probabilities.view().into(), None), "targets", false);
+    is(refused(plain, [3, 0], zeros([3, 0]).view().into(), None), "logits", true);
+    is(refused(plain, [3, 0], Targets::from(&[200u8; 3]), None), "logits", true);
+    is(refused(plain, [0, 4], Targets::from(&[0u8; 0]), None), "logits", true);
+    is(refused(plain.class_weights(&weights[1..]), [3, 4], labels, None), "class_weights", false);
+    for bad in [-1.0, f32::NAN, f32::INFINITY, -0.1] {
+        let weights = [1.0, 1.0, bad, 1.0];
+        is(refused(plain.class_weights(&weights), [3, 4], labels, None), "class_weights", true);
+    }
+    for bad in [-0.1, 1.1, f32::NAN, f32::NEG_INFINITY] {
+        is(refused(plain.label_smoothing(bad), [3, 4], labels, None), "label_smoothing", true);
+    }
+    // What is no error: labels that are all ignored, and nothing to add up.
+    let (backend, logits) = (Backend::new().unwrap(), zeros([3, 4]));
+    assert_eq!(plain.forward(&backend, logits.view(), &[200u8; 3], None).unwrap(), 0.0);
 }
 
 #[test]

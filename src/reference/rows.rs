@@ -55,7 +55,8 @@ fn statistics(x: &[f32]) -> (f32, f32) {
     let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
     let (left, right) = (statistics(left), statistics(right));
     let max = if left.0 > right.0 { left.0 } else { right.0 };
-    (max, left.1 * exp(left.0 - max) + right.1 * exp(right.0 - max))
+    let factor = |of_piece| exp_scaled(of_piece - max) * math::UNSCALE;
+    (max, left.1 * factor(left.0) + right.1 * factor(right.0))
 }
 
 /// Softmax of each row: see [`activation::softmax`].

@@ -21,7 +21,7 @@ const MAX_VECTORS: usize = 4;
 
 /// Rows of so many elements, at most [`SHORT`], that are worked on at a time.
 pub(super) fn rows_at_once(cols: usize) -> usize {
-    MAX_ROWS / (whole_sums(cols) / ROW_LANES)
+    SHORT / whole_sums(cols) * ROW_LANES
 }
 
 /// As many columns as whole groups for [`sum`].
