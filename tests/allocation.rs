@@ -15,7 +15,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::{Layout, Matrix, Values, backends};
-use densely::{Activation, Backend, Isa, PackedWeights, Threads, activation, dense, loss};
+use densely::loss::{self, CrossEntropy};
+use densely::{Activation, Backend, Isa, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
 
 /// Allocations of some threads.
@@ -157,6 +158,11 @@ fn row_calls(
     each(&name("log_softmax"), &mut || activation::log_softmax(backend, x.view(), y.view_mut()).unwrap());
     each(&name("cross_entropy"), &mut || {
         black_box(loss::cross_entropy(backend, x.view(), &labels, y.view_mut()).unwrap());
+    });
+    let (weights, mut losses) = (vec![0.5; cols], vec![0.0; rows]);
+    let options = CrossEntropy::new().label_smoothing(0.1).class_weights(&weights);
+    each(&name("cross_entropy with options"), &mut || {
+        black_box(options.forward(backend, x.view(), &labels, Some(&mut losses)).unwrap());
     });
 }
 

@@ -5,7 +5,8 @@ mod common;
 use std::sync::LazyLock;
 
 use common::{Layout, Matrix, Values, canonical, exactly};
-use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense, loss};
+use densely::loss::{self, CrossEntropy};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -78,9 +79,18 @@ fn run_rows(backend: &Backend, [a, b]: &[Matrix; 2], labels: &[u32]) -> Vec<Writ
     ];
     let (dlogits, loss) =
         written("cross_entropy", a.shape(), |dlogits| loss::cross_entropy(backend, a.view(), labels, dlogits));
+    let options = CrossEntropy::new().label_smoothing(0.1).ignored_label(labels[0] as usize);
+    let mut losses = vec![f32::NAN; a.shape()[0]];
+    let (smoothed, smoothed_loss) = written("with label smoothing", a.shape(), |dlogits| {
+        options.forward_backward(backend, a.view(), labels, Some(&mut losses), dlogits)
+    });
+    let (soft, soft_loss) = written("of probabilities", a.shape(), |dlogits| {
+        CrossEntropy::new().forward_backward(backend, a.view(), b.view(), None, dlogits)
+    });
+    losses.extend([loss, smoothed_loss, soft_loss]);
     let unary = unary.iter().map(|(name, run)| written(name, a.shape(), |y| run(backend, a.view(), y)).0);
     let binary = binary.iter().map(|(name, run)| written(name, a.shape(), |y| run(backend, a.view(), b.view(), y)).0);
-    unary.chain(binary).chain([dlogits, ("loss".to_owned(), bits(&[loss]))]).collect()
+    unary.chain(binary).chain([dlogits, smoothed, soft, ("losses".to_owned(), bits(&losses))]).collect()
 }
 
 type Serial = (Backend, Vec<Written>);

@@ -1,7 +1,8 @@
 //! Activations and cross-entropy on every instruction set, against the reference, bit for bit.
 #![no_main]
 
-use densely::{Backend, MatMut, MatRef, activation, loss, reference};
+use densely::loss::CrossEntropy;
+use densely::{Backend, MatMut, MatRef, Targets, activation, reference};
 use densely_fuzz::{Matrix, activation as any_activation, assert_same, backends};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
@@ -30,6 +31,14 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let output = Matrix::empty(u, rows, cols)?;
     let labels: Vec<u8> = (0..rows).map(|_| u.int_in_range(0..=cols as u8 - 1)).collect::<Result<_>>()?;
     let (x, dy) = (Matrix::arbitrary(u, rows, cols)?, Matrix::arbitrary(u, rows, cols)?);
+    let weights: Vec<f32> = (0..cols).map(|_| Ok(f32::from(u.arbitrary::<u8>()?) / 32.0)).collect::<Result<_>>()?;
+    let mut options = CrossEntropy::new().label_smoothing(f32::from(u.arbitrary::<u8>()?) / 255.0);
+    if u.arbitrary()? {
+        options = options.class_weights(&weights);
+    }
+    if u.arbitrary()? {
+        options = options.ignored_label(usize::from(u.arbitrary::<u8>()?));
+    }
     for backend in backends {
         let same = |kernel: &dyn Fn(MatMut<'_>), expected: &dyn Fn(MatMut<'_>)| {
             let (mut found, mut truth) = (output.clone(), output.clone());
@@ -51,14 +60,19 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         same(&|dx| activation::backward(&backend, function, x.view(), dy.view(), dx).expect("shapes fit"), &|dx| {
             reference::activation_backward(function, x.view(), dy.view(), dx).expect("shapes fit");
         });
-        let (mut found, mut truth) = (output.clone(), output.clone());
-        let loss = loss::cross_entropy(&backend, x.view(), &labels, found.view_mut());
-        let true_loss = reference::cross_entropy(x.view(), &labels, truth.view_mut());
-        match (loss, true_loss) {
-            (Ok(loss), Ok(true_loss)) => assert_same(&[loss], &[true_loss], backend.isa()),
-            (loss, true_loss) => assert!(rows == 0 && loss.is_err() && true_loss.is_err()),
+        for targets in [Targets::from(&labels), dy.view().into()] {
+            let (mut found, mut truth) = (output.clone(), output.clone());
+            let (mut losses, mut true_losses) = (vec![f32::NAN; rows], vec![f32::NAN; rows]);
+            let loss = options.forward_backward(&backend, x.view(), targets, Some(&mut losses), found.view_mut());
+            let to = Some(truth.view_mut());
+            let true_loss = reference::cross_entropy(&options, x.view(), targets, Some(&mut true_losses), to);
+            match (loss, true_loss) {
+                (Ok(loss), Ok(true_loss)) => assert_same(&[loss], &[true_loss], backend.isa()),
+                (loss, true_loss) => assert!(rows == 0 && loss.is_err() && true_loss.is_err()),
+            }
+            assert_same(&losses, &true_losses, backend.isa());
+            found.assert_same(&truth, backend.isa());
         }
-        found.assert_same(&truth, backend.isa());
     }
     Ok(())
 }
