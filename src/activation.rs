@@ -9,7 +9,9 @@ use crate::dense::check_shape;
 use crate::error::Result;
 use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
 use crate::kernels::elementwise::{Exp, Ln};
-use crate::kernels::softmax::{InRows, LogSoftmax, LogSoftmaxBackward, Softmax, SoftmaxBackward};
+use crate::kernels::softmax::{
+    InRows, LogSoftmax, LogSoftmaxBackward, ROW_PIECE, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
+};
 use crate::kernels::{Input, RowOp, Rows};
 use crate::matrix::{MatMut, MatRef};
 
@@ -133,12 +135,14 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    unary(backend, InRows(Softmax), x, y)
+    check_same(&[("x", x)], ("y", &y))?;
+    rows(backend, Softmax, [Input::Matrix(x)], y, BY_EXP);
+    Ok(())
 }
 
 /// [`softmax`] of y, in its place.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    run(backend, InRows(Softmax), [Input::Output], y, BY_EXP);
+    rows(backend, Softmax, [Input::Output], y, BY_EXP);
 }
 
 /// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
@@ -147,7 +151,7 @@ pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    run(backend, InRows(SoftmaxBackward), [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
+    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
     Ok(())
 }
 
@@ -157,7 +161,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    run(backend, InRows(SoftmaxBackward), [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
+    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
     Ok(())
 }
 
@@ -167,12 +171,14 @@ pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
-    unary(backend, InRows(LogSoftmax), x, y)
+    check_same(&[("x", x)], ("y", &y))?;
+    rows(backend, LogSoftmax, [Input::Matrix(x)], y, BY_EXP);
+    Ok(())
 }
 
 /// [`log_softmax`] of y, in its place.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    run(backend, InRows(LogSoftmax), [Input::Output], y, BY_EXP);
+    rows(backend, LogSoftmax, [Input::Output], y, BY_EXP);
 }
 
 /// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
@@ -181,7 +187,7 @@ pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    run(backend, InRows(LogSoftmaxBackward), [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
+    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
     Ok(())
 }
 
@@ -191,7 +197,7 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    run(backend, InRows(LogSoftmaxBackward), [Input::Matrix(y), Input::Output], dy, BY_EXP);
+    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_EXP);
     Ok(())
 }
 
@@ -222,6 +228,35 @@ fn run<const INPUTS: usize>(
 ) {
     let cost = output.rows().saturating_mul(output.cols()) / speed;
     backend.run(cost, 1, Rows { op, inputs, output });
+}
+
+/// Runs an operation on rows: row by row, or, where there are fewer rows than threads and these are long, by the
+/// columns of one row after another.
+fn rows<const INPUTS: usize>(
+    backend: &Backend,
+    op: impl Softmaxes<INPUTS>,
+    inputs: [Input<'_>; INPUTS],
+    output: MatMut<'_>,
+    speed: usize,
+) {
+    let (rows, cols) = (output.rows(), output.cols());
+    if cols <= ROW_PIECE || rows >= backend.width() {
+        return run(backend, InRows(op), inputs, output, speed);
+    }
+    let cost = cols / speed;
+    let (mut inputs, mut output) = (inputs, output);
+    for _ in 0..rows {
+        let (mut row, rest) = output.split_at_row(1);
+        let of_row = inputs.map(|input| input.split_at_row(1).0);
+        inputs = inputs.map(|input| input.split_at_row(1).1);
+        output = rest;
+        let read = of_row.map(|input| match input {
+            Input::Matrix(matrix) => matrix,
+            Input::Output => row.as_ref(),
+        });
+        let sums = backend.sum(cost, ROW_PIECE, RowSums { op, inputs: read });
+        backend.run(cost, ROW_PIECE, RowWrite { op, sums, inputs: of_row, output: row.reborrow() });
+    }
 }
 
 /// Checks that all matrices have the shape of the first.

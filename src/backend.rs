@@ -2,7 +2,8 @@
 
 use crate::dispatch::{Dispatch, Isa};
 use crate::error::Result;
-use crate::kernels::Kernel;
+use crate::kernels::Split;
+use crate::kernels::tree::Join;
 use crate::parallel::{self, Threads};
 
 /// Which instruction set and how many threads the kernels use; every level 1 call takes one.
@@ -58,12 +59,17 @@ impl Backend {
     }
 
     /// Runs a kernel whose work is `cost` nanoseconds long, split at multiples of `unit`.
-    pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Kernel<Output = ()>) {
+    pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Split<Output = ()>) {
         parallel::run(self.dispatch, self.threads, cost, unit, kernel);
     }
 
-    /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives over the rows.
-    pub(crate) fn sum(&self, cost: usize, kernel: impl Kernel<Output = f32>) -> f32 {
-        parallel::sum(self.dispatch, self.threads, cost, kernel)
+    /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives, in a tree whose leaves are `unit` long.
+    pub(crate) fn sum<K: Split<Output: Join>>(&self, cost: usize, unit: usize, kernel: K) -> K::Output {
+        parallel::sum(self.dispatch, self.threads, cost, unit, kernel)
+    }
+
+    /// How many threads a long call could use.
+    pub(crate) fn width(&self) -> usize {
+        parallel::width(self.threads)
     }
 }

@@ -27,7 +27,7 @@ use super::tile::{
     RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
-use super::{CHUNK_ROWS, Kernel};
+use super::{CHUNK_ROWS, Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::Factor;
 use crate::simd::{ROW_LANES, Simd};
@@ -183,7 +183,9 @@ impl Kernel for Product<'_> {
     fn run<T: Tier>(self, tier: T) {
         tier.gemm(self);
     }
+}
 
+impl Split for Product<'_> {
     fn len(&self) -> usize {
         match self.split {
             Axis::Rows => self.c.rows(),

@@ -1,7 +1,7 @@
 //! The kernels: each stands once, generic over `Simd`, and works through its views on one thread.
 //!
 //! A kernel is a struct of its arguments. [`Kernel::run`] computes it, in whatever tier it is
-//! given; [`Kernel::split`] makes two kernels of it, for two threads, that together write the same bits.
+//! given; [`Split::split`] makes two kernels of it, for two threads, that together write the same bits.
 //!
 //! A kernel takes its sizes as the smallest that its views have in common. Callers have checked
 //! that the views agree; should they not, a kernel does less, and never leaves a view.
@@ -48,7 +48,10 @@ pub(crate) trait Kernel: Send + Sized {
     /// Does the work on this thread. Must be `#[inline(always)]`, as everything below it: the
     /// instruction set's features are those of the function that `dispatch` calls this from.
     fn run<T: Tier>(self, tier: T) -> Self::Output;
+}
 
+/// A piece of work that several threads can share.
+pub(crate) trait Split: Kernel {
     /// The length of the axis along which the work can be split.
     fn len(&self) -> usize;
 
@@ -72,10 +75,20 @@ pub(crate) enum Input<'a> {
 }
 
 impl Input<'_> {
-    fn split_at_row(self, at: usize) -> (Self, Self) {
+    pub(crate) fn split_at_row(self, at: usize) -> (Self, Self) {
         match self {
             Self::Matrix(matrix) => {
                 let (first, rest) = matrix.split_at_row(at);
+                (Self::Matrix(first), Self::Matrix(rest))
+            }
+            Self::Output => (Self::Output, Self::Output),
+        }
+    }
+
+    fn split_at_col(self, at: usize) -> (Self, Self) {
+        match self {
+            Self::Matrix(matrix) => {
+                let (first, rest) = matrix.split_at_col(at);
                 (Self::Matrix(first), Self::Matrix(rest))
             }
             Self::Output => (Self::Output, Self::Output),
@@ -102,7 +115,9 @@ impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for Rows<'_, Op, INPUTS> {
         });
         self.op.apply(tier, inputs, self.output);
     }
+}
 
+impl<Op: RowOp<INPUTS>, const INPUTS: usize> Split for Rows<'_, Op, INPUTS> {
     fn len(&self) -> usize {
         self.output.rows()
     }

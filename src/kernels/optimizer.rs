@@ -1,7 +1,7 @@
 //! Optimizer updates, element by element, in Keras' formulation and a stated order of operations.
 
 use super::tier::Tier;
-use super::{Kernel, load_row, store_row};
+use super::{Kernel, Split, load_row, store_row};
 use crate::simd::Simd;
 
 /// Moments nearer to 0 than this become 0.
@@ -77,7 +77,9 @@ impl Kernel for Sgd<'_> {
             }
         }
     }
+}
 
+impl Split for Sgd<'_> {
     fn len(&self) -> usize {
         self.w.len()
     }
@@ -126,7 +128,9 @@ impl Kernel for Adam<'_> {
             }
         }
     }
+}
 
+impl Split for Adam<'_> {
     fn len(&self) -> usize {
         self.w.len()
     }

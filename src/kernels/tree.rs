@@ -1,15 +1,22 @@
 //! Sums in a binary tree, whose first part has the largest power of 2 leaves that leaves some: leaves
 //! come one after another, and whoever has the leaves of a subtree can give its sum.
 
+use super::Kernel;
+use super::tier::Tier;
 use crate::simd::Simd;
 
 /// What a tree joins.
-pub(crate) trait Join: Copy {
+pub(crate) trait Join: Copy + Send + Sync {
+    /// The sum of nothing.
+    const NONE: Self;
+
     /// Two neighbours as one. Must be `#[inline(always)]`.
     fn join<S: Simd>(s: S, left: Self, right: Self) -> Self;
 }
 
 impl Join for f32 {
+    const NONE: Self = 0.0;
+
     #[inline(always)]
     fn join<S: Simd>(_: S, left: Self, right: Self) -> Self {
         left + right
@@ -24,10 +31,10 @@ pub(crate) struct Tree<T> {
 }
 
 impl<T: Join> Tree<T> {
-    /// No leaf yet; `any` takes the room.
+    /// No leaf yet.
     #[inline(always)]
-    pub(crate) fn new(any: T) -> Self {
-        Self { subtrees: [any; usize::BITS as usize], leaves: 0 }
+    pub(crate) fn new() -> Self {
+        Self { subtrees: [T::NONE; usize::BITS as usize], leaves: 0 }
     }
 
     #[inline(always)]
@@ -42,12 +49,12 @@ impl<T: Join> Tree<T> {
         self.subtrees[top] = right;
     }
 
-    /// The sum; `none` without leaves.
+    /// The sum.
     #[inline(always)]
-    pub(crate) fn total<S: Simd>(self, s: S, none: T) -> T {
+    pub(crate) fn total<S: Simd>(self, s: S) -> T {
         let mut top = self.leaves.count_ones() as usize;
         if top == 0 {
-            return none;
+            return T::NONE;
         }
         top -= 1;
         let mut right = self.subtrees[top];
@@ -56,6 +63,18 @@ impl<T: Join> Tree<T> {
             right = T::join(s, self.subtrees[top], right);
         }
         right
+    }
+}
+
+/// Two neighbours, to be joined.
+pub(crate) struct Neighbours<T>(pub T, pub T);
+
+impl<T: Join> Kernel for Neighbours<T> {
+    type Output = T;
+
+    #[inline(always)]
+    fn run<U: Tier>(self, tier: U) -> T {
+        T::join(tier.vector(), self.0, self.1)
     }
 }
 

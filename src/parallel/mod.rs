@@ -2,18 +2,17 @@
 //!
 //! Work is cut along the axis that its kernel names into parts of equal length, one a thread, and
 //! done by the caller and its helpers ([`team`]). Where it is cut never changes a bit: no
-//! element's sum crosses a cut, and the one scalar that does, the loss, is added in a tree that
-//! depends on the number of rows alone.
+//! element's sum crosses a cut, and what does, the loss of a batch or the sum of a long row, is added in
+//! a tree that depends on the size alone.
 
 mod team;
 
 use std::num::NonZeroUsize;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::dispatch::Dispatch;
-use crate::kernels::tree::first_part;
-use crate::kernels::{Kernel, LOSS_ROWS};
+use crate::kernels::Split;
+use crate::kernels::tree::{Join, Neighbours, first_part};
 use team::{MAX_PARTS, Parts, Team};
 
 /// On how many threads a call runs. No choice changes a bit of any result.
@@ -91,7 +90,7 @@ impl Call {
 }
 
 /// Runs a kernel whose work is `cost` nanoseconds long, cut at multiples of `unit`.
-pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, cost: usize, unit: usize, kernel: K) {
+pub(crate) fn run<K: Split<Output = ()>>(dispatch: Dispatch, threads: Threads, cost: usize, unit: usize, kernel: K) {
     let pieces = kernel.len().div_ceil(unit);
     let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
     let mut parts = Parts::new();
@@ -106,65 +105,96 @@ pub(crate) fn run<K: Kernel<Output = ()>>(dispatch: Dispatch, threads: Threads, 
     call.run(&parts, |_, part| dispatch.run(part));
 }
 
-/// Adds what a kernel gives for its rows: over groups of [`LOSS_ROWS`] in ascending order, and their sums
-/// in a [tree](crate::kernels::tree). Parts are subtrees, or, where each row takes long, rows.
-pub(crate) fn sum<K: Kernel<Output = f32>>(dispatch: Dispatch, threads: Threads, cost: usize, kernel: K) -> f32 {
-    let rows = kernel.len();
-    let by_row = rows <= MAX_PARTS && cost / rows.max(1) >= LONG_ROW;
-    let pieces = if by_row { rows } else { rows.div_ceil(LOSS_ROWS) };
+/// How many threads a long call could use; asked only for those, since it starts the pool.
+pub(crate) fn width(threads: Threads) -> usize {
+    match threads {
+        Threads::One => 1,
+        Threads::Exactly(parts) => parts.get(),
+        Threads::Auto => Team::of_this_thread().map_or(1, |team| team.most() + 1),
+    }
+}
+
+/// Adds what a kernel gives: over groups of `unit` in ascending order, and their sums in a
+/// [tree](crate::kernels::tree). Parts are subtrees, or, where there are few that each take long, what stands by itself.
+pub(crate) fn sum<K: Split<Output: Join>>(
+    dispatch: Dispatch,
+    threads: Threads,
+    cost: usize,
+    unit: usize,
+    kernel: K,
+) -> K::Output {
+    let len = kernel.len();
+    let each = len <= MAX_PARTS && cost / len.max(1) >= LONG_ROW;
+    let pieces = if each { len } else { len.div_ceil(unit) };
     let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
     // Where the subtrees are of different sizes, more of them can be shared out more evenly.
     let even = pieces.is_multiple_of(call.parts);
     let subtrees = if even { call.parts } else { (FINER * call.parts).min(MAX_PARTS) };
     let depth = subtrees.next_power_of_two().ilog2();
     let mut parts = Parts::new();
-    if by_row {
+    if each {
         let mut rest = kernel;
-        for _ in 1..rows {
+        for _ in 1..len {
             let first;
             (first, rest) = rest.split(1);
             parts.push(first);
         }
         parts.push(rest);
     } else {
-        cut_tree(kernel, depth, &mut parts);
+        cut_tree(kernel, unit, depth, &mut parts);
     }
-    let sums = [const { AtomicU32::new(0) }; MAX_PARTS];
-    call.run(&parts, |number, part| sums[number].store(dispatch.run(part).to_bits(), Ordering::Relaxed));
-    let mut sums = sums.iter().map(|sum| f32::from_bits(sum.load(Ordering::Relaxed)));
-    if by_row { add_rows(rows, &mut sums) } else { add_tree(rows, depth, &mut sums) }
+    let sums = [const { Mutex::new(K::Output::NONE) }; MAX_PARTS];
+    call.run(&parts, |number, part| {
+        let sum = dispatch.run(part);
+        *sums[number].lock().unwrap_or_else(PoisonError::into_inner) = sum;
+    });
+    let mut sums = sums.iter().map(|sum| *sum.lock().unwrap_or_else(PoisonError::into_inner));
+    let join = |first, rest| dispatch.run(Neighbours(first, rest));
+    if each { add_each(len, unit, &join, &mut sums) } else { add_tree(len, unit, depth, &join, &mut sums) }
 }
 
-/// Adds the values of so many rows.
-fn add_rows(rows: usize, values: &mut impl Iterator<Item = f32>) -> f32 {
-    match branch(rows) {
-        None => values.take(rows).reduce(|sum, value| sum + value).unwrap_or(0.0),
-        Some(at) => add_rows(at, values) + add_rows(rows - at, values),
-    }
-}
-
-/// The row at which the tree over so many rows branches, unless it is a leaf.
-fn branch(rows: usize) -> Option<usize> {
-    let groups = rows.div_ceil(LOSS_ROWS);
-    (groups > 1).then(|| first_part(groups) * LOSS_ROWS)
-}
-
-/// The subtrees that stand `depth` branches below the root, or leaves above that, from left to right.
-fn cut_tree<K: Kernel>(kernel: K, depth: u32, parts: &mut Parts<K>) {
-    match branch(kernel.len()).filter(|_| depth > 0) {
-        None => parts.push(kernel),
+/// Adds so many values.
+fn add_each<T: Join>(len: usize, unit: usize, join: &impl Fn(T, T) -> T, values: &mut impl Iterator<Item = T>) -> T {
+    match branch(len, unit) {
+        None => values.take(len).reduce(join).unwrap_or(T::NONE),
         Some(at) => {
-            let (first, rest) = kernel.split(at);
-            cut_tree(first, depth - 1, parts);
-            cut_tree(rest, depth - 1, parts);
+            let first = add_each(at, unit, join, values);
+            join(first, add_each(len - at, unit, join, values))
         }
     }
 }
 
-/// Adds the sums of the subtrees that [`cut_tree`] gives for so many rows.
-fn add_tree(rows: usize, depth: u32, sums: &mut impl Iterator<Item = f32>) -> f32 {
-    match branch(rows).filter(|_| depth > 0) {
-        None => sums.next().unwrap_or(0.0),
-        Some(at) => add_tree(at, depth - 1, sums) + add_tree(rows - at, depth - 1, sums),
+/// Where the tree branches that has so many units for leaves, unless it is a leaf.
+fn branch(len: usize, unit: usize) -> Option<usize> {
+    let leaves = len.div_ceil(unit);
+    (leaves > 1).then(|| first_part(leaves) * unit)
+}
+
+/// The subtrees that stand `depth` branches below the root, or leaves above that, from left to right.
+fn cut_tree<K: Split>(kernel: K, unit: usize, depth: u32, parts: &mut Parts<K>) {
+    match branch(kernel.len(), unit).filter(|_| depth > 0) {
+        None => parts.push(kernel),
+        Some(at) => {
+            let (first, rest) = kernel.split(at);
+            cut_tree(first, unit, depth - 1, parts);
+            cut_tree(rest, unit, depth - 1, parts);
+        }
+    }
+}
+
+/// Adds the sums of the subtrees that [`cut_tree`] gives for so many.
+fn add_tree<T: Join>(
+    len: usize,
+    unit: usize,
+    depth: u32,
+    join: &impl Fn(T, T) -> T,
+    sums: &mut impl Iterator<Item = T>,
+) -> T {
+    match branch(len, unit).filter(|_| depth > 0) {
+        None => sums.next().unwrap_or(T::NONE),
+        Some(at) => {
+            let first = add_tree(at, unit, depth - 1, join, sums);
+            join(first, add_tree(len - at, unit, depth - 1, join, sums))
+        }
     }
 }

@@ -7,10 +7,10 @@
 //!   order with `f32::mul_add`. Weight and bias gradients take the batch in chunks of
 //!   [`CHUNK_ROWS`](crate::CHUNK_ROWS) and add the chunks' sums in ascending order.
 //! - A sum over a row has 16 partial results, element j in partial j mod 16; then partial i
-//!   meets partial i + 8, then i + 4, i + 2 and i + 1. Exponentials are added up 2^64 times too large in pieces of
-//!   [`ROW_PIECE`](crate::ROW_PIECE) elements, each below its own maximum; two neighbours are brought to the larger
-//!   maximum and added, in a binary tree, in which the first part has the largest power of 2 pieces
-//!   that leaves some.
+//!   meets partial i + 8, then i + 4, i + 2 and i + 1. Rows longer than [`ROW_PIECE`](crate::ROW_PIECE)
+//!   are added up in pieces of that length, and these in a binary tree, in which the first part has the
+//!   largest power of 2 pieces that leaves some. Exponentials are added up 2^64 times too large, each piece below its own
+//!   maximum; two neighbours are brought to the larger maximum and added.
 //! - The loss is added over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order; these sums are added in a binary
 //!   tree of the same kind.
 //! - Rounding is to nearest-even, and subnormals are kept, as Rust takes for granted. On a thread

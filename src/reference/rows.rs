@@ -26,6 +26,16 @@ fn row_sum(x: &[f32]) -> f32 {
     partials[0]
 }
 
+/// [`row_sum`] of pieces of [`ROW_PIECE`], added in the tree that [`statistics`] has.
+fn sum_of_pieces(x: &[f32]) -> f32 {
+    let pieces = x.len().div_ceil(ROW_PIECE);
+    if pieces <= 1 {
+        return row_sum(x);
+    }
+    let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
+    sum_of_pieces(left) + sum_of_pieces(right)
+}
+
 /// A row's elements, in order.
 fn row_of(x: MatRef<'_>, row: usize) -> Vec<f32> {
     (0..x.cols()).map(|col| at(x, row, col)).collect()
@@ -82,7 +92,7 @@ pub fn softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Re
     for row in rows(&dx) {
         let (y, dy) = (row_of(y, row), row_of(dy, row));
         let products: Vec<f32> = y.iter().zip(&dy).map(|(y, dy)| y * dy).collect();
-        let dot = row_sum(&products);
+        let dot = sum_of_pieces(&products);
         write_row(&mut dx, row, y.iter().zip(&dy).map(|(y, dy)| y * (dy - dot)));
     }
     Ok(())
@@ -110,7 +120,7 @@ pub fn log_softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -
     activation::check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
     for row in rows(&dx) {
         let (y, dy) = (row_of(y, row), row_of(dy, row));
-        let sum = row_sum(&dy);
+        let sum = sum_of_pieces(&dy);
         write_row(&mut dx, row, y.iter().zip(&dy).map(|(&y, &dy)| exp(y).mul_add(-sum, dy)));
     }
     Ok(())

@@ -7,7 +7,7 @@ use super::spread::{Spread, SpreadRow, part};
 use crate::kernels::elementwise::Operand;
 use crate::kernels::tier::Tier;
 use crate::kernels::tree::Tree;
-use crate::kernels::{Input, Kernel, LOSS_ROWS};
+use crate::kernels::{Input, Kernel, LOSS_ROWS, Split};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::{ROW_LANES, Simd};
@@ -55,7 +55,7 @@ impl Kernel for CrossEntropy<'_> {
         let mut batch = Batch { x, spread, of: self };
         let short = cols <= SHORT;
         let at_once = if short { rows_at_once(cols).min(rows) } else { LOSS_ROWS };
-        let mut tree = Tree::new(0.0);
+        let mut tree = Tree::new();
         let mut room = Room::new();
         if short && rows > 0 {
             room.zero(tier.vector(), [at_once, cols], spread.is_some());
@@ -83,9 +83,11 @@ impl Kernel for CrossEntropy<'_> {
                 tree.push(tier.vector(), loss);
             }
         }
-        tree.total(tier.vector(), 0.0)
+        tree.total(tier.vector())
     }
+}
 
+impl Split for CrossEntropy<'_> {
     fn len(&self) -> usize {
         self.targets.rows()
     }

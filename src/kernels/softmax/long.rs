@@ -11,14 +11,14 @@ use crate::simd::{ROW_LANES, Simd};
 
 /// A row to read: address and stride.
 #[derive(Clone, Copy)]
-pub(super) struct Row {
+pub(crate) struct Row {
     pub(super) p: *const f32,
     pub(super) stride: usize,
 }
 
 /// A row to write: address and stride.
 #[derive(Clone, Copy)]
-pub(super) struct RowMut {
+pub(crate) struct RowMut {
     pub(super) p: *mut f32,
     pub(super) stride: usize,
 }
@@ -79,18 +79,63 @@ pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usiz
         // SAFETY: the caller's.
         unsafe {
             if unit {
-                op.row::<S, true>(s, x, y, cols);
+                whole_row::<S, Op, true, INPUTS>(s, op, x, y, cols);
             } else {
-                op.row::<S, false>(s, x, y, cols);
+                whole_row::<S, Op, false, INPUTS>(s, op, x, y, cols);
             }
         }
     }
 }
 
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+unsafe fn whole_row<S: Simd, Op: Softmaxes<INPUTS>, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    x: [Row; INPUTS],
+    y: RowMut,
+    cols: usize,
+) {
+    // SAFETY: the caller's.
+    unsafe {
+        if cols <= ROW_PIECE {
+            let sums = op.sums::<S, UNIT>(s, x, cols, Some(y));
+            op.write::<S, UNIT>(s, sums, true, x, y, cols);
+        } else {
+            let sums = in_pieces::<S, Op, UNIT, INPUTS>(s, op, x, cols);
+            op.write::<S, UNIT>(s, sums, false, x, y, cols);
+        }
+    }
+}
+
+/// What is summed of a row, piece by piece.
+///
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+pub(super) unsafe fn in_pieces<S: Simd, Op: Softmaxes<INPUTS>, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    x: [Row; INPUTS],
+    cols: usize,
+) -> Op::Sums {
+    let mut tree = Tree::new();
+    for col in (0..cols).step_by(ROW_PIECE) {
+        let mut piece = x;
+        for (piece, x) in piece.iter_mut().zip(x) {
+            *piece = x.from(col);
+        }
+        // SAFETY: the caller's.
+        tree.push(s, unsafe { op.sums::<S, UNIT>(s, piece, ROW_PIECE.min(cols - col), None) });
+    }
+    tree.total(s)
+}
+
 /// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m) 2^64.
 /// Of targets that are [spread](SpreadRow) their sum, and that of their products with x - m; else 0.
 #[derive(Clone, Copy)]
-pub(super) struct Statistics {
+pub(crate) struct Statistics {
     pub(super) max: f32,
     pub(super) sum: f32,
     pub(super) targets: f32,
@@ -114,17 +159,18 @@ pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
         if cols <= ROW_PIECE {
             return piece::<S, UNIT>(s, x, spread, cols, keep);
         }
-        let none = Statistics { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
-        let mut tree = Tree::new(none);
+        let mut tree = Tree::new();
         for col in (0..cols).step_by(ROW_PIECE) {
             let spread = spread.map(|spread| spread.from(col));
             tree.push(s, piece::<S, UNIT>(s, x.from(col), spread, ROW_PIECE.min(cols - col), None));
         }
-        tree.total(s, none)
+        tree.total(s)
     }
 }
 
 impl Join for Statistics {
+    const NONE: Self = Self { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
+
     #[inline(always)]
     fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
         let max = if left.max > right.max { left.max } else { right.max };
@@ -185,7 +231,7 @@ impl<S: Simd> Partials<S> {
 /// # Safety
 /// As for [`statistics`].
 #[inline(always)]
-unsafe fn piece<S: Simd, const UNIT: bool>(
+pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
     s: S,
     x: Row,
     spread: Option<SpreadRow>,

@@ -15,16 +15,19 @@
 
 mod cross_entropy;
 mod long;
+mod row;
 mod short;
 mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
-use long::{Row, RowMut, each_row, statistics};
+use long::{Row, RowMut, Statistics, each_row};
+pub(crate) use row::{RowSums, RowWrite};
 use short::{Columns, SHORT, each_block};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
 use super::tier::Tier;
+use super::tree::Join;
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
@@ -35,7 +38,10 @@ use crate::simd::Simd;
 pub const ROW_PIECE: usize = 4096;
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
-trait Softmaxes<const INPUTS: usize>: Copy {
+pub(crate) trait Softmaxes<const INPUTS: usize>: Copy + Send {
+    /// What is summed of a row that stands by itself.
+    type Sums: Join;
+
     /// Of rows in the lanes, `at` which and with so many columns, a number to keep for the steps that follow.
     fn keep<S: Simd>(self, s: S, inputs: &mut [Columns<S>; INPUTS], at: [usize; 2]) -> S::F32;
 
@@ -62,14 +68,36 @@ trait Softmaxes<const INPUTS: usize>: Copy {
         y: &mut [S::F32],
     );
 
-    /// One row.
+    /// Of a row's piece, of at most [`ROW_PIECE`] elements, what is summed. May write exponentials to `keep`, where the
+    /// row is of no other piece; that may be the last input.
     ///
     /// # Safety
     /// The rows have `cols` elements, which are neighbours if `UNIT`.
-    unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, inputs: [Row; INPUTS], y: RowMut, cols: usize);
+    unsafe fn sums<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        inputs: [Row; INPUTS],
+        cols: usize,
+        keep: Option<RowMut>,
+    ) -> Self::Sums;
+
+    /// Writes a row, or a part of it, by the sums of all of it; `kept` if these were taken with y to keep
+    /// exponentials in.
+    ///
+    /// # Safety
+    /// The rows have `cols` elements, which are neighbours if `UNIT`.
+    unsafe fn write<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        sums: Self::Sums,
+        kept: bool,
+        inputs: [Row; INPUTS],
+        y: RowMut,
+        cols: usize,
+    );
 }
 
-impl<Op: Softmaxes<INPUTS> + Send, const INPUTS: usize> RowOp<INPUTS> for InRows<Op> {
+impl<Op: Softmaxes<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for InRows<Op> {
     #[inline(always)]
     fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; INPUTS], y: MatMut<'_>) {
         let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
@@ -97,6 +125,8 @@ pub(crate) struct InRows<Op>(pub Op);
 pub(crate) struct Softmax;
 
 impl Softmaxes<1> for Softmax {
+    type Sums = Statistics;
+
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
         short::max(s, &x.of_row(row)[..cols])
@@ -122,15 +152,34 @@ impl Softmaxes<1> for Softmax {
     }
 
     #[inline(always)]
-    unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, [x]: [Row; 1], y: RowMut, cols: usize) {
+    unsafe fn sums<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        [x]: [Row; 1],
+        cols: usize,
+        keep: Option<RowMut>,
+    ) -> Statistics {
+        // SAFETY: the caller's.
+        unsafe { long::piece::<S, UNIT>(s, x, None, cols, keep) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        Statistics { max, sum, .. }: Statistics,
+        kept: bool,
+        [x]: [Row; 1],
+        y: RowMut,
+        cols: usize,
+    ) {
+        let scale = 1.0 / sum;
         // SAFETY: the caller's.
         unsafe {
-            let keep = (cols <= ROW_PIECE).then_some(y);
-            let of_row = statistics::<S, UNIT>(s, x, None, cols, keep);
-            let scale = 1.0 / of_row.sum;
-            match keep {
-                Some(e) => long::map::<S, UNIT, 1>(s, Scaled(scale), [e.read()], y, cols),
-                None => long::map::<S, UNIT, 1>(s, ScaledExp { max: of_row.max, scale }, [x], y, cols),
+            if kept {
+                long::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
+            } else {
+                long::map::<S, UNIT, 1>(s, ScaledExp { max, scale }, [x], y, cols);
             }
         }
     }
@@ -166,6 +215,8 @@ impl Elementwise<1> for ScaledExp {
 pub(crate) struct SoftmaxBackward;
 
 impl Softmaxes<2> for SoftmaxBackward {
+    type Sums = f32;
+
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, _: &mut [Columns<S>; 2], _: [usize; 2]) -> S::F32 {
         s.splat(0.0)
@@ -205,12 +256,23 @@ impl Softmaxes<2> for SoftmaxBackward {
     }
 
     #[inline(always)]
-    unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, inputs: [Row; 2], dx: RowMut, cols: usize) {
+    unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, inputs: [Row; 2], cols: usize, _: Option<RowMut>) -> f32 {
         // SAFETY: the caller's.
-        unsafe {
-            let sum = long::sum::<S, UNIT, 2>(s, Product, inputs, cols);
-            long::map::<S, UNIT, 2>(s, Centred { sum }, inputs, dx, cols);
-        }
+        unsafe { long::sum::<S, UNIT, 2>(s, Product, inputs, cols) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        sum: f32,
+        _: bool,
+        inputs: [Row; 2],
+        dx: RowMut,
+        cols: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { long::map::<S, UNIT, 2>(s, Centred { sum }, inputs, dx, cols) };
     }
 }
 
@@ -243,6 +305,8 @@ impl Elementwise<2> for Centred {
 pub(crate) struct LogSoftmax;
 
 impl Softmaxes<1> for LogSoftmax {
+    type Sums = Statistics;
+
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
         short::max(s, &x.of_row(row)[..cols])
@@ -275,13 +339,24 @@ impl Softmaxes<1> for LogSoftmax {
     }
 
     #[inline(always)]
-    unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, [x]: [Row; 1], y: RowMut, cols: usize) {
+    unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, [x]: [Row; 1], cols: usize, _: Option<RowMut>) -> Statistics {
         // SAFETY: the caller's.
-        unsafe {
-            let of_row = statistics::<S, UNIT>(s, x, None, cols, None);
-            let ln = long::ln(s, of_row.sum * UNSCALE);
-            long::map::<S, UNIT, 1>(s, Normalized { max: of_row.max, ln }, [x], y, cols);
-        }
+        unsafe { long::piece::<S, UNIT>(s, x, None, cols, None) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        Statistics { max, sum, .. }: Statistics,
+        _: bool,
+        [x]: [Row; 1],
+        y: RowMut,
+        cols: usize,
+    ) {
+        let ln = long::ln(s, sum * UNSCALE);
+        // SAFETY: the caller's.
+        unsafe { long::map::<S, UNIT, 1>(s, Normalized { max, ln }, [x], y, cols) };
     }
 }
 
@@ -304,6 +379,8 @@ impl Elementwise<1> for Normalized {
 pub(crate) struct LogSoftmaxBackward;
 
 impl Softmaxes<2> for LogSoftmaxBackward {
+    type Sums = f32;
+
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, _: &mut [Columns<S>; 2], _: [usize; 2]) -> S::F32 {
         s.splat(0.0)
@@ -341,12 +418,23 @@ impl Softmaxes<2> for LogSoftmaxBackward {
     }
 
     #[inline(always)]
-    unsafe fn row<S: Simd, const UNIT: bool>(self, s: S, [y, dy]: [Row; 2], dx: RowMut, cols: usize) {
+    unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, [_, dy]: [Row; 2], cols: usize, _: Option<RowMut>) -> f32 {
         // SAFETY: the caller's.
-        unsafe {
-            let minus_sum = -long::sum::<S, UNIT, 1>(s, Itself, [dy], cols);
-            long::map::<S, UNIT, 2>(s, LessExp { minus_sum }, [y, dy], dx, cols);
-        }
+        unsafe { long::sum::<S, UNIT, 1>(s, Itself, [dy], cols) }
+    }
+
+    #[inline(always)]
+    unsafe fn write<S: Simd, const UNIT: bool>(
+        self,
+        s: S,
+        sum: f32,
+        _: bool,
+        inputs: [Row; 2],
+        dx: RowMut,
+        cols: usize,
+    ) {
+        // SAFETY: the caller's.
+        unsafe { long::map::<S, UNIT, 2>(s, LessExp { minus_sum: -sum }, inputs, dx, cols) };
     }
 }
 

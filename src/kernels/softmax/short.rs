@@ -56,7 +56,7 @@ impl PerRow {
 
 /// Room for the columns of the rows that are worked on.
 #[derive(Clone, Copy)]
-pub(super) struct Columns<S: Simd> {
+pub(crate) struct Columns<S: Simd> {
     vectors: [MaybeUninit<S::F32>; MAX_VECTORS * SHORT],
     /// How many of these are written.
     written: usize,
