@@ -55,10 +55,17 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// made of it can be rounded once, at the end. 0 below [`SCALED_END`].
 #[inline(always)]
 pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    let (exp_r, exponents) = reduced(s, s.max(s.splat(SCALED_END), x), BIAS + SCALE);
+    s.mul(exp_r, s.cast_f32(s.shl::<23>(exponents)))
+}
+
+/// [`exp_scaled`] for the terms of a sum, in still fewer operations: what rounding 1 + r and r has lost stays lost, and
+/// Estrin's scheme makes the way from r to the result a short one. Its error is below [`SUMMAND_ULP`].
+#[inline(always)]
+pub(crate) fn exp_summand<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (n, r_high, exponents) = reduce(s, s.max(s.splat(SCALED_END), x), BIAS + SCALE);
     let r = s.fma(n, s.splat(-LN_2_LOW), r_high);
     let r_2 = s.mul(r, r);
-    // Estrin's scheme: the way from r to the result is what rows of few elements wait for.
     let [a, b, c, d, e] = EXP_TERMS;
     let (low, high) = (s.fma(s.splat(b), r, s.splat(a)), s.fma(s.splat(d), r, s.splat(c)));
     let q = s.fma(s.fma(s.splat(e), r_2, high), r_2, low);

@@ -32,6 +32,8 @@ pub const SOFTPLUS_ULP: f64 = 2.0;
 pub const SILU_ULP: f64 = 2.0;
 /// Largest error of GELU, in the form with tanh, on an instruction set with fused multiply-add, in ulp.
 pub const GELU_ULP: f64 = 2.0;
+/// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in ulp.
+pub const SUMMAND_ULP: f64 = 1.05;
 /// Largest error of exp and ln on the portable instruction set, in ulp.
 pub const PORTABLE_ULP: f64 = 0.86;
 

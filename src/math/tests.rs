@@ -162,6 +162,27 @@ fn bounds_hold_on_a_stride_of_floats() {
     check_bounds(4999);
 }
 
+/// The exponentials that softmax adds up: `tests/rows.rs` holds the kernels to the reference.
+fn check_summands(stride: usize) {
+    // Down to where the power of 2 that it is multiplied by is the least.
+    let floats = ((-0.0f32).to_bits()..=(-131.0f32).to_bits()).step_by(stride).map(f32::from_bits);
+    let error = |x: f32| ulp(reference::exp_summand(x), f64::from(x).exp() * f64::from(SCALE).exp2());
+    let worst = floats.map(error).fold(0.0, f64::max);
+    println!("terms of softmax's sums: {worst:.4} ulp");
+    assert!(worst <= SUMMAND_ULP);
+}
+
+#[test]
+fn bounds_of_summands_hold_on_a_stride_of_floats() {
+    check_summands(499);
+}
+
+#[test]
+#[ignore = "takes minutes: all floats from -131 to 0"]
+fn bounds_of_summands_hold_on_all_floats() {
+    check_summands(1);
+}
+
 /// `cargo test --release --lib -- --ignored --nocapture all_floats`
 #[test]
 #[ignore = "takes minutes: all 2^32 floats on every instruction set"]

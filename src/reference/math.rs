@@ -11,7 +11,13 @@ pub fn exp(x: f32) -> f32 {
 }
 
 /// exp(x) 2^64 for x <= 0.
-pub(super) fn exp_scaled(x: f32) -> f32 {
+fn exp_scaled(x: f32) -> f32 {
+    let (exp_r, exponents) = reduced(most(math::SCALED_END, x), math::BIAS + math::SCALE);
+    exp_r * power(exponents)
+}
+
+/// The same for the terms of a sum.
+pub(crate) fn exp_summand(x: f32) -> f32 {
     let (n, r_high, exponents) = reduce(most(math::SCALED_END, x), math::BIAS + math::SCALE);
     let r = n.mul_add(-math::LN_2_LOW, r_high);
     let [a, b, c, d, e] = math::EXP_TERMS;

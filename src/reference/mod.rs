@@ -32,7 +32,7 @@ mod math;
 mod optimizer;
 mod rows;
 
-use self::math::exp_scaled;
+pub(crate) use self::math::exp_summand;
 pub use activation::*;
 use activation::{gradient, value};
 pub use dense::*;

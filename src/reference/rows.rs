@@ -1,6 +1,6 @@
 //! Softmax, log-softmax and cross-entropy.
 
-use super::{at, exp, exp_scaled, ln, rows};
+use super::{at, exp, exp_summand, ln, rows};
 use crate::activation;
 use crate::dense::check_shape;
 use crate::error::Result;
@@ -50,7 +50,7 @@ fn write_row(y: &mut MatMut<'_>, row: usize, values: impl IntoIterator<Item = f3
 /// A row's maximum, the exponentials of what the elements lack to it, and their sum; both 2^64 too large.
 fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
     let (max, sum) = statistics(x);
-    (max, x.iter().map(|x| exp_scaled(x - max)).collect(), sum)
+    (max, x.iter().map(|x| exp_summand(x - max)).collect(), sum)
 }
 
 /// A row's maximum, NaNs left out and no less than the least finite number, and the sum of the
@@ -59,13 +59,13 @@ fn statistics(x: &[f32]) -> (f32, f32) {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
         let max = x.iter().fold(f32::MIN, |max, &x| if x > max { x } else { max });
-        let e: Vec<f32> = x.iter().map(|x| exp_scaled(x - max)).collect();
+        let e: Vec<f32> = x.iter().map(|x| exp_summand(x - max)).collect();
         return (max, row_sum(&e));
     }
     let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
     let (left, right) = (statistics(left), statistics(right));
     let max = if left.0 > right.0 { left.0 } else { right.0 };
-    let factor = |of_piece| exp_scaled(of_piece - max) * math::UNSCALE;
+    let factor = |of_piece| exp_summand(of_piece - max) * math::UNSCALE;
     (max, left.1 * factor(left.0) + right.1 * factor(right.0))
 }
 

@@ -223,7 +223,7 @@ impl Batch<'_> {
                         Some(spread) => s.add(spread.from(label).load::<S, UNIT>(s, 0, 1), share),
                         None => share,
                     };
-                    let of_label = gradient.less(s, math::exp_scaled(s, below), target);
+                    let of_label = gradient.less(s, math::exp_summand(s, below), target);
                     *dx.p.wrapping_add(label * dx.stride) = lane(s, of_label);
                 }
             }
@@ -278,7 +278,7 @@ impl Batch<'_> {
         for row in (0..rows).step_by(lanes) {
             let max = maxes.load(s, row);
             for x in &mut room.columns.of_row(row)[..cols] {
-                *x = math::exp_scaled(s, s.sub(*x, max));
+                *x = math::exp_summand(s, s.sub(*x, max));
             }
         }
         for row in (0..rows).step_by(lanes) {
@@ -310,7 +310,7 @@ impl Batch<'_> {
             factors.store(r, row, gradient.factor);
             if has_labels {
                 let target = r.add(at_labels.load(r, row), share);
-                at_labels.store(r, row, gradient.less(r, math::exp_scaled(r, below), target));
+                at_labels.store(r, row, gradient.less(r, math::exp_summand(r, below), target));
             }
         }
 
@@ -447,7 +447,7 @@ impl<S: Simd> Gradient<S> {
         unsafe {
             let x = x.load::<S, UNIT>(s, col, n, s.splat(0.0));
             let e = match max {
-                Some(max) => math::exp_scaled(s, s.sub(x, s.splat(max))),
+                Some(max) => math::exp_summand(s, s.sub(x, s.splat(max))),
                 None => x,
             };
             let gradient = match spread {

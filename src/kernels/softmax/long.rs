@@ -174,10 +174,10 @@ impl Join for Statistics {
     #[inline(always)]
     fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
         let max = if left.max > right.max { left.max } else { right.max };
-        let sum = left.sum * (exp_scaled(s, left.max - max) * UNSCALE);
+        let sum = left.sum * (exp_summand(s, left.max - max) * UNSCALE);
         Self {
             max,
-            sum: sum + right.sum * (exp_scaled(s, right.max - max) * UNSCALE),
+            sum: sum + right.sum * (exp_summand(s, right.max - max) * UNSCALE),
             targets: left.targets + right.targets,
             products: left.products_below(s, max) + right.products_below(s, max),
         }
@@ -269,7 +269,7 @@ pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
                     s.prefetch(x.p.wrapping_add(cols + col));
                     for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
                         let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
-                        *sum = s.add(math::exp_scaled(s, s.sub(x, maxes)), *sum);
+                        *sum = s.add(math::exp_summand(s, s.sub(x, maxes)), *sum);
                     }
                 }
             }
@@ -278,7 +278,7 @@ pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
                     s.prefetch(x.p.wrapping_add(cols + col));
                     for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
                         let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
-                        let e = math::exp_scaled(s, s.sub(x, maxes));
+                        let e = math::exp_summand(s, s.sub(x, maxes));
                         keep.store::<S, UNIT>(s, col + i * S::LANES, S::LANES, e);
                         *sum = s.add(e, *sum);
                     }
@@ -291,7 +291,7 @@ pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
                 let n = S::LANES.min(cols - col);
                 // The exponential of what is missing is the 0 that it adds.
                 let x = x.load::<S, UNIT>(s, col, n, s.splat(f32::NEG_INFINITY));
-                let e = math::exp_scaled(s, s.sub(x, maxes));
+                let e = math::exp_summand(s, s.sub(x, maxes));
                 if let Some(keep) = keep {
                     keep.store::<S, UNIT>(s, col, n, e);
                 }
@@ -304,8 +304,8 @@ pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
 
 /// exp of one number of at most 0, 2^64 times too large.
 #[inline(always)]
-pub(super) fn exp_scaled<S: Simd>(s: S, x: f32) -> f32 {
-    lane(s, math::exp_scaled(s, s.splat(x)))
+pub(super) fn exp_summand<S: Simd>(s: S, x: f32) -> f32 {
+    lane(s, math::exp_summand(s, s.splat(x)))
 }
 
 /// ln of one number.

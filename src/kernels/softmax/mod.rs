@@ -135,7 +135,7 @@ impl Softmaxes<1> for Softmax {
     #[inline(always)]
     fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
         for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
-            *e = math::exp_scaled(s, s.sub(*x, max));
+            *e = math::exp_summand(s, s.sub(*x, max));
         }
     }
 
@@ -206,7 +206,7 @@ struct ScaledExp {
 impl Elementwise<1> for ScaledExp {
     #[inline(always)]
     fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
-        s.mul(math::exp_scaled(s, s.sub(x, s.splat(self.max))), s.splat(self.scale))
+        s.mul(math::exp_summand(s, s.sub(x, s.splat(self.max))), s.splat(self.scale))
     }
 }
 
@@ -315,7 +315,7 @@ impl Softmaxes<1> for LogSoftmax {
     #[inline(always)]
     fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
         for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
-            *e = math::exp_scaled(s, s.sub(*x, max));
+            *e = math::exp_summand(s, s.sub(*x, max));
         }
     }
 
