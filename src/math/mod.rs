@@ -27,13 +27,14 @@ pub const SIGMOID_ULP: f64 = 1.5;
 /// Largest error of tanh on an instruction set with fused multiply-add, in ulp.
 pub const TANH_ULP: f64 = 1.0;
 /// Largest error of softplus on an instruction set with fused multiply-add, in ulp.
-pub const SOFTPLUS_ULP: f64 = 2.0;
+/// Over all floats it is 2.02, at -2.03, where the errors of the exponential, the logarithm and the quotient come together.
+pub const SOFTPLUS_ULP: f64 = 2.1;
 /// Largest error of SiLU on an instruction set with fused multiply-add, in ulp.
 pub const SILU_ULP: f64 = 2.0;
 /// Largest error of GELU, in the form with tanh, on an instruction set with fused multiply-add, in ulp.
 pub const GELU_ULP: f64 = 2.0;
 /// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in ulp.
-pub const SUMMAND_ULP: f64 = 1.05;
+pub const SUMMAND_ULP: f64 = 1.0;
 /// Largest error of exp and ln on the portable instruction set, in ulp.
 pub const PORTABLE_ULP: f64 = 0.86;
 
