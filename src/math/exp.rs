@@ -63,13 +63,24 @@ pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// Estrin's scheme makes the way from r to the result a short one. Its error is below [`SUMMAND_ULP`].
 #[inline(always)]
 pub(crate) fn exp_summand<S: Simd>(s: S, x: S::F32) -> S::F32 {
+    summand_of(s, reduce_summand(s, x))
+}
+
+/// The first half of [`exp_summand`]: r, and 2^n.
+#[inline(always)]
+pub(crate) fn reduce_summand<S: Simd>(s: S, x: S::F32) -> [S::F32; 2] {
     let (n, r_high, exponents) = reduce(s, s.max(s.splat(SCALED_END), x), BIAS + SCALE);
-    let r = s.fma(n, s.splat(-LN_2_LOW), r_high);
+    [s.fma(n, s.splat(-LN_2_LOW), r_high), s.cast_f32(s.shl::<23>(exponents))]
+}
+
+/// The second half: exp(r) 2^n.
+#[inline(always)]
+pub(crate) fn summand_of<S: Simd>(s: S, [r, power]: [S::F32; 2]) -> S::F32 {
     let r_2 = s.mul(r, r);
     let [a, b, c, d, e] = EXP_TERMS;
     let (low, high) = (s.fma(s.splat(b), r, s.splat(a)), s.fma(s.splat(d), r, s.splat(c)));
     let q = s.fma(s.fma(s.splat(e), r_2, high), r_2, low);
-    s.mul(s.add(s.splat(1.0), s.fma(q, r_2, r)), s.cast_f32(s.shl::<23>(exponents)))
+    s.mul(s.add(s.splat(1.0), s.fma(q, r_2, r)), power)
 }
 
 /// exp(r), and n + `bias` in the lowest bits.

@@ -1,6 +1,7 @@
 //! Cross-entropy, with its gradient.
 
 use super::ROW_PIECE;
+use super::exponentials::exponentials;
 use super::long::{AHEAD, Row, RowMut, Statistics, lane, statistics};
 use super::short::{Columns, MAX_ROWS, PerRow, SHORT, load, max, rows_at_once, store, sum};
 use super::spread::{Spread, SpreadRow, part};
@@ -276,13 +277,15 @@ impl Batch<'_> {
             }
         }
         for row in (0..rows).step_by(lanes) {
-            let max = maxes.load(s, row);
-            for x in &mut room.columns.of_row(row)[..cols] {
-                *x = math::exp_summand(s, s.sub(*x, max));
-            }
+            exponentials(
+                s,
+                &room.columns.of_row(row)[..cols],
+                maxes.load(s, row),
+                &mut room.exponentials.of_row(row)[..cols],
+            );
         }
         for row in (0..rows).step_by(lanes) {
-            sums.store(s, row, sum(s, room.columns.of_row(row)));
+            sums.store(s, row, sum(s, room.exponentials.of_row(row)));
         }
 
         let has_labels = self.of.has_labels();
@@ -319,7 +322,7 @@ impl Batch<'_> {
         let minus_scale = s.splat(-self.of.scale);
         for row in (0..rows).step_by(lanes) {
             let gradient = Gradient { reciprocal: reciprocals.load(s, row), factor: factors.load(s, row), minus_scale };
-            let columns = &mut room.columns.of_row(row)[..cols];
+            let columns = &mut room.exponentials.of_row(row)[..cols];
             if self.spread.is_some() {
                 for (e, target) in columns.iter_mut().zip(room.targets.of_row(row)) {
                     *e = gradient.less(s, *e, *target);
@@ -350,6 +353,7 @@ impl Batch<'_> {
 /// Room for the columns of short rows.
 struct Room<S: Simd> {
     columns: Columns<S>,
+    exponentials: Columns<S>,
     targets: Columns<S>,
     products: Columns<S>,
 }
@@ -357,13 +361,19 @@ struct Room<S: Simd> {
 impl<S: Simd> Room<S> {
     #[inline(always)]
     fn new() -> Self {
-        Self { columns: Columns::new(), targets: Columns::new(), products: Columns::new() }
+        Self {
+            columns: Columns::new(),
+            exponentials: Columns::new(),
+            targets: Columns::new(),
+            products: Columns::new(),
+        }
     }
 
     /// Makes room for so many rows.
     #[inline(always)]
     fn zero(&mut self, s: S, size @ [_, cols]: [usize; 2], spread: bool) {
         self.columns.zero(s, size);
+        self.exponentials.zero(s, size);
         if spread {
             self.targets.zero(s, size);
             self.products.zero(s, [1, cols]);

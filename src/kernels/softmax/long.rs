@@ -1,5 +1,6 @@
 //! Rows of many elements, one after another: neighbours are in neighbouring lanes.
 
+use super::exponentials::sum_of_exponentials;
 use super::spread::{SpreadRow, part};
 use super::{ROW_PIECE, Softmaxes};
 use crate::kernels::elementwise::Elementwise;
@@ -263,28 +264,7 @@ pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
 
         let maxes = s.splat(max);
         let mut sums = Partials::new(s);
-        match keep {
-            None => {
-                for col in (0..whole).step_by(ROW_LANES) {
-                    s.prefetch(x.p.wrapping_add(cols + col));
-                    for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
-                        let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
-                        *sum = s.add(math::exp_summand(s, s.sub(x, maxes)), *sum);
-                    }
-                }
-            }
-            Some(keep) => {
-                for col in (0..whole).step_by(ROW_LANES) {
-                    s.prefetch(x.p.wrapping_add(cols + col));
-                    for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
-                        let x = x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest);
-                        let e = math::exp_summand(s, s.sub(x, maxes));
-                        keep.store::<S, UNIT>(s, col + i * S::LANES, S::LANES, e);
-                        *sum = s.add(e, *sum);
-                    }
-                }
-            }
-        }
+        sum_of_exponentials::<S, UNIT>(s, x, [whole, cols], maxes, keep, &mut sums);
         for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
             let col = whole + i * S::LANES;
             if col < cols {

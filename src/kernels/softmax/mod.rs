@@ -14,12 +14,14 @@
 //! A row that holds NaN or +inf, and a row of nothing but -inf, comes out as NaN throughout.
 
 mod cross_entropy;
+mod exponentials;
 mod long;
 mod row;
 mod short;
 mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
+use exponentials::exponentials;
 use long::{Row, RowMut, Statistics, each_row};
 pub(crate) use row::{RowSums, RowWrite};
 use short::{Columns, SHORT, each_block};
@@ -134,9 +136,7 @@ impl Softmaxes<1> for Softmax {
 
     #[inline(always)]
     fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
-        for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
-            *e = math::exp_summand(s, s.sub(*x, max));
-        }
+        exponentials(s, &x.of_row(row)[..terms.len()], max, terms);
     }
 
     #[inline(always)]
@@ -314,9 +314,7 @@ impl Softmaxes<1> for LogSoftmax {
 
     #[inline(always)]
     fn terms<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, _]: [usize; 2], max: S::F32, terms: &mut [S::F32]) {
-        for (e, x) in terms.iter_mut().zip(x.of_row(row)) {
-            *e = math::exp_summand(s, s.sub(*x, max));
-        }
+        exponentials(s, &x.of_row(row)[..terms.len()], max, terms);
     }
 
     #[inline(always)]
