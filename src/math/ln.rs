@@ -34,15 +34,16 @@ pub(crate) fn ln<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let zero = s.splat(0.0);
     let subnormal = s.lt(x, s.splat(f32::MIN_POSITIVE));
     let scaled = s.select(subnormal, s.mul(x, s.splat(LN_SCALE)), x);
-    let ln = ln_of_normal(s, scaled, s.select(subnormal, s.splat(-23.0), zero));
+    let [sum, rest] = ln_of_normal(s, scaled, s.select(subnormal, s.splat(-23.0), zero));
+    let ln = s.add(sum, rest);
     let ln = s.select(s.lt(x, s.splat(f32::INFINITY)), ln, x);
     let ln = s.select(s.lt(x, s.splat(f32::from_bits(1))), s.splat(f32::NEG_INFINITY), ln);
     s.select(s.lt(x, zero), s.splat(f32::NAN), ln)
 }
 
-/// ln(x 2^shift) for a normal x above 0.
+/// ln(x 2^shift) for a normal x above 0, as a sum still to be rounded.
 #[inline(always)]
-fn ln_of_normal<S: Simd>(s: S, x: S::F32, shift: S::F32) -> S::F32 {
+fn ln_of_normal<S: Simd>(s: S, x: S::F32, shift: S::F32) -> [S::F32; 2] {
     let bits = s.cast_i32(x);
     let e = s.shr::<23>(s.sub_i32(bits, s.splat_i32(LN_BASE)));
     let f = s.sub(s.cast_f32(s.sub_i32(bits, s.shl::<23>(e))), s.splat(1.0));
@@ -51,7 +52,7 @@ fn ln_of_normal<S: Simd>(s: S, x: S::F32, shift: S::F32) -> S::F32 {
     let sum = s.fma(e, s.splat(LN_2_HIGH), f);
     let f_kept = s.fma(e, s.splat(-LN_2_HIGH), sum);
     let lost = s.fma(e, s.splat(LN_2_LOW), s.sub(f, f_kept));
-    s.add(sum, s.fma(f, s.mul(f, polynomial(s, &LN_TERMS, f)), lost))
+    [sum, s.fma(f, s.mul(f, polynomial(s, &LN_TERMS, f)), lost)]
 }
 
 /// softplus(x) = ln(1 + exp(x)) = max(x, 0) + ln(1 + t) with t = exp(-|x|).
@@ -65,6 +66,6 @@ pub(crate) fn softplus<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let t = s.mul(exp_scaled(s, s.sub(zero, s.abs(x))), s.splat(UNSCALE));
     let u = s.add(one, t);
     let lost = s.sub(t, s.sub(u, one));
-    let ln = s.add(ln_of_normal(s, u, zero), s.div(lost, u));
-    s.add(s.max(zero, x), ln)
+    let [sum, rest] = ln_of_normal(s, u, zero);
+    s.add(s.max(zero, x), s.add(sum, s.add(rest, s.div(lost, u))))
 }

@@ -66,17 +66,19 @@ pub fn ln(x: f32) -> f32 {
     if x.is_nan() || x == f32::INFINITY {
         return x;
     }
-    if x < f32::MIN_POSITIVE { ln_of_normal(x * math::LN_SCALE, -23.0) } else { ln_of_normal(x, 0.0) }
+    let (sum, rest) =
+        if x < f32::MIN_POSITIVE { ln_of_normal(x * math::LN_SCALE, -23.0) } else { ln_of_normal(x, 0.0) };
+    sum + rest
 }
 
-/// ln(x 2^shift).
-fn ln_of_normal(x: f32, shift: f32) -> f32 {
+/// ln(x 2^shift), as a sum still to be rounded.
+fn ln_of_normal(x: f32, shift: f32) -> (f32, f32) {
     let e = (x.to_bits() as i32).wrapping_sub(math::LN_BASE) >> 23;
     let f = f32::from_bits((x.to_bits() as i32).wrapping_sub(e << 23) as u32) - 1.0;
     let e = e as f32 + shift;
     let sum = e.mul_add(math::LN_2_HIGH, f);
     let lost = e.mul_add(math::LN_2_LOW, f - e.mul_add(-math::LN_2_HIGH, sum));
-    sum + f.mul_add(f * polynomial(&math::LN_TERMS, f), lost)
+    (sum, f.mul_add(f * polynomial(&math::LN_TERMS, f), lost))
 }
 
 /// ln(1 + exp(x)).
@@ -84,7 +86,8 @@ pub fn softplus(x: f32) -> f32 {
     let t = exp_scaled(-x.abs()) * math::UNSCALE;
     let u = 1.0 + t;
     let lost = t - (u - 1.0);
-    most(0.0, x) + (ln_of_normal(u, 0.0) + lost / u)
+    let (sum, rest) = ln_of_normal(u, 0.0);
+    most(0.0, x) + (sum + (rest + lost / u))
 }
 
 /// The sigmoid is (quotient + correction) scale.
