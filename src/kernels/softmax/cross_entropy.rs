@@ -1,7 +1,7 @@
 //! Cross-entropy, with its gradient.
 
 use super::ROW_PIECE;
-use super::exponentials::exponentials;
+use super::exponentials::{KEPT, exponentials, write_exponentials};
 use super::long::{AHEAD, Row, RowMut, Statistics, lane, statistics};
 use super::short::{Columns, MAX_ROWS, PerRow, SHORT, load, max, rows_at_once, store, sum};
 use super::spread::{Spread, SpreadRow, part};
@@ -212,12 +212,15 @@ impl Batch<'_> {
             let (below, share) = (s.splat(of_label - max), s.splat(share));
             let gradient = Gradient::new(s, s.splat(sum), s.splat(total), scale);
             if let Some(dx) = dx {
-                // Each with what it has known to the compiler.
-                match (spread, keep) {
-                    (None, Some(e)) => gradient.write::<UNIT>(s, e.read(), None, None, dx, cols),
-                    (None, None) => gradient.write::<UNIT>(s, x, Some(max), None, dx, cols),
-                    (Some(_), Some(e)) => gradient.write::<UNIT>(s, e.read(), None, spread, dx, cols),
-                    (Some(_), None) => gradient.write::<UNIT>(s, x, Some(max), spread, dx, cols),
+                if keep.is_some() {
+                    gradient.write::<UNIT>(s, spread, dx, cols);
+                } else {
+                    for col in (0..cols).step_by(KEPT) {
+                        let (spread, dx) = (spread.map(|spread| spread.from(col)), dx.from(col));
+                        let cols = KEPT.min(cols - col);
+                        write_exponentials::<S, UNIT>(s, x.from(col), max, dx, cols);
+                        gradient.write::<UNIT>(s, spread, dx, cols);
+                    }
                 }
                 if has_label {
                     let target = match spread {
@@ -414,29 +417,21 @@ impl<S: Simd> Gradient<S> {
         s.fma(s.mul(e, self.reciprocal), self.factor, s.mul(target, self.minus_scale))
     }
 
-    /// The gradient of a row, of which x holds the exponentials, or, where there is a maximum, the logits.
+    /// The gradient of a row, in the place of its exponentials.
     ///
     /// # Safety
-    /// The rows have `cols` elements, which are neighbours if `UNIT`.
+    /// The row has `cols` elements, which are neighbours if `UNIT`, and so has that of the targets.
     #[inline(always)]
-    unsafe fn write<const UNIT: bool>(
-        self,
-        s: S,
-        x: Row,
-        max: Option<f32>,
-        spread: Option<SpreadRow>,
-        dx: RowMut,
-        cols: usize,
-    ) {
+    unsafe fn write<const UNIT: bool>(self, s: S, spread: Option<SpreadRow>, dx: RowMut, cols: usize) {
         let whole = cols - cols % S::LANES;
         // SAFETY: the caller's.
         unsafe {
             for col in (0..whole).step_by(S::LANES) {
                 s.prefetch(dx.p.wrapping_add(col + AHEAD));
-                self.write_vector::<UNIT>(s, x, max, spread, dx, [col, S::LANES]);
+                self.write_vector::<UNIT>(s, spread, dx, [col, S::LANES]);
             }
             if whole < cols {
-                self.write_vector::<UNIT>(s, x, max, spread, dx, [whole, cols - whole]);
+                self.write_vector::<UNIT>(s, spread, dx, [whole, cols - whole]);
             }
         }
     }
@@ -444,22 +439,10 @@ impl<S: Simd> Gradient<S> {
     /// # Safety
     /// The rows have elements `col..col + n`, which are neighbours if `UNIT`.
     #[inline(always)]
-    unsafe fn write_vector<const UNIT: bool>(
-        self,
-        s: S,
-        x: Row,
-        max: Option<f32>,
-        spread: Option<SpreadRow>,
-        dx: RowMut,
-        [col, n]: [usize; 2],
-    ) {
+    unsafe fn write_vector<const UNIT: bool>(self, s: S, spread: Option<SpreadRow>, dx: RowMut, [col, n]: [usize; 2]) {
         // SAFETY: the caller's.
         unsafe {
-            let x = x.load::<S, UNIT>(s, col, n, s.splat(0.0));
-            let e = match max {
-                Some(max) => math::exp_summand(s, s.sub(x, s.splat(max))),
-                None => x,
-            };
+            let e = dx.read().load::<S, UNIT>(s, col, n, s.splat(0.0));
             let gradient = match spread {
                 Some(spread) => self.less(s, e, spread.load::<S, UNIT>(s, col, n)),
                 None => self.plain(s, e),

@@ -64,3 +64,39 @@ pub(super) unsafe fn sum_of_exponentials<S: Simd, const UNIT: bool>(
         }
     }
 }
+
+/// Elements that are [written](write_exponentials) before something is made of them: they wait in the L1 cache.
+pub(super) const KEPT: usize = 1024;
+
+/// Writes the exponentials of what a row's elements lack to `max`; `e` may be x.
+///
+/// # Safety
+/// The rows have `cols` elements, which are neighbours if `UNIT`.
+#[inline(always)]
+pub(super) unsafe fn write_exponentials<S: Simd, const UNIT: bool>(s: S, x: Row, max: f32, e: RowMut, cols: usize) {
+    let max = s.splat(max);
+    let whole = cols - cols % S::LANES;
+    let mut reduced = [[MaybeUninit::uninit(); 2]; AT_ONCE];
+    for first in (0..whole).step_by(AT_ONCE * S::LANES) {
+        let reduced = &mut reduced[..AT_ONCE.min((whole - first) / S::LANES)];
+        for (i, reduced) in reduced.iter_mut().enumerate() {
+            // SAFETY: the caller's.
+            let x = unsafe { x.load::<S, UNIT>(s, first + i * S::LANES, S::LANES, max) };
+            *reduced = math::reduce_summand(s, s.sub(x, max)).map(MaybeUninit::new);
+        }
+        for (i, reduced) in reduced.iter().enumerate() {
+            // SAFETY: both are written above; the caller's.
+            unsafe {
+                let summand = math::summand_of(s, [reduced[0].assume_init(), reduced[1].assume_init()]);
+                e.store::<S, UNIT>(s, first + i * S::LANES, S::LANES, summand);
+            }
+        }
+    }
+    if whole < cols {
+        // SAFETY: the caller's.
+        unsafe {
+            let x = x.load::<S, UNIT>(s, whole, cols - whole, max);
+            e.store::<S, UNIT>(s, whole, cols - whole, math::exp_summand(s, s.sub(x, max)));
+        }
+    }
+}

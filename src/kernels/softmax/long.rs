@@ -51,6 +51,12 @@ impl RowMut {
         unsafe { store_row(s, self.p.wrapping_add(col * stride), stride, n, v) }
     }
 
+    /// The part of the row that begins there.
+    #[inline(always)]
+    pub(super) fn from(self, col: usize) -> Self {
+        Self { p: self.p.wrapping_add(col.wrapping_mul(self.stride)), ..self }
+    }
+
     #[inline(always)]
     pub(super) fn read(self) -> Row {
         Row { p: self.p, stride: self.stride }

@@ -21,7 +21,7 @@ mod short;
 mod spread;
 
 pub(crate) use cross_entropy::CrossEntropy;
-use exponentials::exponentials;
+use exponentials::{KEPT, exponentials, write_exponentials};
 use long::{Row, RowMut, Statistics, each_row};
 pub(crate) use row::{RowSums, RowWrite};
 use short::{Columns, SHORT, each_block};
@@ -179,7 +179,11 @@ impl Softmaxes<1> for Softmax {
             if kept {
                 long::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
             } else {
-                long::map::<S, UNIT, 1>(s, ScaledExp { max, scale }, [x], y, cols);
+                for col in (0..cols).step_by(KEPT) {
+                    let (x, y, cols) = (x.from(col), y.from(col), KEPT.min(cols - col));
+                    write_exponentials::<S, UNIT>(s, x, max, y, cols);
+                    long::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
+                }
             }
         }
     }
@@ -193,20 +197,6 @@ impl Elementwise<1> for Scaled {
     #[inline(always)]
     fn vector<S: Simd>(self, s: S, [e]: [S::F32; 1]) -> S::F32 {
         s.mul(e, s.splat(self.0))
-    }
-}
-
-/// exp(x - max) * scale.
-#[derive(Clone, Copy)]
-struct ScaledExp {
-    max: f32,
-    scale: f32,
-}
-
-impl Elementwise<1> for ScaledExp {
-    #[inline(always)]
-    fn vector<S: Simd>(self, s: S, [x]: [S::F32; 1]) -> S::F32 {
-        s.mul(math::exp_summand(s, s.sub(x, s.splat(self.max))), s.splat(self.scale))
     }
 }
 
