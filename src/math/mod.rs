@@ -1,7 +1,8 @@
 //! exp, ln and what follows from them, written once over `Simd` with fused multiply-add; their error
 //! bounds, as constants.
 //!
-//! A test holds the bounds against every 4999th of the 2^32 floats, an ignored one against all. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
+//! A test holds the bounds against every 4999th of the 2^32 floats, an ignored one against all; what that found last is in
+//! `benches/record`. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
 //! is subnormal. The public kernels that apply them are in [`activation`](crate::activation).
 
 mod exp;
@@ -27,11 +28,11 @@ pub const SIGMOID_ULP: f64 = 1.5;
 /// Largest error of tanh on an instruction set with fused multiply-add, in ulp.
 pub const TANH_ULP: f64 = 1.0;
 /// Largest error of softplus on an instruction set with fused multiply-add, in ulp.
-pub const SOFTPLUS_ULP: f64 = 2.0;
+pub const SOFTPLUS_ULP: f64 = 1.7;
 /// Largest error of SiLU on an instruction set with fused multiply-add, in ulp.
-pub const SILU_ULP: f64 = 2.0;
+pub const SILU_ULP: f64 = 1.5;
 /// Largest error of GELU, in the form with tanh, on an instruction set with fused multiply-add, in ulp.
-pub const GELU_ULP: f64 = 2.0;
+pub const GELU_ULP: f64 = 1.5;
 /// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in ulp.
 pub const SUMMAND_ULP: f64 = 1.0;
 /// Largest error of exp and ln on the portable instruction set, in ulp.

@@ -1,7 +1,5 @@
 //! Error bounds over floats, every so many or all; special values.
 
-use rayon::prelude::*;
-
 use super::*;
 use crate::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, reference};
 
@@ -130,7 +128,7 @@ const BLOCK: usize = 1 << 16;
 fn worst(isa: Isa, stride: usize, function: &Function) -> (f64, f32) {
     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
     let blocks = (1usize << 32).div_ceil(stride * BLOCK);
-    let of_block = |block: usize| {
+    let of_block = &|block: usize| {
         let first = (block * BLOCK * stride) as u32;
         let x: Vec<f32> = (0..BLOCK).map(|i| f32::from_bits(first.wrapping_add((i * stride) as u32))).collect();
         let mut y = vec![0.0; BLOCK];
@@ -144,7 +142,12 @@ fn worst(isa: Isa, stride: usize, function: &Function) -> (f64, f32) {
         });
         errors.fold((0.0, 0.0), larger)
     };
-    (0..blocks).into_par_iter().map(of_block).reduce(|| (0.0, 0.0), larger)
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let of_thread = &|thread: usize| (thread..blocks).step_by(threads).map(of_block).fold((0.0, 0.0), larger);
+    std::thread::scope(|scope| {
+        let all: Vec<_> = (0..threads).map(|thread| scope.spawn(move || of_thread(thread))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).fold((0.0, 0.0), larger)
+    })
 }
 
 fn larger(a: (f64, f32), b: (f64, f32)) -> (f64, f32) {
