@@ -1,5 +1,7 @@
 //! `loss/<log_softmax|cross_entropy>/<batch>x<classes>/<densely|scalar>` in elements a second, inside
 //! the rayon pool; `scalar` is the naive reference. Answers are checked first, bit for bit.
+//!
+//! `elementwise/<rows>x<cols>/<activation>` likewise; `linear` is a copy of memory. `benches/peers` has more to compare with.
 
 mod common;
 
@@ -9,9 +11,46 @@ use common::data::{random, random_labels};
 use common::iter_in_pool;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::loss::{self, CrossEntropy};
-use densely::{Backend, Isa, MatMut, MatRef, activation, reference};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, activation, reference};
 
 const SHAPES: [[usize; 2]; 6] = [[128, 10], [4096, 10], [128, 1000], [1024, 1000], [64, 32_000], [8, 128_256]];
+
+/// Of the L1 cache, of L2, and more than any cache.
+const MATRICES: [[usize; 2]; 3] = [[32, 128], [128, 512], [4096, 4096]];
+
+fn elementwise(c: &mut Criterion) {
+    let backend = Backend::new().expect("DENSELY_ISA names an instruction set of this processor");
+    let activations = [
+        ("linear", Activation::Linear),
+        ("relu", Activation::Relu),
+        ("leaky_relu", Activation::LeakyRelu { slope: 0.01 }),
+        ("elu", Activation::Elu { alpha: 1.0 }),
+        ("sigmoid", Activation::Sigmoid),
+        ("tanh", Activation::Tanh),
+        ("softplus", Activation::Softplus),
+        ("silu", Activation::Silu),
+        ("gelu", Activation::Gelu),
+    ];
+    for [rows, cols] in MATRICES {
+        let x = random(rows * cols);
+        let x = MatRef::new(&x, rows, cols).expect("sizes fit");
+        let (mut y, mut expected) = (vec![0.0; rows * cols], vec![0.0; rows * cols]);
+        let mut group = c.benchmark_group(format!("elementwise/{rows}x{cols}"));
+        group.throughput(Throughput::Elements((rows * cols) as u64));
+        for (name, activation) in activations {
+            let to = MatMut::new(&mut expected, rows, cols).expect("sizes fit");
+            reference::activation_forward(activation, x, to).expect("shapes fit");
+            let mut ours = || {
+                let y = MatMut::new(&mut y, rows, cols).expect("sizes fit");
+                activation::forward(&backend, activation, x, y).expect("shapes fit");
+            };
+            ours();
+            group.bench_function(name, |b| iter_in_pool(b, &mut ours));
+            assert!(backend.isa() == Isa::Portable || y == expected, "{name} gives another answer");
+        }
+        group.finish();
+    }
+}
 
 fn benches(c: &mut Criterion) {
     let backend = Backend::new().expect("DENSELY_ISA names an instruction set of this processor");
@@ -59,5 +98,5 @@ fn benches(c: &mut Criterion) {
     }
 }
 
-criterion_group!(loss_benches, benches);
+criterion_group!(loss_benches, benches, elementwise);
 criterion_main!(loss_benches);
