@@ -273,6 +273,10 @@ fn activations(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error
         let mut copied = vec![0.0f32; x.len()];
         let mut ys = ACTIVATIONS.map(|activation| (activation, vec![0.0f32; x.len()]));
         let matrix = MatRef::new(&x, rows, cols)?;
+        for (activation, y) in &mut ys {
+            activation::forward(backend, *activation, matrix, MatMut::new(y, rows, cols)?)?;
+            check(backend, *activation, matrix, y)?;
+        }
         let mut players = vec![Player::new(|| copy(&x, &mut copied, options.threads))];
         players.extend(ys.iter_mut().map(|(activation, y)| {
             Player::new(|| {
@@ -305,6 +309,12 @@ fn layers(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
         let (x, w, b) = (random(batch * inputs), random(inputs * outputs), random(outputs));
         let (x, w) = (MatRef::new(&x, batch, inputs)?, MatRef::new(&w, inputs, outputs)?);
         let mut ys = ACTIVATIONS.map(|activation| (activation, vec![0.0f32; batch * outputs]));
+        let mut linear = vec![0.0f32; batch * outputs];
+        dense::forward(backend, x, w, Some(&b), Activation::Linear, MatMut::new(&mut linear, batch, outputs)?)?;
+        for (activation, y) in &mut ys {
+            dense::forward(backend, x, w, Some(&b), *activation, MatMut::new(y, batch, outputs)?)?;
+            check(backend, *activation, MatRef::new(&linear, batch, outputs)?, y)?;
+        }
         let mut players: Vec<Player<'_>> = ys
             .iter_mut()
             .map(|(activation, y)| {
@@ -324,6 +334,16 @@ fn layers(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
         print!("\n{:<16}", "");
         players.iter().for_each(|player| print!(" {:>12.3}", player.times[0] / players[0].times[0]));
         println!();
+    }
+    Ok(())
+}
+
+/// Whether y is what the reference makes of x.
+fn check(backend: &Backend, activation: Activation, x: MatRef<'_>, y: &[f32]) -> Result<(), Box<dyn Error>> {
+    let mut expected = vec![0.0f32; y.len()];
+    reference::activation_forward(activation, x, MatMut::new(&mut expected, x.rows(), x.cols())?)?;
+    if backend.isa() != Isa::Portable && y != expected {
+        return Err(format!("{} of {}x{} gives another answer", name(activation), x.rows(), x.cols()).into());
     }
     Ok(())
 }
