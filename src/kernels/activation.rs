@@ -23,7 +23,7 @@ use crate::simd::{Simd, Work};
 /// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x | 10 |
 ///
 /// The cost is the time relative to ReLU's of 128 x 512 elements in the L2 cache with AVX2, from
-/// `benches/record/2026-11-26-rows-2-threads-avx2.txt`, where they are in a dense layer and in memory as well.
+/// `benches/record/2026-11-26-peers-rows-2-threads-avx2.txt`, where they are in a dense layer and in memory as well.
 ///
 /// NaN stays NaN everywhere, and -0 stays -0 but for `Sigmoid` and `Softplus`. At -inf, `Silu` and
 /// `Gelu` are -0, the value that they tend to. Error bounds are in [`math`](crate::math).
