@@ -1,4 +1,4 @@
-//! Once a shape is known, no call of level 1 allocates.
+//! Once a shape is known, no call of level 1 allocates, nor does a `Predictor`.
 //!
 //! On the calling thread alone that holds without exception. With helpers there is one: the box in
 //! which rayon takes the task that calls a helper in. It is small, and rare: a helper stays for 500
@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
+use densely::nn::{self, Dense, Predictor, Sequential};
 use densely::{Activation, Backend, Isa, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
 
@@ -112,6 +113,21 @@ fn for_each_call(backend: &Backend, mut each: impl FnMut(&str, &mut dyn FnMut())
     }
     for (shape, layout) in ROWS {
         row_calls(backend, shape, layout, &mut each);
+    }
+    if backend.isa() != Isa::Portable {
+        predictions(backend, &mut each);
+    }
+}
+
+fn predictions(backend: &Backend, each: &mut impl FnMut(&str, &mut dyn FnMut())) {
+    let builder = Sequential::builder(60).backend(backend.clone());
+    let builder = builder.layer(Dense::new(50, nn::Activation::Relu)).layer(Dense::new(10, nn::Activation::Softmax));
+    let predictor = Predictor::new(&builder.build().unwrap());
+    for rows in [1, 300] {
+        let x = Matrix::new([rows, 60], Layout::RowMajor, Values::Normal, 1);
+        let mut y = Matrix::unwritten([rows, 10], Layout::RowMajor);
+        let name = format!("predictions of {rows} rows on {}", backend.isa());
+        each(&name, &mut || predictor.predict_into(x.view(), y.view_mut()).unwrap());
     }
 }
 

@@ -1,7 +1,8 @@
 //! Level 2: fully connected networks with Keras' words.
 //!
 //! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer,
-//! trained with [`fit`](Sequential::fit), and asked with [`predict`](Sequential::predict). The loss
+//! trained with [`fit`](Sequential::fit), and asked with [`predict`](Sequential::predict), or, again and
+//! again, through a [`Predictor`]. The loss
 //! is sparse categorical cross-entropy, the metric accuracy.
 //!
 //! ```
@@ -34,6 +35,7 @@ mod initializer;
 mod layer;
 mod model;
 mod optimizer;
+mod predictor;
 mod random;
 mod step;
 mod summary;
@@ -45,3 +47,4 @@ pub use initializer::Initializer;
 pub use layer::{Dense, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd};
+pub use predictor::Predictor;

@@ -214,6 +214,14 @@ impl Sequential {
         Some((kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
     }
 
+    /// Activation, kernel (inputs x outputs) and bias of each dense layer.
+    pub(super) fn dense_layers(&self) -> impl Iterator<Item = (Activation, MatRef<'_>, Option<&[f32]>)> {
+        self.plan.iter().filter_map(|layer| {
+            let kernel = layer.kernel(&self.parameters).ok()?;
+            Some((layer.activation, kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+        })
+    }
+
     /// The shape of a sample.
     pub fn input_shape(&self) -> &Shape {
         &self.input

@@ -22,7 +22,7 @@ pub(super) struct DensePlan {
 }
 
 impl DensePlan {
-    fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
+    pub(super) fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
         MatRef::new(&parameters[self.kernel.clone()], self.inputs, self.outputs)
     }
 }

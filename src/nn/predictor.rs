@@ -1,0 +1,266 @@
+//! `Predictor`: a model made ready to answer.
+
+use std::cell::Cell;
+
+use super::activation::Activation;
+use super::model::Sequential;
+use crate::activation;
+use crate::backend::Backend;
+use crate::dense::{self, check_shape};
+use crate::error::{Error, Result};
+use crate::kernels::tier::Tier;
+use crate::kernels::{Kernel, Split};
+use crate::matrix::{MatMut, MatRef};
+use crate::packed::PackedWeights;
+use crate::parallel::Threads;
+
+/// Samples that go through the network at a time, so that what stands between layers stays in the caches.
+const BLOCK: usize = 128;
+/// Samples that a thread takes at least: tiles have so many rows.
+const UNIT: usize = 8;
+/// Fewer samples than a thread takes are shared out by a layer's columns, where the network has so many weights
+/// that one thread would wait for memory.
+const MANY_WEIGHTS: usize = 1 << 20;
+
+/// A trained model's layers with their weights laid out for forward calls: it answers with the same bits as
+/// [`Sequential::predict_into`], and faster.
+///
+/// It may be asked by many threads at once. Batches are shared out over the caller's rayon pool, as
+/// [`Threads`] says, and small ones stay on the calling thread. What stands between the layers is kept by each thread,
+/// for the next call, so that no call allocates once its thread has seen the network.
+///
+/// ```
+/// use densely::nn::{Activation, Dense, Predictor, Sequential};
+/// use densely::{MatMut, MatRef};
+/// let model = Sequential::builder(2)
+///     .layer(Dense::new(8, Activation::Relu))
+///     .layer(Dense::new(3, Activation::Softmax))
+///     .build()?;
+/// let predictor = Predictor::new(&model);
+/// let (x, mut y) = ([0.5, -1.0], [0.0; 3]);
+/// predictor.predict_into(MatRef::new(&x, 1, 2)?, MatMut::new(&mut y, 1, 3)?)?;
+/// assert_eq!(y[..], model.predict(MatRef::new(&x, 1, 2)?)?);
+/// # Ok::<(), densely::Error>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct Predictor {
+    layers: Vec<Packed>,
+    backend: Backend,
+    inputs: usize,
+    outputs: usize,
+    /// The most values that a sample has between two layers.
+    widest: usize,
+    /// About how long a sample takes on one thread, in nanoseconds.
+    cost: usize,
+    weights: usize,
+}
+
+/// A dense layer.
+#[derive(Clone, Debug)]
+struct Packed {
+    weights: PackedWeights,
+    bias: Option<Vec<f32>>,
+    activation: Activation,
+}
+
+/// What is made of the last layer's values, where its activation is softmax.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Last {
+    Probabilities,
+    LogProbabilities,
+    Logits,
+}
+
+impl Predictor {
+    /// Copies a model's weights, biases and backend; what the model learns afterwards changes nothing here.
+    #[must_use]
+    pub fn new(model: &Sequential) -> Self {
+        let layers: Vec<_> = model
+            .dense_layers()
+            .map(|(activation, weights, bias)| Packed {
+                weights: PackedWeights::new(weights),
+                bias: bias.map(<[f32]>::to_vec),
+                activation,
+            })
+            .collect();
+        let sizes = || layers.iter().map(|layer| layer.weights.inputs().saturating_mul(layer.weights.outputs()));
+        let weights = sizes().fold(0, usize::saturating_add);
+        let inner = layers.len().saturating_sub(1);
+        let widest = layers[..inner].iter().map(|layer| layer.weights.outputs()).max().unwrap_or(0);
+        Self {
+            backend: model.backend().clone(),
+            inputs: model.inputs(),
+            outputs: model.outputs(),
+            widest,
+            cost: weights / 50 + 20 * layers.len(),
+            weights,
+            layers,
+        }
+    }
+
+    /// The same on another choice of threads.
+    #[must_use]
+    pub fn with_threads(self, threads: Threads) -> Self {
+        Self { backend: self.backend.with_threads(threads), ..self }
+    }
+
+    /// The number of values in a sample.
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// The number of values for a sample: the classes.
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// The last layer's values for each sample: probabilities if its activation is softmax. `x` is batch x
+    /// [`inputs`](Self::inputs), `y` batch x [`outputs`](Self::outputs).
+    ///
+    /// # Errors
+    /// [`Error::Shape`] if a shape does not fit; `y` is untouched then.
+    pub fn predict_into(&self, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+        self.run(x, y, Last::Probabilities)
+    }
+
+    /// The logarithms of the probabilities, in nats. Shapes are those of [`predict_into`](Self::predict_into).
+    ///
+    /// # Errors
+    /// As there, and [`Error::Value`] if the last layer's activation is not softmax.
+    pub fn log_probabilities_into(&self, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+        self.check_softmax()?;
+        self.run(x, y, Last::LogProbabilities)
+    }
+
+    /// What softmax would be applied to. Shapes are those of [`predict_into`](Self::predict_into).
+    ///
+    /// # Errors
+    /// As there, and [`Error::Value`] if the last layer's activation is not softmax.
+    pub fn logits_into(&self, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+        self.check_softmax()?;
+        self.run(x, y, Last::Logits)
+    }
+
+    fn check_softmax(&self) -> Result<()> {
+        match self.layers.last().map(|layer| layer.activation) {
+            Some(Activation::Softmax) => Ok(()),
+            other => {
+                let found = other.map_or("none", Activation::name);
+                Err(Error::value("activation", "softmax in the last layer", found))
+            }
+        }
+    }
+
+    fn run(&self, x: MatRef<'_>, y: MatMut<'_>, last: Last) -> Result<()> {
+        check_shape("x", [x.rows(), x.cols()], [x.rows(), self.inputs])?;
+        check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs])?;
+        let work = Samples { predictor: self, x, y, last };
+        if x.rows() < 2 * UNIT && self.weights >= MANY_WEIGHTS {
+            work.through(&self.backend);
+        } else {
+            self.backend.run(x.rows().saturating_mul(self.cost), UNIT, work);
+        }
+        Ok(())
+    }
+}
+
+/// Samples on their way through the network.
+struct Samples<'a> {
+    predictor: &'a Predictor,
+    x: MatRef<'a>,
+    y: MatMut<'a>,
+    last: Last,
+}
+
+impl Kernel for Samples<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tier>(self, _: T) {
+        let serial = self.predictor.backend.with_threads(Threads::One);
+        self.through(&serial);
+    }
+}
+
+impl Split for Samples<'_> {
+    fn len(&self) -> usize {
+        self.x.rows()
+    }
+
+    fn split(self, at: usize) -> (Self, Self) {
+        let (x, y) = (self.x.split_at_row(at), self.y.split_at_row(at));
+        (Self { x: x.0, y: y.0, ..self }, Self { x: x.1, y: y.1, ..self })
+    }
+}
+
+thread_local! {
+    /// What stands before and behind a layer; kept, so that no call of a known size allocates.
+    static KEPT: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
+}
+
+impl Samples<'_> {
+    #[inline(never)]
+    fn through(self, backend: &Backend) {
+        let Self { predictor, mut x, mut y, last } = self;
+        // A thread that is ending has no buffers any more.
+        let mut kept = KEPT.try_with(Cell::take).unwrap_or_default();
+        let room = predictor.widest * BLOCK.min(x.rows());
+        for kept in &mut kept {
+            if kept.len() < room {
+                kept.resize(room, 0.0);
+            }
+        }
+        while x.rows() > 0 {
+            let (block, block_y);
+            (block, x) = x.split_at_row(BLOCK);
+            (block_y, y) = y.split_at_row(BLOCK);
+            let result = predictor.block(backend, block, block_y, &mut kept, last);
+            debug_assert!(result.is_ok(), "all shapes are the model's: {result:?}");
+        }
+        let _ = KEPT.try_with(|place| place.set(kept));
+    }
+}
+
+impl Predictor {
+    fn block(
+        &self,
+        backend: &Backend,
+        x: MatRef<'_>,
+        mut y: MatMut<'_>,
+        [from, to]: &mut [Vec<f32>; 2],
+        last: Last,
+    ) -> Result<()> {
+        let rows = x.rows();
+        let Some((output, inner)) = self.layers.split_last() else { return Ok(()) };
+        let mut width = None;
+        for layer in inner {
+            let outputs = layer.weights.outputs();
+            let input = match width {
+                None => x,
+                Some(width) => MatRef::new(&from[..rows * width], rows, width)?,
+            };
+            layer.forward(backend, input, MatMut::new(&mut to[..rows * outputs], rows, outputs)?)?;
+            std::mem::swap(from, to);
+            width = Some(outputs);
+        }
+        let input = match width {
+            None => x,
+            Some(width) => MatRef::new(&from[..rows * width], rows, width)?,
+        };
+        output.forward(backend, input, y.reborrow())?;
+        if output.activation == Activation::Softmax {
+            match last {
+                Last::Probabilities => activation::softmax_in_place(backend, y),
+                Last::LogProbabilities => activation::log_softmax_in_place(backend, y),
+                Last::Logits => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Packed {
+    fn forward(&self, backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
+        dense::forward(backend, x, &self.weights, self.bias.as_deref(), self.activation.elementwise(), y)
+    }
+}

@@ -1,0 +1,151 @@
+//! `Predictor`: the bits of the model that it was made from, whoever asks.
+
+mod nn_common;
+
+use std::num::NonZeroUsize;
+
+use densely::nn::{Activation, Dense, Predictor, Sequential};
+use densely::{Error, MatMut, MatRef, Threads, activation};
+use nn_common::{assert_bits, backends, matrix, mlp, random};
+use rayon::ThreadPoolBuilder;
+
+/// Inputs and units; the last net's weights are many.
+const NETS: [(usize, &[usize]); 5] =
+    [(6, &[64, 8, 4]), (784, &[128, 10]), (5, &[3]), (33, &[70, 17, 65, 12]), (1030, &[1024, 30])];
+/// None, few, a block and more, several blocks.
+const BATCHES: [usize; 8] = [0, 1, 7, 16, 33, 128, 129, 300];
+
+fn predict(predictor: &Predictor, x: MatRef<'_>) -> Vec<f32> {
+    let mut y = vec![f32::NAN; x.rows() * predictor.outputs()];
+    predictor.predict_into(x, MatMut::new(&mut y, x.rows(), predictor.outputs()).unwrap()).unwrap();
+    y
+}
+
+#[test]
+fn answers_have_the_bits_of_the_model_on_any_number_of_threads() {
+    let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+    for backend in backends() {
+        for (inputs, units) in NETS {
+            let model = mlp(&backend, inputs, units);
+            let predictor = Predictor::new(&model);
+            for rows in BATCHES {
+                let x = random(rows as u64, rows * inputs);
+                let x = MatRef::new(&x, rows, inputs).unwrap();
+                let expected = model.predict(x).unwrap();
+                let name = format!("{rows} rows of {inputs}-{units:?} on {}", backend.isa());
+                assert_bits(&predict(&predictor, x), &expected, &name);
+                for threads in [Threads::One, Threads::Auto, Threads::Exactly(NonZeroUsize::new(5).unwrap())] {
+                    let predictor = predictor.clone().with_threads(threads);
+                    let found = pool.install(|| predict(&predictor, x));
+                    assert_bits(&found, &expected, &format!("{name}, {threads:?}"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn every_activation_has_the_bits_of_the_model() {
+    for backend in backends() {
+        for last in Activation::ALL {
+            for hidden in Activation::ALL.into_iter().filter(|activation| *activation != Activation::Softmax) {
+                let builder = Sequential::builder(9).backend(backend.clone());
+                let builder = builder.layer(Dense::new(21, hidden).use_bias(false)).layer(Dense::new(5, last));
+                let model = builder.build().unwrap();
+                let x = random(1, 30 * 9);
+                let (x, name) = (matrix(&x, 30), format!("{hidden} and {last} on {}", backend.isa()));
+                assert_bits(&predict(&Predictor::new(&model), x), &model.predict(x).unwrap(), &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn logits_and_logarithms_are_those_of_the_probabilities() {
+    for backend in backends() {
+        let model = mlp(&backend, 20, &[40, 7]);
+        let predictor = Predictor::new(&model);
+        let x = random(3, 150 * 20);
+        let x = matrix(&x, 150);
+        let [mut logits, mut logs, mut expected] = [(); 3].map(|()| vec![f32::NAN; 150 * 7]);
+        predictor.logits_into(x, MatMut::new(&mut logits, 150, 7).unwrap()).unwrap();
+        predictor.log_probabilities_into(x, MatMut::new(&mut logs, 150, 7).unwrap()).unwrap();
+        activation::log_softmax(&backend, matrix(&logits, 150), MatMut::new(&mut expected, 150, 7).unwrap()).unwrap();
+        assert_bits(&logs, &expected, "logarithms");
+        activation::softmax(&backend, matrix(&logits, 150), MatMut::new(&mut expected, 150, 7).unwrap()).unwrap();
+        assert_bits(&predict(&predictor, x), &expected, "probabilities");
+    }
+}
+
+#[test]
+fn what_lies_between_rows_is_neither_read_nor_written() {
+    let model = mlp(&backends()[0], 6, &[64, 4]);
+    let (rows, predictor) = (140, Predictor::new(&model));
+    let x = random(5, rows * 6);
+    let mut gaps = vec![f32::NAN; rows * 9];
+    for (to, from) in gaps.chunks_mut(9).zip(x.chunks(6)) {
+        to[..6].copy_from_slice(from);
+    }
+    let gaps = MatRef::with_strides(&gaps, rows, 6, 9, 1).unwrap();
+    let mut y = vec![-7.0; rows * 5];
+    let to = MatMut::with_strides(&mut y, rows, 4, 5, 1).unwrap();
+    predictor.predict_into(gaps, to).unwrap();
+    let expected = model.predict(matrix(&x, rows)).unwrap();
+    for (found, expected) in y.chunks(5).zip(expected.chunks(4)) {
+        assert_bits(&found[..4], expected, "a row");
+        assert_eq!(found[4], -7.0);
+    }
+}
+
+#[test]
+fn sixteen_threads_ask_at_once() {
+    let model = mlp(&backends()[0], 30, &[50, 10]);
+    let predictor = Predictor::new(&model);
+    std::thread::scope(|scope| {
+        for thread in 0..16 {
+            let (model, predictor) = (&model, &predictor);
+            scope.spawn(move || {
+                for rows in [1, 20, 200] {
+                    let x = random(thread, rows * 30);
+                    let x = matrix(&x, rows);
+                    let expected = model.predict(x).unwrap();
+                    for _ in 0..20 {
+                        assert_bits(&predict(predictor, x), &expected, "an answer");
+                    }
+                }
+            });
+        }
+    });
+}
+
+#[test]
+fn what_the_model_learns_afterwards_changes_nothing() {
+    let mut model = mlp(&backends()[0], 4, &[3]);
+    let predictor = Predictor::new(&model);
+    let before = model.predict(matrix(&[1.0; 4], 1)).unwrap();
+    model.parameters_mut().fill(0.0);
+    assert_bits(&predict(&predictor, matrix(&[1.0; 4], 1)), &before, "the answer");
+}
+
+#[test]
+fn what_does_not_fit_is_refused_and_nothing_is_written() {
+    let predictor = Predictor::new(&mlp(&backends()[0], 4, &[3]));
+    let (x, mut y) = ([0.0; 10], [-7.0; 8]);
+    let x_of = |cols: usize| MatRef::new(&x[..2 * cols], 2, cols).unwrap();
+    let refused = |result: densely::Result<()>| result.unwrap_err().to_string();
+    let wide = predictor.predict_into(x_of(5), MatMut::new(&mut y[..6], 2, 3).unwrap());
+    assert_eq!(refused(wide), "`x`: expected 2 x 4, got 2 x 5");
+    let narrow = predictor.logits_into(x_of(4), MatMut::new(&mut y, 2, 4).unwrap());
+    assert_eq!(refused(narrow), "`y`: expected 2 x 3, got 2 x 4");
+    let model = Sequential::builder(4).layer(Dense::new(3, Activation::Linear)).build().unwrap();
+    let linear = Predictor::new(&model);
+    let logs = linear.log_probabilities_into(x_of(4), MatMut::new(&mut y[..6], 2, 3).unwrap());
+    assert!(matches!(logs, Err(Error::Value { argument: "activation", .. })));
+    assert_eq!(y, [-7.0; 8]);
+}
+
+#[test]
+fn a_predictor_is_shared_by_threads() {
+    fn shared<T: Send + Sync>() {}
+    shared::<Predictor>();
+}
