@@ -1,0 +1,95 @@
+//! The table: figures of all contestants, and ratios to densely's.
+
+use crate::child::FRAMEWORKS;
+use crate::work::Work;
+
+/// A contestant's times, in nanoseconds.
+pub struct Times {
+    pub name: &'static str,
+    pub threads: usize,
+    pub times: Vec<f64>,
+}
+
+/// A contestant's cells: median and least, and whether it did better on one thread.
+struct Cell {
+    name: &'static str,
+    median: f64,
+    least: f64,
+    single: bool,
+}
+
+/// Prints rows as they come, and keeps their ratios.
+pub struct Table {
+    columns: Vec<&'static str>,
+    threads: usize,
+    logs: Vec<f64>,
+    behind: usize,
+}
+
+const LABEL: usize = 40;
+
+impl Table {
+    /// Columns for these contestants.
+    pub fn new(taking_part: &[&str], threads: usize) -> Self {
+        let columns: Vec<_> = FRAMEWORKS.iter().map(|one| one.name).filter(|name| taking_part.contains(name)).collect();
+        print!("{:<LABEL$}", "work: batch x network");
+        columns.iter().for_each(|name| print!(" {name:>11}"));
+        println!("  best ratio");
+        Self { columns, threads, logs: Vec::new(), behind: 0 }
+    }
+
+    /// Medians, below them the fastest turns, and below each median's ratio to densely's.
+    pub fn row(&mut self, work: &Work, times: Vec<Times>) {
+        let mut cells: Vec<Cell> = Vec::new();
+        for Times { name, threads, mut times } in times {
+            times.sort_by(f64::total_cmp);
+            let (median, least) = (times[times.len() / 2], times[0]);
+            let cell = Cell { name, median, least, single: threads < self.threads };
+            match cells.iter_mut().find(|cell| cell.name == name) {
+                Some(other) if other.median <= median => {}
+                Some(other) => *other = cell,
+                None => cells.push(cell),
+            }
+        }
+        let Some(ours) = cells.first().map(|cell| cell.median) else { return };
+        let best = cells[1..].iter().min_by(|a, b| a.median.total_cmp(&b.median));
+        let figure = |time: f64| {
+            let figure = work.figure(time);
+            let digits = if figure < 100.0 { 2 } else { 0 };
+            format!("{figure:.digits$}")
+        };
+        self.line(&work.name(), &cells, |cell| figure(cell.median) + if cell.single { "*" } else { "" });
+        match best {
+            Some(best) => {
+                let ratio = best.median / ours;
+                println!("  {} {ratio:.2}", best.name);
+                self.logs.push(ratio.ln());
+                self.behind += usize::from(ratio < 1.0);
+            }
+            None => println!(),
+        }
+        self.line("    fastest turn", &cells, |cell| figure(cell.least));
+        println!();
+        self.line("    ratio", &cells, |cell| format!("{:.2}", cell.median / ours));
+        println!();
+    }
+
+    fn line(&self, label: &str, cells: &[Cell], text: impl Fn(&Cell) -> String) {
+        print!("{label:<LABEL$}");
+        for column in &self.columns {
+            let cell = cells.iter().find(|cell| cell.name == *column);
+            print!(" {:>11}", cell.map_or("-".into(), &text));
+        }
+    }
+
+    pub fn end(&self) {
+        if !self.logs.is_empty() {
+            let mean = (self.logs.iter().sum::<f64>() / self.logs.len() as f64).exp();
+            println!(
+                "geometric mean against the best peer of each: {mean:.3}; behind at {} of {}",
+                self.behind,
+                self.logs.len()
+            );
+        }
+    }
+}
