@@ -204,15 +204,18 @@ impl Sequential {
     /// The kernel (inputs x outputs) and bias of the dense layer with this name, such as `dense_1`.
     pub fn layer(&self, name: &str) -> Option<(MatRef<'_>, Option<&[f32]>)> {
         let layer = self.plan.iter().find(|layer| layer.name == name)?;
-        let kernel = MatRef::new(&self.parameters[layer.kernel.clone()], layer.inputs, layer.outputs).ok()?;
-        Some((kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+        self.parameters_of(layer).ok()
+    }
+
+    fn parameters_of(&self, layer: &DensePlan) -> Result<(MatRef<'_>, Option<&[f32]>)> {
+        Ok((layer.kernel(&self.parameters)?, layer.bias.clone().map(|bias| &self.parameters[bias])))
     }
 
     /// Activation, kernel (inputs x outputs) and bias of each dense layer.
     pub(super) fn dense_layers(&self) -> impl Iterator<Item = (Activation, MatRef<'_>, Option<&[f32]>)> {
         self.plan.iter().filter_map(|layer| {
-            let kernel = layer.kernel(&self.parameters).ok()?;
-            Some((layer.activation, kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+            let (kernel, bias) = self.parameters_of(layer).ok()?;
+            Some((layer.activation, kernel, bias))
         })
     }
 

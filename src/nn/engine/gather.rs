@@ -69,7 +69,7 @@ impl<'a> Batches<'a> {
         }
         let (rows, next) = (self.samples(number).len(), self.samples(number + 1));
         let Self { x, labels, order, gathered: [even, odd], .. } = self;
-        let (this, other) = if number % 2 == 0 { (even, odd) } else { (odd, even) };
+        let (this, other) = if number.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         let gather =
             Gather { x: *x, labels: *labels, order: &order[next], to: &mut other.x, to_labels: &mut other.labels };
         Ok((this.view(rows, x.cols())?, Some(gather)))
