@@ -68,6 +68,16 @@ impl Backend {
         parallel::sum(self.dispatch, self.threads, cost, unit, kernel)
     }
 
+    /// Does parts of a work of `cost` nanoseconds, each once: see [`parallel::share`].
+    pub(crate) fn share<T: Send>(
+        &self,
+        cost: usize,
+        parts: impl IntoIterator<Item = T>,
+        work: impl Fn(T) -> Result<()> + Sync,
+    ) -> Result<()> {
+        parallel::share(self.threads, cost, parts, work)
+    }
+
     /// How many threads a long call could use.
     pub(crate) fn width(&self) -> usize {
         parallel::width(self.threads)

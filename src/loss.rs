@@ -3,6 +3,7 @@
 use crate::backend::Backend;
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
+use crate::kernels::tree::Losses;
 use crate::kernels::{Input, LOSS_ROWS, softmax};
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::{Labels, Targets};
@@ -235,9 +236,23 @@ impl<'a> CrossEntropy<'a> {
         dlogits: Option<MatMut<'_>>,
     ) -> f32 {
         let divisor = self.divisor(rows, targets);
+        let kernel = self.kernel(divisor, logits, cols, targets, losses, dlogits);
+        let sum = backend.sum(nanoseconds([rows, cols]), LOSS_ROWS, kernel);
+        if divisor > 0.0 { (f64::from(sum) / divisor) as f32 } else { 0.0 }
+    }
+
+    fn kernel<'k>(
+        &'k self,
+        divisor: f64,
+        logits: Input<'k>,
+        cols: usize,
+        targets: Targets<'k>,
+        losses: Option<&'k mut [f32]>,
+        dx: Option<MatMut<'k>>,
+    ) -> softmax::CrossEntropy<'k> {
         // No weight, no loss: not even that of labels whose own class weighs nothing.
         let scale = if divisor > 0.0 { (1.0 / divisor).min(f32::MAX.into()) } else { 0.0 };
-        let kernel = softmax::CrossEntropy {
+        softmax::CrossEntropy {
             logits,
             targets,
             weights: self.weights,
@@ -246,11 +261,39 @@ impl<'a> CrossEntropy<'a> {
             base: self.smoothing / cols as f32,
             scale: scale as f32,
             losses,
-            dx: dlogits,
-        };
-        // About one element a nanosecond, and twenty for a row.
-        let cost = rows.saturating_mul(cols.saturating_add(20));
-        let sum = f64::from(backend.sum(cost, LOSS_ROWS, kernel));
-        if divisor > 0.0 { (sum / divisor) as f32 } else { 0.0 }
+            dx,
+        }
     }
+
+    /// The losses of some rows of a batch, and the gradient of the batch's loss by them; the whole batch's weight
+    /// is `divisor`. [`sum`] adds the losses of all of its rows.
+    ///
+    /// # Errors
+    /// As [`forward_backward`](Self::forward_backward).
+    pub(crate) fn rows<'t>(
+        &self,
+        backend: &Backend,
+        divisor: f64,
+        (logits, targets): (MatRef<'_>, impl Into<Targets<'t>>),
+        losses: &mut [f32],
+        dlogits: MatMut<'_>,
+    ) -> Result<()> {
+        let targets = targets.into();
+        let shape = [logits.rows(), logits.cols()];
+        self.check(shape, targets, Some(losses))?;
+        check_shape("dlogits", [dlogits.rows(), dlogits.cols()], shape)?;
+        let kernel = self.kernel(divisor, Input::Matrix(logits), shape[1], targets, Some(losses), Some(dlogits));
+        backend.sum(nanoseconds(shape), LOSS_ROWS, kernel);
+        Ok(())
+    }
+}
+
+/// The sum of the losses of a batch's rows, in the order in which a call adds them that has the whole batch.
+pub(crate) fn sum(backend: &Backend, losses: &[f32]) -> f32 {
+    backend.sum(losses.len(), LOSS_ROWS, Losses(losses))
+}
+
+/// How long so many rows and columns take on one thread: about one element a nanosecond, and twenty for a row.
+fn nanoseconds([rows, cols]: [usize; 2]) -> usize {
+    rows.saturating_mul(cols.saturating_add(20))
 }

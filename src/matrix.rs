@@ -340,6 +340,25 @@ impl<'a> MatMut<'a> {
         MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
 
+    /// The same elements, to be read from now on.
+    pub(crate) fn into_ref(self) -> MatRef<'a> {
+        MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
+    }
+
+    /// The top `count` rows; the others stay here.
+    pub(crate) fn take_rows(&mut self, count: usize) -> Self {
+        let (top, bottom) = Self { ..*self }.split_at_row(count);
+        *self = bottom;
+        top
+    }
+
+    /// The left `count` columns; the others stay here.
+    pub(crate) fn take_cols(&mut self, count: usize) -> Self {
+        let (left, right) = Self { ..*self }.split_at_col(count);
+        *self = right;
+        left
+    }
+
     /// A shorter borrow of the same view.
     pub fn reborrow(&mut self) -> MatMut<'_> {
         MatMut { ptr: self.ptr, layout: self.layout, data: PhantomData }

@@ -1,8 +1,8 @@
 //! Sums in a binary tree, whose first part has the largest power of 2 leaves that leaves some: leaves
 //! come one after another, and whoever has the leaves of a subtree can give its sum.
 
-use super::Kernel;
 use super::tier::Tier;
+use super::{Kernel, LOSS_ROWS, Split};
 use crate::simd::Simd;
 
 /// What a tree joins.
@@ -75,6 +75,37 @@ impl<T: Join> Kernel for Neighbours<T> {
     #[inline(always)]
     fn run<U: Tier>(self, tier: U) -> T {
         T::join(tier.vector(), self.0, self.1)
+    }
+}
+
+/// The losses of rows, to be added as those of a batch are: over [`LOSS_ROWS`] in ascending order, then in a [`Tree`].
+pub(crate) struct Losses<'a>(pub &'a [f32]);
+
+impl Kernel for Losses<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<U: Tier>(self, tier: U) -> f32 {
+        let mut tree = Tree::new();
+        for group in self.0.chunks(LOSS_ROWS) {
+            let mut sum = group[0];
+            for loss in &group[1..] {
+                sum += loss;
+            }
+            tree.push(tier.vector(), sum);
+        }
+        tree.total(tier.vector())
+    }
+}
+
+impl Split for Losses<'_> {
+    fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    fn split(self, at: usize) -> (Self, Self) {
+        let (first, rest) = self.0.split_at(at.min(self.0.len()));
+        (Self(first), Self(rest))
     }
 }
 

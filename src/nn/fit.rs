@@ -3,8 +3,8 @@
 use std::fmt;
 use std::ops::ControlFlow;
 
+use super::engine::{Batches, Engine, Workspace};
 use super::model::{Metrics, Sequential};
-use super::random::{Random, Stream};
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::targets::Labels;
@@ -195,33 +195,21 @@ impl Sequential {
         validation: Option<(MatRef<'_>, Labels<'_>)>,
         mut callback: Option<&mut dyn Callback>,
     ) -> Result<History> {
-        let mut order: Vec<usize> = Vec::new();
-        let mut batch = Batch::new(batch_size.min(x.rows()), self.inputs());
-        let batches = x.rows().div_ceil(batch_size);
+        let mut batches = Batches::new(x, labels, batch_size);
+        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), true);
         let mut history = History::default();
         for epoch in 0..count {
-            order.clear();
-            order.extend(0..x.rows());
             if let Shuffle::Seed(seed) = shuffle {
-                Random::new(seed, Stream::Epoch(epoch as u32)).shuffle(&mut order);
+                batches.shuffle(seed, epoch as u32);
             }
-            let (mut samples, mut total, mut hits) = (0, 0.0, 0);
-            for (number, rows) in order.chunks(batch_size).enumerate() {
-                let (x, labels) = batch.gather(x, labels, rows)?;
-                let (loss, correct) = self.step(x, labels)?;
-                samples += rows.len();
-                total += f64::from(loss) * rows.len() as f64;
-                hits += correct;
-                if let Some(callback) = &mut callback {
-                    let (loss, accuracy) = means(total, hits, samples);
-                    let end = BatchEnd { epoch, batch: number, batches, samples, loss, accuracy };
-                    if callback.on_batch_end(&end).is_break() {
-                        return Ok(history);
-                    }
-                }
-            }
+            let mut on_batch_end = |end: &BatchEnd| match &mut callback {
+                Some(callback) => callback.on_batch_end(&BatchEnd { epoch, ..*end }),
+                None => ControlFlow::Continue(()),
+            };
+            let Some((loss, accuracy)) = self.run_epoch(&mut batches, &mut workspace, &mut on_batch_end)? else {
+                return Ok(history);
+            };
             let validation = validation.map(|(x, labels)| self.evaluate(x, labels)).transpose()?;
-            let (loss, accuracy) = means(total, hits, samples);
             let end = EpochEnd { epoch, loss, accuracy, validation };
             history.0.push(end);
             if let Some(callback) = &mut callback
@@ -231,6 +219,39 @@ impl Sequential {
             }
         }
         Ok(history)
+    }
+
+    /// Goes through all batches once. Gives the mean loss and the accuracy, or nothing if it was ended.
+    fn run_epoch(
+        &mut self,
+        batches: &mut Batches<'_>,
+        workspace: &mut Workspace,
+        on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<()>,
+    ) -> Result<Option<(f32, f32)>> {
+        let Self { backend, plan, parameters, state, .. } = self;
+        let state = state.as_mut().ok_or(Error::NotCompiled)?;
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
+        if let Some(gather) = batches.gather_first() {
+            gather.run();
+        }
+        engine.first_layer(batches.get(0)?.0)?;
+        let (mut samples, mut total, mut hits) = (0, 0.0, 0);
+        for batch in 0..batches.count() {
+            let (this, gather) = batches.get_and_gather(batch)?;
+            let (loss, correct) = engine.through(this, gather)?;
+            let (x, _) = batches.get(batch)?;
+            let next = if batch + 1 < batches.count() { Some(batches.get(batch + 1)?.0) } else { None };
+            engine.update(x, next)?;
+            samples += x.rows();
+            total += f64::from(loss) * x.rows() as f64;
+            hits += correct;
+            let (loss, accuracy) = means(total, hits, samples);
+            let end = BatchEnd { epoch: 0, batch, batches: batches.count(), samples, loss, accuracy };
+            if on_batch_end(&end).is_break() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(means(total, hits, samples)))
     }
 }
 
@@ -264,31 +285,5 @@ fn split_at(samples: usize, part: f64) -> Result<usize> {
     } else {
         let expected = format_args!("a part of {samples} samples that leaves some for training and for validation");
         Err(Error::value("validation_split", expected, part))
-    }
-}
-
-/// The samples of a batch, gathered side by side.
-struct Batch {
-    x: Vec<f32>,
-    labels: Vec<usize>,
-    inputs: usize,
-}
-
-impl Batch {
-    fn new(size: usize, inputs: usize) -> Self {
-        Self { x: vec![0.0; size * inputs], labels: Vec::with_capacity(size), inputs }
-    }
-
-    fn gather(&mut self, x: MatRef<'_>, labels: Labels<'_>, rows: &[usize]) -> Result<(MatRef<'_>, Labels<'_>)> {
-        let samples = &mut self.x[..rows.len() * self.inputs];
-        for (to, &row) in samples.chunks_exact_mut(self.inputs).zip(rows) {
-            match x.row(row) {
-                Some(from) => to.copy_from_slice(from),
-                None => to.iter_mut().enumerate().for_each(|(col, to)| *to = x.get(row, col).unwrap_or(f32::NAN)),
-            }
-        }
-        self.labels.clear();
-        self.labels.extend(rows.iter().filter_map(|&row| labels.get(row)));
-        Ok((MatRef::new(samples, rows.len(), self.inputs)?, Labels::from(&self.labels)))
     }
 }

@@ -30,14 +30,15 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod engine;
 mod fit;
 mod initializer;
 mod layer;
 mod model;
 mod optimizer;
+mod pass;
 mod predictor;
 mod random;
-mod step;
 mod summary;
 mod weights;
 

@@ -1,22 +1,16 @@
 //! `Sequential`: building a model, and everything it does but fitting.
 
 use super::activation::Activation;
+use super::engine::{Engine, Workspace};
 use super::layer::{Layer, Shape};
 use super::optimizer::{Optimizer, State};
-use super::step::{DensePlan, Workspace, argmax, correct};
+use super::pass::{DensePlan, Pass, Places, argmax, correct};
 use crate::activation;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::loss::{CrossEntropy, Reduction};
 use crate::matrix::{MatMut, MatRef};
-use crate::parallel::Threads;
 use crate::targets::Labels;
-
-/// A step with fewer weights times samples than this stays on one thread: its phases are so short
-/// that waking a second thread for each, and moving the weights between two caches, costs more than it
-/// gains. Epochs of the tutorial's network on two cores took 0.30 s on one thread and 0.43 s on two at
-/// batch 32, the same at 128, 0.22 s and 0.17 s at 1024 (`benches/train.rs`).
-const SERIAL_STEP: usize = 20_000_000;
 
 /// Samples that `predict` and `evaluate` take through the network at a time.
 const BLOCK: usize = 1024;
@@ -30,8 +24,8 @@ pub struct Sequential {
     pub(super) parameters: Vec<f32>,
     pub(super) backend: Backend,
     pub(super) state: Option<State>,
-    /// Buffers of `train_on_batch`: gradients of all parameters, and the layers' outputs.
-    pub(super) scratch: Option<(Vec<f32>, Workspace)>,
+    /// What `train_on_batch` works in.
+    pub(super) workspace: Option<Workspace>,
 }
 
 /// A mean loss and the part of right answers.
@@ -142,7 +136,7 @@ impl Builder {
             let kernel = &mut values[layer.kernel.clone()];
             dense.kernel_initializer.fill(kernel, [layer.inputs, layer.outputs], self.seed, number as u32);
         }
-        Ok(Sequential { input: self.input, layers, plan, parameters: values, backend, state: None, scratch: None })
+        Ok(Sequential { input: self.input, layers, plan, parameters: values, backend, state: None, workspace: None })
     }
 }
 
@@ -210,15 +204,18 @@ impl Sequential {
     /// The kernel (inputs x outputs) and bias of the dense layer with this name, such as `dense_1`.
     pub fn layer(&self, name: &str) -> Option<(MatRef<'_>, Option<&[f32]>)> {
         let layer = self.plan.iter().find(|layer| layer.name == name)?;
-        let kernel = MatRef::new(&self.parameters[layer.kernel.clone()], layer.inputs, layer.outputs).ok()?;
-        Some((kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+        self.parameters_of(layer).ok()
+    }
+
+    fn parameters_of(&self, layer: &DensePlan) -> Result<(MatRef<'_>, Option<&[f32]>)> {
+        Ok((layer.kernel(&self.parameters)?, layer.bias.clone().map(|bias| &self.parameters[bias])))
     }
 
     /// Activation, kernel (inputs x outputs) and bias of each dense layer.
     pub(super) fn dense_layers(&self) -> impl Iterator<Item = (Activation, MatRef<'_>, Option<&[f32]>)> {
         self.plan.iter().filter_map(|layer| {
-            let kernel = layer.kernel(&self.parameters).ok()?;
-            Some((layer.activation, kernel, layer.bias.clone().map(|bias| &self.parameters[bias])))
+            let (kernel, bias) = self.parameters_of(layer).ok()?;
+            Some((layer.activation, kernel, bias))
         })
     }
 
@@ -326,8 +323,9 @@ impl Sequential {
         if gradients.len() != self.count_params() {
             return Err(Error::shape("gradients", format_args!("{} elements", self.count_params()), gradients.len()));
         }
-        let mut workspace = Workspace::both(&self.plan, x.rows());
-        let (loss, _) = workspace.run_both(&self.backend, &self.plan, &self.parameters, (x, labels), gradients)?;
+        let mut workspace = Workspace::new(&self.backend, &self.plan, x.rows(), false);
+        let (loss, _) = workspace.through(&self.backend, (&self.plan, &self.parameters), (x, labels), None)?;
+        workspace.gradients(&self.backend, &self.plan, x, gradients)?;
         Ok(loss)
     }
 
@@ -338,24 +336,16 @@ impl Sequential {
     pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
-        let (loss, correct) = self.step(x, labels)?;
-        Ok(Metrics { loss, accuracy: correct as f32 / x.rows() as f32 })
-    }
-
-    /// A step on samples that have been checked; the mean loss and the number of right answers.
-    pub(super) fn step(&mut self, x: MatRef<'_>, labels: Labels<'_>) -> Result<(f32, usize)> {
-        let Self { plan, parameters, backend, state, scratch, .. } = self;
+        let Self { plan, parameters, backend, state, workspace, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let (gradients, workspace) = match scratch {
-            Some(scratch) if scratch.1.batch >= x.rows() => scratch,
-            _ => scratch.insert((vec![0.0; parameters.len()], Workspace::both(plan, x.rows()))),
+        let workspace = match workspace {
+            Some(workspace) if workspace.batch >= x.rows() => workspace,
+            _ => workspace.insert(Workspace::new(backend, plan, x.rows(), false)),
         };
-        let small = x.rows().saturating_mul(parameters.len()) < SERIAL_STEP;
-        let serial = backend.with_threads(Threads::One);
-        let backend = if small && backend.threads() == Threads::Auto { &serial } else { backend };
-        let result = workspace.run_both(backend, plan, parameters, (x, labels), gradients)?;
-        state.step(backend, parameters, gradients);
-        Ok(result)
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
+        let (loss, correct) = engine.through((x, labels), None)?;
+        engine.update(x, None)?;
+        Ok(Metrics { loss, accuracy: correct as f32 / x.rows() as f32 })
     }
 
     /// Takes the samples through the network in blocks, and hands over each block's rows and
@@ -365,11 +355,15 @@ impl Sequential {
         x: MatRef<'_>,
         mut each: impl FnMut(std::ops::Range<usize>, MatRef<'_>) -> Result<()>,
     ) -> Result<()> {
-        let mut workspace = Workspace::forward(&self.plan, BLOCK.min(x.rows()));
+        let Self { plan, parameters, backend, .. } = self;
+        let places = Places::forward(plan);
+        let pass = Pass { plan, places: &places, parameters };
+        let mut values = vec![0.0; BLOCK.min(x.rows()) * places.width];
         for first in (0..x.rows()).step_by(BLOCK) {
             let rows = first..x.rows().min(first + BLOCK);
-            let block = x.row_range(rows.clone())?;
-            each(rows, workspace.run_forward(&self.backend, &self.plan, &self.parameters, block)?)?;
+            let mut values = MatMut::new(&mut values[..rows.len() * places.width], rows.len(), places.width)?;
+            pass.forward(backend, 0, x.row_range(rows.clone())?, values.reborrow())?;
+            each(rows, places.output(plan, plan.len() - 1, values.as_ref()))?;
         }
         Ok(())
     }

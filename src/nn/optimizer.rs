@@ -208,9 +208,9 @@ fn in_range(argument: &'static str, found: f64, expected: &str, accepts: impl Fn
 pub(super) struct State {
     pub(super) optimizer: Optimizer,
     /// Momentum, or the first moment; empty for plain descent.
-    first: Vec<f32>,
+    pub(super) first: Vec<f32>,
     /// The second moment; empty for SGD.
-    second: Vec<f32>,
+    pub(super) second: Vec<f32>,
     /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
     powers: [f64; 2],
 }
@@ -224,17 +224,15 @@ impl State {
         Self { optimizer, first: vec![0.0; first], second: vec![0.0; second], powers: [1.0; 2] }
     }
 
-    /// One update of all parameters by their gradients.
-    pub(super) fn step(&mut self, backend: &Backend, w: &mut [f32], dw: &[f32]) {
-        let (m, v) = (&mut self.first[..], &mut self.second[..]);
+    /// Begins the next step: what it does to each parameter.
+    pub(super) fn next_step(&mut self) -> Update {
         let (adam, weight_decay) = match self.optimizer {
             Optimizer::Sgd(sgd) => {
-                let step = kernels::SgdStep {
+                return Update::Sgd(kernels::SgdStep {
                     learning_rate: sgd.learning_rate as f32,
                     momentum: sgd.momentum as f32,
                     nesterov: sgd.nesterov,
-                };
-                return backend.run(w.len() / SGD_SPEED, UNIT, kernels::Sgd { step, w, dw, m });
+                });
             }
             Optimizer::Adam(adam) => (adam, None),
             Optimizer::AdamW(AdamW { adam, weight_decay }) => (adam, Some(weight_decay)),
@@ -242,14 +240,31 @@ impl State {
         self.powers[0] *= adam.beta_1;
         self.powers[1] *= adam.beta_2;
         let [power_1, power_2] = self.powers;
-        let step = kernels::AdamStep {
+        Update::Adam(kernels::AdamStep {
             alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
             rate_1: (1.0 - adam.beta_1) as f32,
             rate_2: (1.0 - adam.beta_2) as f32,
             epsilon: adam.epsilon as f32,
             decay: weight_decay.map(|decay| (decay * adam.learning_rate) as f32),
-        };
-        backend.run(w.len() / ADAM_SPEED, UNIT, kernels::Adam { step, w, dw, m, v });
+        })
+    }
+}
+
+/// One step of an optimizer.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Update {
+    Sgd(kernels::SgdStep),
+    Adam(kernels::AdamStep),
+}
+
+impl Update {
+    /// Updates parameters `w` by their gradients `dw`. Their moments `m` and `v` are as long, or empty where the
+    /// optimizer has none.
+    pub(super) fn run(self, backend: &Backend, w: &mut [f32], dw: &[f32], m: &mut [f32], v: &mut [f32]) {
+        match self {
+            Self::Sgd(step) => backend.run(w.len() / SGD_SPEED, UNIT, kernels::Sgd { step, w, dw, m }),
+            Self::Adam(step) => backend.run(w.len() / ADAM_SPEED, UNIT, kernels::Adam { step, w, dw, m, v }),
+        }
     }
 }
 
@@ -304,7 +319,8 @@ mod tests {
                     // Every third weight gets no gradient.
                     let mut dw = values(3 + t);
                     dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
-                    state.step(&backend, &mut found, &dw);
+                    let update = state.next_step();
+                    update.run(&backend, &mut found, &dw, &mut state.first, &mut state.second);
                     reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
                 }
                 let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

@@ -18,16 +18,18 @@ use crate::parallel::Threads;
 const BLOCK: usize = 128;
 /// Samples that a thread takes at least: tiles have so many rows.
 const UNIT: usize = 8;
-/// Fewer samples than a thread takes are shared out by a layer's columns, where the network has so many weights
+/// Samples too few for two threads are shared out by a layer's columns, where the network has so many weights
 /// that one thread would wait for memory.
 const MANY_WEIGHTS: usize = 1 << 20;
 
 /// A trained model's layers with their weights laid out for forward calls: it answers with the same bits as
-/// [`Sequential::predict_into`], and faster.
+/// [`Sequential::predict_into`].
 ///
 /// It may be asked by many threads at once. Batches are shared out over the caller's rayon pool, as
-/// [`Threads`] says, and small ones stay on the calling thread. What stands between the layers is kept by each thread,
-/// for the next call, so that no call allocates once its thread has seen the network.
+/// [`Threads`] says, and small ones stay on the calling thread, unless the network has 2^20 weights or more: then the columns of
+/// each layer are shared out for fewer than 16 samples, since one thread would wait for memory. What stands between the layers is kept by each thread,
+/// for the next call, so that no call allocates once its thread has seen the network, but on [`Isa::Portable`](crate::Isa::Portable), whose
+/// products are `matrixmultiply`'s.
 ///
 /// ```
 /// use densely::nn::{Activation, Dense, Predictor, Sequential};

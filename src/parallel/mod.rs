@@ -8,9 +8,10 @@
 mod team;
 
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::dispatch::Dispatch;
+use crate::error::{Error, Result};
 use crate::kernels::Split;
 use crate::kernels::tree::{Join, Neighbours, first_part};
 use team::{MAX_PARTS, Parts, Team};
@@ -103,6 +104,37 @@ pub(crate) fn run<K: Split<Output = ()>>(dispatch: Dispatch, threads: Threads, c
     }
     parts.push(rest);
     call.run(&parts, |_, part| dispatch.run(part));
+}
+
+/// Does work of `cost` nanoseconds that has been cut beforehand: each part once, the first by the caller and the others by a
+/// helper each, call after call the same one, unless others are done before it begins.
+///
+/// # Errors
+/// One of those that parts end with; all parts have been done then, too.
+pub(crate) fn share<T: Send>(
+    threads: Threads,
+    cost: usize,
+    parts: impl IntoIterator<Item = T>,
+    work: impl Fn(T) -> Result<()> + Sync,
+) -> Result<()> {
+    let failed = OnceLock::<Error>::new();
+    let work = |part| {
+        if let Err(error) = work(part) {
+            let _ = failed.set(error);
+        }
+    };
+    let mut all = parts.into_iter();
+    loop {
+        let mut parts = Parts::new();
+        all.by_ref().take(MAX_PARTS).for_each(|part| parts.push(part));
+        if parts.len() == 0 {
+            return failed.into_inner().map_or(Ok(()), Err);
+        }
+        match Call::new(threads, cost, parts.len()) {
+            Some(call) => call.run(&parts, |_, part| work(part)),
+            None => std::iter::from_fn(|| parts.take(0)).for_each(|(_, part)| work(part)),
+        }
+    }
 }
 
 /// How many threads a long call could use; asked only for those, since it starts the pool.

@@ -258,6 +258,11 @@ impl<T> Parts<T> {
         self.len += 1;
     }
 
+    /// How many have been added.
+    pub(super) fn len(&self) -> usize {
+        self.len
+    }
+
     /// A part and its number: part `first`, or the next that is left.
     pub(super) fn take(&self, first: usize) -> Option<(usize, T)> {
         let free = |&i: &usize| !self.given[i].load(Ordering::Relaxed) && !self.given[i].swap(true, Ordering::Relaxed);

@@ -1,0 +1,83 @@
+//! The training step, shared out so that threads meet twice a step and parameters stay where they are.
+//!
+//! ```text
+//! through   by rows of the batch    the layers' values, the losses, the gradients by values; the next batch is gathered
+//! update    by pieces of layers     the gradients by a piece's parameters, and the optimizer's step on them;
+//!                                   owners then take the next batch through their columns of the first layer
+//! ```
+//!
+//! A network's first layer mostly has most of its parameters. If threads met only to split the batch, each would read all of
+//! those, of which the others have just written their share: every step would carry them from core to core. So its columns
+//! have owners: a piece's weights and moments are a panel of their own, which no other thread touches from the begin of an
+//! epoch to its end, and which the same thread is offered first in each step. A thread reads the whole batch in turn, and
+//! writes its columns of the outputs. The other layers are shared out by rows of the batch on the way, and by rows of
+//! their kernels for the update.
+//!
+//! Which thread does what never changes a bit: a value's sum is one thread's, whatever part it is of.
+
+mod gather;
+mod piece;
+mod workspace;
+
+pub(super) use gather::{Batches, Gather};
+pub(super) use workspace::Workspace;
+
+use super::optimizer::State;
+use super::pass::DensePlan;
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::matrix::MatRef;
+use crate::targets::Labels;
+
+/// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
+pub(super) struct Engine<'a> {
+    backend: &'a Backend,
+    plan: &'a [DensePlan],
+    parameters: &'a mut [f32],
+    state: &'a mut State,
+    workspace: &'a mut Workspace,
+}
+
+impl<'a> Engine<'a> {
+    /// Hands parameters and moments to their owners.
+    pub(super) fn begin(
+        backend: &'a Backend,
+        plan: &'a [DensePlan],
+        parameters: &'a mut [f32],
+        state: &'a mut State,
+        workspace: &'a mut Workspace,
+    ) -> Self {
+        workspace.hand_out(&plan[0], [parameters, &state.first, &state.second]);
+        Self { backend, plan, parameters, state, workspace }
+    }
+
+    /// Takes the first batch through the layer that has owners, if one has.
+    pub(super) fn first_layer(&mut self, x: MatRef<'_>) -> Result<()> {
+        self.workspace.first_layer(self.backend, self.plan, x)
+    }
+
+    /// Takes a batch through the network and back, and gathers the next one's samples. Gives the mean loss and the
+    /// number of right answers.
+    pub(super) fn through(
+        &mut self,
+        batch: (MatRef<'_>, Labels<'_>),
+        gather: Option<Gather<'_>>,
+    ) -> Result<(f32, usize)> {
+        self.workspace.through(self.backend, (self.plan, self.parameters), batch, gather)
+    }
+
+    /// The optimizer's step, after [`through`](Self::through) with the same samples; then what
+    /// [`first_layer`](Self::first_layer) does, for the next ones.
+    pub(super) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
+        let update = self.state.next_step();
+        let parameters = [&mut *self.parameters, &mut self.state.first, &mut self.state.second];
+        self.workspace.update(self.backend, self.plan, x, (parameters, update), next)
+    }
+}
+
+impl Drop for Engine<'_> {
+    fn drop(&mut self) {
+        let State { first, second, .. } = &mut *self.state;
+        self.workspace.hand_back(&self.plan[0], [self.parameters, first, second]);
+    }
+}

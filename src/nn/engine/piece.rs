@@ -1,0 +1,176 @@
+//! Pieces of layers, whose parameters one thread updates.
+
+use std::ops::Range;
+
+use super::super::optimizer::Update;
+use super::super::pass::DensePlan;
+use crate::backend::Backend;
+use crate::dense;
+use crate::error::Result;
+use crate::matrix::{MatMut, MatRef};
+
+/// Parameters, and their first and second moments, which may be missing.
+pub(super) type Parameters<'a> = [&'a mut [f32]; 3];
+
+/// Gradients that are computed before the optimizer takes them, as long as they are in an L1 cache of 32 KiB.
+const BLOCK: usize = 4096;
+/// But so many rows at least: tiles are as high.
+const BLOCK_ROWS: usize = 16;
+
+/// A part of a layer's parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Piece {
+    layer: usize,
+    part: Part,
+    /// What only this piece has meanwhile.
+    panel: Option<Panel>,
+    /// Room for the gradients of a block.
+    gradients: Vec<f32>,
+}
+
+/// Some rows and columns of a kernel, and, if its last rows are among them, the bias behind those.
+#[derive(Clone, Debug)]
+struct Part {
+    rows: Range<usize>,
+    cols: Range<usize>,
+    has_bias: bool,
+}
+
+/// Weights, the bias behind them, and the moments of both; row-major, without gaps.
+#[derive(Clone, Debug, Default)]
+struct Panel([Vec<f32>; 3]);
+
+impl Piece {
+    /// All columns of some rows.
+    pub(super) fn new(number: usize, layer: &DensePlan, rows: Range<usize>) -> Self {
+        let has_bias = layer.bias.is_some() && rows.end == layer.inputs;
+        Self::of(number, Part { rows, cols: 0..layer.outputs, has_bias }, None)
+    }
+
+    /// All rows of some columns of the first layer, in a panel of their own.
+    pub(super) fn with_panel(layer: &DensePlan, cols: Range<usize>) -> Self {
+        let part = Part { rows: 0..layer.inputs, cols, has_bias: layer.bias.is_some() };
+        Self::of(0, part, Some(Panel::default()))
+    }
+
+    fn of(layer: usize, part: Part, panel: Option<Panel>) -> Self {
+        let block = (BLOCK / part.cols.len()).max(BLOCK_ROWS).min(part.height());
+        Self { layer, gradients: vec![0.0; block * part.cols.len()], part, panel }
+    }
+
+    pub(super) fn layer(&self) -> usize {
+        self.layer
+    }
+
+    pub(super) fn is_owner(&self) -> bool {
+        self.panel.is_some()
+    }
+
+    /// How many columns it has.
+    pub(super) fn width(&self) -> usize {
+        self.part.cols.len()
+    }
+
+    /// How many parameters it has.
+    pub(super) fn len(&self) -> usize {
+        self.part.height() * self.width()
+    }
+
+    /// Copies its columns out of its layer's parameters and moments, if it is an owner.
+    pub(super) fn take(&mut self, layer: &DensePlan, from: [&[f32]; 3]) {
+        let (len, cols) = (self.len(), self.part.cols.clone());
+        let Some(Panel(panel)) = &mut self.panel else { return };
+        for (panel, from) in panel.iter_mut().zip(from) {
+            panel.clear();
+            panel.reserve_exact(if from.is_empty() { 0 } else { len });
+            let rows = from[..from.len().min(layer.parameters())].chunks_exact(layer.outputs);
+            rows.for_each(|row| panel.extend_from_slice(&row[cols.clone()]));
+        }
+    }
+
+    /// Copies them back.
+    pub(super) fn give(&self, layer: &DensePlan, to: Parameters<'_>) {
+        let Some(Panel(panel)) = &self.panel else { return };
+        for (panel, to) in panel.iter().zip(to) {
+            let rows = to.chunks_exact_mut(layer.outputs).zip(panel.chunks_exact(self.width()));
+            rows.for_each(|(to, row)| to[self.part.cols.clone()].copy_from_slice(row));
+        }
+    }
+
+    /// Takes samples through an owner's columns of the first layer.
+    pub(super) fn forward(
+        &self,
+        backend: &Backend,
+        layer: &DensePlan,
+        x: MatRef<'_>,
+        sums: Option<MatMut<'_>>,
+        y: MatMut<'_>,
+    ) -> Result<()> {
+        let Some(Panel([w, ..])) = &self.panel else { return Ok(()) };
+        let (kernel, bias) = w.split_at(layer.inputs * self.width());
+        let kernel = MatRef::new(kernel, layer.inputs, self.width())?;
+        layer.forward(backend, x, (kernel, self.part.has_bias.then_some(bias)), sums, y)
+    }
+
+    /// Writes the gradients by the piece's parameters; `x` is its layer's input, `dy` the gradients by what the layer's
+    /// activation was applied to.
+    pub(super) fn gradients(&self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, to: &mut [f32]) -> Result<()> {
+        self.part.gradients(backend, 0, x, dy, to)
+    }
+
+    /// Updates the piece's parameters, its own or those that are given, by their gradients.
+    pub(super) fn update(
+        &mut self,
+        backend: &Backend,
+        x: MatRef<'_>,
+        dy: MatRef<'_>,
+        given: Parameters<'_>,
+        update: Update,
+    ) -> Result<()> {
+        let Self { part, panel, gradients, .. } = self;
+        let (height, width) = (part.height(), part.cols.len());
+        let mut parameters = match panel {
+            Some(Panel(panel)) => panel.each_mut().map(Vec::as_mut_slice),
+            None => given,
+        };
+        // Blocks of about equal height.
+        let blocks = height.div_ceil(gradients.len() / width);
+        let end = |block: usize| height * block / blocks;
+        for first in 0..blocks {
+            let (first, end) = (end(first), end(first + 1));
+            let dw = &mut gradients[..(end - first) * width];
+            part.gradients(backend, first, x, dy, dw)?;
+            let [w, m, v] = cut(&mut parameters, dw.len());
+            update.run(backend, w, dw, m, v);
+        }
+        Ok(())
+    }
+}
+
+impl Part {
+    /// How many rows it has; the bias counts as one.
+    fn height(&self) -> usize {
+        self.rows.len() + usize::from(self.has_bias)
+    }
+
+    /// The gradients by as many rows as fit, from the part's row `first` on.
+    fn gradients(&self, backend: &Backend, first: usize, x: MatRef<'_>, dy: MatRef<'_>, to: &mut [f32]) -> Result<()> {
+        let width = self.cols.len();
+        let rows = (to.len() / width).min(self.rows.len() - first);
+        let (dw, db) = to.split_at_mut(rows * width);
+        let x = x.split_at_col(self.rows.start + first).1.split_at_col(rows).0;
+        let dy = dy.split_at_col(self.cols.start).1.split_at_col(width).0;
+        let db = if db.is_empty() { None } else { Some(db) };
+        dense::backward_params(backend, x, dy, MatMut::new(dw, rows, width)?, db)
+    }
+}
+
+/// The first `count` elements, or none of what is missing; the others stay.
+pub(super) fn cut<'a>(parameters: &mut Parameters<'a>, count: usize) -> Parameters<'a> {
+    parameters.each_mut().map(|slice| cut_one(slice, count))
+}
+
+/// The first `count` elements, or as many as there are; the others stay.
+pub(super) fn cut_one<'a>(slice: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
+    slice.split_off_mut(..count.min(slice.len())).unwrap_or_default()
+}

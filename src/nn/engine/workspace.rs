@@ -1,0 +1,252 @@
+//! The buffers of a step, and its two parts.
+
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::super::optimizer::Update;
+use super::super::pass::{DensePlan, Pass, Places};
+use super::gather::Gather;
+use super::piece::{Parameters, Piece, cut, cut_one};
+use crate::backend::Backend;
+use crate::error::Result;
+use crate::loss;
+use crate::matrix::{MatMut, MatRef};
+use crate::parallel::Threads;
+use crate::targets::Labels;
+
+/// Rows of the batch that a thread takes at least: tiles have so many.
+const ROWS: usize = 8;
+/// Columns of the first layer that an owner has at least: a cache line.
+const COLUMNS: usize = 16;
+/// Multiply-adds that a thread does in a nanosecond, about.
+const SPEED: usize = 50;
+/// Steps shorter than so many nanoseconds stay on one thread.
+const SHORT: usize = 20_000;
+/// Floats that are gathered in a nanosecond, about.
+const GATHER: usize = 2;
+/// Least nanoseconds of a piece.
+const PIECE: usize = 500;
+/// Networks with so many weights go through layer by layer, each shared out by itself, so that no thread
+/// reads all weights.
+const MANY_WEIGHTS: usize = 1 << 20;
+
+/// Buffers of a step, made beforehand for up to so many samples.
+#[derive(Clone, Debug)]
+pub(in crate::nn) struct Workspace {
+    pub(in crate::nn) batch: usize,
+    /// Into how many parts a batch is cut.
+    threads: usize,
+    places: Places,
+    /// The layers' values and gradients, a row for each sample. Owners write those of the next batch into the other
+    /// while this one's are still read; without owners there is one.
+    values: Vec<Vec<f32>>,
+    losses: Vec<f32>,
+    /// In the order of the parameters.
+    pieces: Vec<Piece>,
+}
+
+impl Workspace {
+    /// For steps one by one, or for epochs, in which the first layer's columns have owners where that pays.
+    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, epochs: bool) -> Self {
+        let cost = 3 * nanoseconds(plan, batch);
+        let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
+        let owned = epochs && threads > 1 && plan[0].outputs >= COLUMNS * threads;
+        let mut pieces = Vec::new();
+        for (i, layer) in plan.iter().enumerate() {
+            if owned && i == 0 {
+                pieces.extend(even(layer.outputs, COLUMNS, threads).map(|cols| Piece::with_panel(layer, cols)));
+            } else {
+                let count =
+                    (nanoseconds(&plan[i..=i], batch) / PIECE).min(layer.inputs.div_ceil(ROWS)).clamp(1, threads);
+                pieces.extend(even(layer.inputs, ROWS, count).map(|rows| Piece::new(i, layer, rows)));
+            }
+        }
+        let places = Places::both(plan);
+        let values = vec![vec![0.0; batch * places.width]; if owned { 2 } else { 1 }];
+        Self { batch, threads, places, values, losses: vec![0.0; batch], pieces }
+    }
+
+    /// Copies the parameters that have owners, and their moments, to those.
+    pub(super) fn hand_out(&mut self, first_layer: &DensePlan, parameters: [&[f32]; 3]) {
+        for piece in &mut self.pieces {
+            piece.take(first_layer, parameters);
+        }
+    }
+
+    /// Copies them back.
+    pub(super) fn hand_back(&self, first_layer: &DensePlan, [w, m, v]: [&mut [f32]; 3]) {
+        for piece in &self.pieces {
+            piece.give(first_layer, [&mut *w, &mut *m, &mut *v]);
+        }
+    }
+
+    fn has_owners(&self) -> bool {
+        self.values.len() > 1
+    }
+
+    /// Takes a batch through the layer that has owners, if one has.
+    pub(super) fn first_layer(&mut self, backend: &Backend, plan: &[DensePlan], x: MatRef<'_>) -> Result<()> {
+        if !self.has_owners() {
+            return Ok(());
+        }
+        let Self { places, values, pieces, .. } = self;
+        let (_, mut sums, mut outputs) = places.to_write(plan, 0, rows(&mut values[0], x.rows(), places.width)?);
+        let parts = pieces.iter_mut().filter(|piece| piece.is_owner()).map(|piece| {
+            let sums = sums.as_mut().map(|sums| sums.take_cols(piece.width()));
+            (outputs.take_cols(piece.width()), sums, piece)
+        });
+        let serial = backend.with_threads(Threads::One);
+        backend.share(nanoseconds(&plan[..1], x.rows()), parts, |(y, sums, piece)| {
+            piece.forward(&serial, &plan[0], x, sums, y)
+        })
+    }
+
+    /// Takes a batch through the other layers and back, and gathers the next one's samples. Gives the mean loss and the
+    /// number of right answers.
+    pub(in crate::nn) fn through(
+        &mut self,
+        backend: &Backend,
+        (plan, parameters): (&[DensePlan], &[f32]),
+        (x, labels): (MatRef<'_>, Labels<'_>),
+        mut gather: Option<Gather<'_>>,
+    ) -> Result<(f32, usize)> {
+        let first = usize::from(self.has_owners());
+        let Self { places, values, losses, threads, .. } = self;
+        let (batch, losses) = (x.rows(), &mut losses[..x.rows()]);
+        let pass = Pass { plan, places, parameters };
+        let mut values = rows(&mut values[0], batch, places.width)?;
+        let correct = AtomicUsize::new(0);
+        let run = |backend: &Backend, Samples { x, labels, losses, mut values }: Samples<'_>| {
+            pass.forward(backend, first, x, values.reborrow())?;
+            let hits = pass.backward(backend, batch, labels, losses, values)?;
+            correct.fetch_add(hits, Ordering::Relaxed);
+            Ok(())
+        };
+        let mut samples = Samples { x, labels, losses: &mut *losses, values: values.reborrow() };
+        let cost = 2 * nanoseconds(&plan[first..], batch);
+        let by_layers = *threads > 1 && plan[first..].iter().map(weights).sum::<usize>() >= MANY_WEIGHTS;
+        if by_layers {
+            run(backend, samples.take_rows(batch))?;
+        }
+        let next = gather.as_ref().map_or(0, Gather::len);
+        let parts = even(batch, ROWS, *threads)
+            .zip(even(next, 1, *threads))
+            .map(|(rows, next)| (samples.take_rows(rows.len()), gather.as_mut().map(|gather| gather.take(next.len()))));
+        let serial = backend.with_threads(Threads::One);
+        backend.share(
+            if by_layers { 0 } else { cost } + next * plan[0].inputs / GATHER,
+            parts,
+            |(samples, gather)| {
+                if let Some(gather) = gather {
+                    gather.run();
+                }
+                if samples.losses.is_empty() { Ok(()) } else { run(&serial, samples) }
+            },
+        )?;
+        Ok(((f64::from(loss::sum(&serial, losses)) / batch as f64) as f32, correct.into_inner()))
+    }
+
+    /// Updates all parameters by their gradients, after [`through`](Self::through); then does what
+    /// [`first_layer`](Self::first_layer) does, with the next batch.
+    pub(super) fn update(
+        &mut self,
+        backend: &Backend,
+        plan: &[DensePlan],
+        x: MatRef<'_>,
+        (mut parameters, update): (Parameters<'_>, Update),
+        next: Option<MatRef<'_>>,
+    ) -> Result<()> {
+        let owned = self.has_owners();
+        let Self { places, values, pieces, .. } = self;
+        let (values, others) = values.split_at_mut(1);
+        let values = rows(&mut values[0], x.rows(), places.width)?.into_ref();
+        let next = next.filter(|_| owned);
+        let mut to = match (next, others) {
+            (Some(x), [others]) => Some(places.to_write(plan, 0, rows(others, x.rows(), places.width)?)),
+            _ => None,
+        };
+        if owned {
+            cut(&mut parameters, plan[0].parameters());
+        }
+        let parts = pieces.iter_mut().map(|piece| {
+            let parameters = cut(&mut parameters, if piece.is_owner() { 0 } else { piece.len() });
+            let to = to.as_mut().filter(|_| piece.is_owner()).map(|(_, sums, outputs)| {
+                let sums = sums.as_mut().map(|sums| sums.take_cols(piece.width()));
+                (outputs.take_cols(piece.width()), sums)
+            });
+            (piece, parameters, to)
+        });
+        let serial = backend.with_threads(Threads::One);
+        let cost = nanoseconds(plan, x.rows()) + next.map_or(0, |x| nanoseconds(&plan[..1], x.rows()));
+        backend.share(cost, parts, |(piece, parameters, to)| {
+            let layer = piece.layer();
+            let input = layer.checked_sub(1).map_or(x, |before| places.output(plan, before, values));
+            piece.update(&serial, input, places.gradient(plan, layer, values), parameters, update)?;
+            if let (Some((y, sums)), Some(x)) = (to, next) {
+                piece.forward(&serial, &plan[0], x, sums, y)?;
+            }
+            Ok(())
+        })?;
+        if owned {
+            self.values.swap(0, 1);
+        }
+        Ok(())
+    }
+
+    /// Writes the gradients by all parameters, after [`through`](Self::through).
+    pub(in crate::nn) fn gradients(
+        &mut self,
+        backend: &Backend,
+        plan: &[DensePlan],
+        x: MatRef<'_>,
+        mut gradients: &mut [f32],
+    ) -> Result<()> {
+        let Self { places, values, pieces, .. } = self;
+        let values = rows(&mut values[0], x.rows(), places.width)?.into_ref();
+        let parts = pieces.iter().map(|piece| (piece, cut_one(&mut gradients, piece.len())));
+        let serial = backend.with_threads(Threads::One);
+        backend.share(nanoseconds(plan, x.rows()), parts, |(piece, gradients)| {
+            let layer = piece.layer();
+            let input = layer.checked_sub(1).map_or(x, |before| places.output(plan, before, values));
+            piece.gradients(&serial, input, places.gradient(plan, layer, values), gradients)
+        })
+    }
+}
+
+/// Samples on their way through the network.
+struct Samples<'a> {
+    x: MatRef<'a>,
+    labels: Labels<'a>,
+    losses: &'a mut [f32],
+    values: MatMut<'a>,
+}
+
+impl Samples<'_> {
+    /// The first `count`; the others stay.
+    fn take_rows(&mut self, count: usize) -> Self {
+        let (x, rest) = self.x.split_at_row(count);
+        let (labels, other_labels) = self.labels.split_at(count);
+        (self.x, self.labels) = (rest, other_labels);
+        Self { x, labels, losses: cut_one(&mut self.losses, count), values: self.values.take_rows(count) }
+    }
+}
+
+/// So many samples' values.
+fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatMut<'_>> {
+    MatMut::new(&mut values[..rows * width], rows, width)
+}
+
+fn weights(layer: &DensePlan) -> usize {
+    layer.inputs * layer.outputs
+}
+
+/// How long samples take through layers in one direction, or their parameters' gradients, on one thread.
+fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
+    layers.iter().map(weights).sum::<usize>().saturating_mul(samples) / SPEED
+}
+
+/// Cuts a length into so many parts, as even as whole units allow.
+fn even(len: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+    let end = move |part: usize| (len.div_ceil(unit) * part / parts * unit).min(len);
+    (0..parts).map(move |part| end(part)..end(part + 1))
+}

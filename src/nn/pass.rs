@@ -1,0 +1,222 @@
+//! Through the layers and back, for some rows of a batch.
+
+use std::ops::Range;
+
+use super::activation::Activation;
+use crate::activation;
+use crate::backend::Backend;
+use crate::dense;
+use crate::error::Result;
+use crate::loss::CrossEntropy;
+use crate::matrix::{MatMut, MatRef};
+use crate::targets::Labels;
+
+/// A dense layer's sizes, and where its parameters stand in the flat slice of all parameters.
+#[derive(Clone, Debug)]
+pub(super) struct DensePlan {
+    pub(super) name: String,
+    pub(super) inputs: usize,
+    pub(super) outputs: usize,
+    pub(super) activation: Activation,
+    /// Row-major, inputs x outputs.
+    pub(super) kernel: Range<usize>,
+    /// Behind the kernel.
+    pub(super) bias: Option<Range<usize>>,
+}
+
+impl DensePlan {
+    /// How many parameters it has.
+    pub(super) fn parameters(&self) -> usize {
+        self.kernel.len() + self.bias.as_ref().map_or(0, Range::len)
+    }
+
+    pub(super) fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
+        MatRef::new(&parameters[self.kernel.clone()], self.inputs, self.outputs)
+    }
+
+    /// y = activation(x kernel + bias); `sums` gets what the activation is applied to, if that is kept.
+    pub(super) fn forward(
+        &self,
+        backend: &Backend,
+        x: MatRef<'_>,
+        (kernel, bias): (MatRef<'_>, Option<&[f32]>),
+        sums: Option<MatMut<'_>>,
+        y: MatMut<'_>,
+    ) -> Result<()> {
+        let function = self.activation.elementwise();
+        let Some(mut sums) = sums else { return dense::forward(backend, x, kernel, bias, function, y) };
+        dense::forward(backend, x, kernel, bias, Default::default(), sums.reborrow())?;
+        activation::forward(backend, function, sums.as_ref(), y)
+    }
+}
+
+/// Where a sample's values stand in its row of a workspace. What is computed from others stands to the right of them.
+#[derive(Clone, Debug)]
+pub(super) struct Places {
+    layers: Vec<Place>,
+    /// The length of a row.
+    pub(super) width: usize,
+}
+
+/// First columns of a layer's values.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// What the activation was applied to, where the way back needs that.
+    sums: Option<usize>,
+    output: usize,
+    /// Unless there is no way back.
+    gradient: Option<usize>,
+}
+
+impl Places {
+    /// For the way there.
+    pub(super) fn forward(plan: &[DensePlan]) -> Self {
+        let mut next = Next(0);
+        let layers = plan.iter().map(|layer| Place { sums: None, output: next.take(layer.outputs), gradient: None });
+        let layers = layers.collect();
+        Self { layers, width: next.width() }
+    }
+
+    /// For both ways.
+    pub(super) fn both(plan: &[DensePlan]) -> Self {
+        let mut next = Next(0);
+        let keeps = |layer: &DensePlan| layer.activation.elementwise().keeps_input();
+        let place = |layer: &DensePlan| Place {
+            sums: keeps(layer).then(|| next.take(layer.outputs)),
+            output: next.take(layer.outputs),
+            gradient: None,
+        };
+        let mut layers: Vec<Place> = plan.iter().map(place).collect();
+        for (place, layer) in layers.iter_mut().zip(plan).rev() {
+            place.gradient = Some(next.take(layer.outputs));
+        }
+        Self { layers, width: next.width() }
+    }
+
+    /// A layer's outputs in some rows of a workspace.
+    pub(super) fn output<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
+        columns(rows, self.layers[layer].output, plan[layer].outputs)
+    }
+
+    /// The gradients by what a layer's activation was applied to.
+    pub(super) fn gradient<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
+        columns(rows, self.layers[layer].gradient.unwrap_or_default(), plan[layer].outputs)
+    }
+
+    /// Where the forward pass writes a layer's values: what is to the left of them, the sums if those are kept, and
+    /// the outputs.
+    pub(super) fn to_write<'a>(
+        &self,
+        plan: &[DensePlan],
+        layer: usize,
+        rows: MatMut<'a>,
+    ) -> (MatMut<'a>, Option<MatMut<'a>>, MatMut<'a>) {
+        let (place, outputs) = (self.layers[layer], plan[layer].outputs);
+        let (left, right) = rows.split_at_col(place.sums.unwrap_or(place.output));
+        let Some(sums) = place.sums else { return (left, None, right.split_at_col(outputs).0) };
+        let (sums, right) = right.split_at_col(place.output - sums);
+        (left, Some(sums.split_at_col(outputs).0), right.split_at_col(outputs).0)
+    }
+}
+
+/// The next free column.
+struct Next(usize);
+
+/// Values begin at a cache line of their own.
+const LINE: usize = 16;
+
+impl Next {
+    fn take(&mut self, columns: usize) -> usize {
+        let start = self.0;
+        self.0 = (start + columns).next_multiple_of(LINE);
+        start
+    }
+
+    /// Rows are no multiple of two lines apart, so that a column's elements spread over all sets of a cache.
+    fn width(self) -> usize {
+        self.0 | LINE
+    }
+}
+
+fn columns(matrix: MatRef<'_>, first: usize, count: usize) -> MatRef<'_> {
+    matrix.split_at_col(first).1.split_at_col(count).0
+}
+
+/// A network and where its values stand.
+#[derive(Clone, Copy)]
+pub(super) struct Pass<'a> {
+    pub(super) plan: &'a [DensePlan],
+    pub(super) places: &'a Places,
+    pub(super) parameters: &'a [f32],
+}
+
+impl Pass<'_> {
+    /// Runs the layers from `first` on, softmax left out, on samples `x`, each with its row of the workspace.
+    pub(super) fn forward(self, backend: &Backend, first: usize, x: MatRef<'_>, mut rows: MatMut<'_>) -> Result<()> {
+        let Self { plan, places, parameters } = self;
+        for (i, layer) in plan.iter().enumerate().skip(first) {
+            let (left, sums, y) = places.to_write(plan, i, rows.reborrow());
+            let input = match i.checked_sub(1) {
+                None => x,
+                Some(before) => places.output(plan, before, left.as_ref()),
+            };
+            let bias = layer.bias.clone().map(|bias| &parameters[bias]);
+            layer.forward(backend, input, (layer.kernel(parameters)?, bias), sums, y)?;
+        }
+        Ok(())
+    }
+
+    /// The losses of samples that have gone forward, and the gradients of the batch's mean loss by what each layer's
+    /// activation was applied to, the first one's included; `batch` is the size of the batch of which these are rows.
+    /// Gives the number of right answers, too.
+    pub(super) fn backward(
+        self,
+        backend: &Backend,
+        batch: usize,
+        labels: Labels<'_>,
+        losses: &mut [f32],
+        mut rows: MatMut<'_>,
+    ) -> Result<usize> {
+        let Self { plan, places, parameters } = self;
+        let last = plan.len() - 1;
+        let (left, dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
+        let logits = places.output(plan, last, left.as_ref());
+        CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits)?;
+        let correct = correct(logits, labels);
+        for (i, layer) in plan.iter().enumerate().skip(1).rev() {
+            let before = i - 1;
+            let (left, dx) = places.to_write_gradient(plan, before, rows.reborrow());
+            let kept = places.layers[before].sums.unwrap_or(places.layers[before].output);
+            let kept = columns(left.as_ref(), kept, layer.inputs);
+            let gate = Some((plan[before].activation.elementwise(), kept));
+            let dy = places.gradient(plan, i, left.as_ref());
+            dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx)?;
+        }
+        Ok(correct)
+    }
+}
+
+impl Places {
+    /// Where the way back writes the gradients at a layer, and what is to the left of that.
+    fn to_write_gradient<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatMut<'a>) -> (MatMut<'a>, MatMut<'a>) {
+        let (left, right) = rows.split_at_col(self.layers[layer].gradient.unwrap_or(self.width));
+        (left, right.split_at_col(plan[layer].outputs).0)
+    }
+}
+
+/// How many rows have their largest value at their label.
+pub(super) fn correct(outputs: MatRef<'_>, labels: Labels<'_>) -> usize {
+    let hit = |row: &usize| labels.get(*row).is_some_and(|label| outputs.row(*row).and_then(argmax) == Some(label));
+    (0..outputs.rows()).filter(hit).count()
+}
+
+/// The first of the largest values' places; NaNs are passed over, and there is none among NaNs only.
+pub(super) fn argmax(row: &[f32]) -> Option<usize> {
+    let mut best = None;
+    for (i, &value) in row.iter().enumerate() {
+        if !value.is_nan() && best.is_none_or(|(_, most)| value > most) {
+            best = Some((i, value));
+        }
+    }
+    best.map(|(i, _)| i)
+}
