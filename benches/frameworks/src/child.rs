@@ -100,10 +100,10 @@ impl Child {
         let mut line = String::new();
         match self.answers.read_line(&mut line) {
             Ok(1..) => Ok(line.trim().to_owned()),
-            Ok(0) => Err(self.complain(match self.process.wait() {
-                Ok(status) => format!("its process has ended: {status}"),
-                Err(error) => error.to_string(),
-            })),
+            Ok(0) => {
+                let status = self.process.wait().map_or_else(|error| error.to_string(), |status| status.to_string());
+                Err(self.complain(format!("its process has ended: {status}")))
+            }
             Err(error) => Err(self.complain(error.to_string())),
         }
     }

@@ -83,7 +83,7 @@ impl Inference for Asked {
 
     fn answer(&self) -> Result<Vec<f32>> {
         let y = self.y.clone().ok_or("there is no answer yet")?;
-        y.into_data().to_vec::<f32>().map_err(|error| format!("{error:?}").into())
+        y.into_data().try_to_vec::<f32>().map_err(|error| format!("{error:?}").into())
     }
 }
 
