@@ -1,4 +1,4 @@
-"""What the programs of Python's frameworks share: they answer the requests of densely-frameworks, which src/lib.rs tells."""
+"""What the programs of Python's frameworks share: they answer the requests that src/lib.rs tells."""
 
 import os
 import sys
@@ -9,6 +9,7 @@ import numpy as np
 
 FOLDER = sys.argv[1]
 THREADS = int(sys.argv[2])
+SETTING = sys.argv[3] if len(sys.argv) > 3 else None
 
 
 class Net:

@@ -1,5 +1,6 @@
 //! A contestant's process, and what is asked of it; `lib.rs` tells the requests.
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
@@ -11,8 +12,10 @@ use crate::work::Work;
 /// Who takes part, if it is there.
 pub struct Framework {
     pub name: &'static str,
-    /// A script, for Python; else a program beside this one is `NAME_turns`.
+    /// A script, for Python; else a program beside this one is `NAME_turns`, or `NAME_SETTING_turns`.
     pub script: Option<&'static str>,
+    /// What else than its usual ways it may be at its best with.
+    pub setting: Option<&'static str>,
     pub trains: bool,
     pub infers: bool,
 }
@@ -23,18 +26,45 @@ macro_rules! script {
     };
 }
 
-/// densely is the first. The AVX-512 kernels of `gemm` are chosen when it is built, so that what uses it is there twice.
-pub const FRAMEWORKS: [Framework; 9] = [
-    Framework { name: "densely", script: None, trains: true, infers: true },
-    Framework { name: "jax", script: script!("jax_turns.py"), trains: true, infers: true },
-    Framework { name: "onnxruntime", script: script!("onnxruntime_turns.py"), trains: false, infers: true },
-    Framework { name: "torch", script: script!("torch_turns.py"), trains: true, infers: true },
-    Framework { name: "keras", script: script!("keras_turns.py"), trains: true, infers: false },
-    Framework { name: "burn", script: None, trains: true, infers: true },
-    Framework { name: "burn-v4", script: None, trains: true, infers: true },
-    Framework { name: "candle", script: None, trains: true, infers: true },
-    Framework { name: "candle-v4", script: None, trains: true, infers: true },
+/// densely is the first. `gemm`, under burn and candle, gets its AVX-512 kernels when it is built, and is not always
+/// faster with them.
+pub const FRAMEWORKS: [Framework; 7] = [
+    Framework { name: "densely", script: None, setting: None, trains: true, infers: true },
+    Framework { name: "jax", script: script!("jax_turns.py"), setting: None, trains: true, infers: true },
+    Framework {
+        name: "onnxruntime",
+        script: script!("onnxruntime_turns.py"),
+        setting: None,
+        trains: false,
+        infers: true,
+    },
+    Framework {
+        name: "torch",
+        script: script!("torch_turns.py"),
+        setting: Some("compile"),
+        trains: true,
+        infers: true,
+    },
+    Framework { name: "keras", script: script!("keras_turns.py"), setting: Some("xla"), trains: true, infers: false },
+    Framework { name: "burn", script: None, setting: Some("v4"), trains: true, infers: true },
+    Framework { name: "candle", script: None, setting: Some("v4"), trains: true, infers: true },
 ];
+
+/// How a contestant is started.
+#[derive(Clone, Copy)]
+pub struct Way {
+    pub framework: &'static Framework,
+    pub setting: Option<&'static str>,
+    pub threads: usize,
+}
+
+impl fmt::Display for Way {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.framework.name)?;
+        self.setting.map_or(Ok(()), |setting| write!(f, "-{setting}"))?;
+        write!(f, " on {} thread(s)", self.threads)
+    }
+}
 
 /// Where all contestants start.
 pub struct Place<'a> {
@@ -62,24 +92,27 @@ pub struct Epoch {
 }
 
 impl Child {
-    pub fn start(framework: &Framework, threads: usize, place: &Place<'_>) -> Result<Self, String> {
+    pub fn start(way: Way, place: &Place<'_>) -> Result<Self, String> {
+        let Way { framework, setting, threads } = way;
         let mut command = match framework.script {
             Some(script) => {
                 let mut command = Command::new(place.python);
-                command.arg(script);
+                command.args(["-B", script]); // no bytecode beside the sources
                 command
             }
             None => {
-                let beside = std::env::current_exe().map_err(|error| error.to_string())?;
-                Command::new(beside.with_file_name(format!("{}_turns", framework.name.replace('-', "_"))))
+                let name = setting.map_or("turns".into(), |setting| format!("{setting}_turns"));
+                let this = std::env::current_exe().map_err(|error| error.to_string())?;
+                Command::new(this.with_file_name(format!("{}_{name}", framework.name)))
             }
         };
-        let errors = place.folder.join(format!("{}-{threads}.stderr", framework.name));
+        let errors = place.folder.join(format!("{}.stderr", way.to_string().replace(' ', "-")));
         let log = File::create(&errors).map_err(|error| format!("{}: {error}", errors.display()))?;
         let threads = threads.to_string();
         let mut process = command
             .arg(place.folder)
             .arg(&threads)
+            .args(setting)
             .env("RAYON_NUM_THREADS", &threads)
             .env("OMP_NUM_THREADS", &threads)
             // Threads that spin for the next call would take a core from the next contestant.

@@ -1,7 +1,8 @@
 //! What the programs of Rust's frameworks share; `turns.py` is the same for those of Python.
 //!
-//! A contestant is a process. It is started with the folder of the networks and the number of threads, tells its
-//! versions in a line, and answers each line of its standard input with one of its standard output:
+//! A contestant is a process. It is started with the folder of the networks, the number of threads and, where it has
+//! one, a setting; tells its versions in a line, and answers each line of its standard input with one of its standard
+//! output:
 //!
 //! | request | answer |
 //! |---|---|
@@ -21,10 +22,10 @@ pub struct Net {
     pub name: String,
     /// Values of a sample, units of each layer.
     pub sizes: Vec<usize>,
-    /// Samples x inputs.
-    pub x: Vec<f32>,
     pub labels: Vec<u32>,
     pub layers: Vec<Layer>,
+    /// Its samples' file.
+    x: PathBuf,
 }
 
 /// A dense layer's weights.
@@ -54,7 +55,7 @@ impl Net {
         }
         Ok(Self {
             name: name.into(),
-            x: read(&folder.join("x"), f32::from_le_bytes)?,
+            x: folder.join("x"),
             labels: read(&folder.join("labels"), u32::from_le_bytes)?,
             layers,
             sizes,
@@ -63,6 +64,19 @@ impl Net {
 
     pub fn inputs(&self) -> usize {
         self.sizes[0]
+    }
+
+    /// All samples, samples x inputs: read anew, since whoever takes them keeps them.
+    pub fn x(&self) -> Result<Vec<f32>> {
+        read(&self.x, f32::from_le_bytes)
+    }
+
+    /// The first samples.
+    pub fn first(&self, samples: usize) -> Result<Vec<f32>> {
+        let mut x = self.x()?;
+        x.truncate(samples * self.inputs());
+        x.shrink_to_fit();
+        Ok(x)
     }
 
     pub fn outputs(&self) -> usize {

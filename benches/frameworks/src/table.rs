@@ -1,22 +1,32 @@
 //! The table: figures of all contestants, and ratios to densely's.
 
-use crate::child::FRAMEWORKS;
+use crate::child::{FRAMEWORKS, Way};
 use crate::work::Work;
 
 /// A contestant's times, in nanoseconds.
 pub struct Times {
-    pub name: &'static str,
-    pub threads: usize,
+    pub way: Way,
     pub times: Vec<f64>,
 }
 
-/// A contestant's cells: median and least, and whether it did better on one thread.
+/// A framework's cells: median and least of the way that was its best.
 struct Cell {
-    name: &'static str,
+    way: Way,
     median: f64,
     least: f64,
-    single: bool,
 }
+
+impl Cell {
+    fn name(&self) -> &'static str {
+        self.way.framework.name
+    }
+}
+
+/// What the marks of figures mean.
+pub const MARKS: &str = "\
+*: on one thread, where that is its best
+': otherwise than usual, where that is its best: torch compiled; keras by XLA and with 128 steps a call; burn and
+   candle with gemm's AVX-512 kernels";
 
 /// Prints rows as they come, and keeps their ratios.
 pub struct Table {
@@ -41,11 +51,11 @@ impl Table {
     /// Medians, below them the fastest turns, and below each median's ratio to densely's.
     pub fn row(&mut self, work: &Work, times: Vec<Times>) {
         let mut cells: Vec<Cell> = Vec::new();
-        for Times { name, threads, mut times } in times {
+        for Times { way, mut times } in times {
             times.sort_by(f64::total_cmp);
             let (median, least) = (times[times.len() / 2], times[0]);
-            let cell = Cell { name, median, least, single: threads < self.threads };
-            match cells.iter_mut().find(|cell| cell.name == name) {
+            let cell = Cell { way, median, least };
+            match cells.iter_mut().find(|other| other.name() == cell.name()) {
                 Some(other) if other.median <= median => {}
                 Some(other) => *other = cell,
                 None => cells.push(cell),
@@ -58,11 +68,15 @@ impl Table {
             let digits = if figure < 100.0 { 2 } else { 0 };
             format!("{figure:.digits$}")
         };
-        self.line(&work.name(), &cells, |cell| figure(cell.median) + if cell.single { "*" } else { "" });
+        self.line(&work.name(), &cells, |cell| {
+            let setting = if cell.way.setting.is_some() { "'" } else { "" };
+            let single = if cell.way.threads < self.threads { "*" } else { "" };
+            figure(cell.median) + setting + single
+        });
         match best {
             Some(best) => {
                 let ratio = best.median / ours;
-                println!("  {} {ratio:.2}", best.name);
+                println!("  {} {ratio:.2}", best.name());
                 self.logs.push(ratio.ln());
                 self.behind += usize::from(ratio < 1.0);
             }
@@ -77,7 +91,7 @@ impl Table {
     fn line(&self, label: &str, cells: &[Cell], text: impl Fn(&Cell) -> String) {
         print!("{label:<LABEL$}");
         for column in &self.columns {
-            let cell = cells.iter().find(|cell| cell.name == *column);
+            let cell = cells.iter().find(|cell| cell.name() == *column);
             print!(" {:>11}", cell.map_or("-".into(), &text));
         }
     }

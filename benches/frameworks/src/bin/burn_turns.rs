@@ -101,7 +101,7 @@ impl Framework for Burn {
             model: Some(Mlp::new(net, &device)),
             optimizer: AdamConfig::new().with_epsilon(1e-7).init(),
             loss: CrossEntropyLossConfig::new().init(&device),
-            x: Tensor::from_data(TensorData::new(net.x.clone(), [samples, net.inputs()]), &device),
+            x: Tensor::from_data(TensorData::new(net.x()?, [samples, net.inputs()]), &device),
             labels: Tensor::from_data(TensorData::new(labels, [samples]), &device),
             batch,
             shuffle: Shuffle::default(),
@@ -110,8 +110,7 @@ impl Framework for Burn {
 
     fn infer(net: &Net, batch: usize) -> Result<Box<dyn Inference>> {
         let device = Device::flex();
-        let x = net.x[..batch * net.inputs()].to_vec();
-        let x = Tensor::from_data(TensorData::new(x, [batch, net.inputs()]), &device);
+        let x = Tensor::from_data(TensorData::new(net.first(batch)?, [batch, net.inputs()]), &device);
         Ok(Box::new(Asked { model: Mlp::new(net, &device), x, y: None }))
     }
 }

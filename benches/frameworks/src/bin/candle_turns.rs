@@ -91,7 +91,7 @@ impl Framework for Candle {
         Ok(Box::new(Trained {
             layers,
             optimizer: AdamW::new(vars, settings)?,
-            x: Tensor::from_slice(&net.x, (samples, net.inputs()), &Device::Cpu)?,
+            x: Tensor::from_vec(net.x()?, (samples, net.inputs()), &Device::Cpu)?,
             labels: Tensor::from_slice(&net.labels, samples, &Device::Cpu)?,
             batch,
             shuffle: Shuffle::default(),
@@ -102,7 +102,7 @@ impl Framework for Candle {
         // Without gradients there is no graph to keep.
         let layers = layers(net)?.0.into_iter();
         let layers = layers.map(|layer| Linear::new(layer.weight().detach(), layer.bias().map(Tensor::detach)));
-        let x = Tensor::from_slice(&net.x[..batch * net.inputs()], (batch, net.inputs()), &Device::Cpu)?;
+        let x = Tensor::from_vec(net.first(batch)?, (batch, net.inputs()), &Device::Cpu)?;
         Ok(Box::new(Asked { layers: layers.collect(), x, y: None }))
     }
 }

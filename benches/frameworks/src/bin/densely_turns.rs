@@ -67,11 +67,11 @@ impl Framework for Densely {
     fn train(net: &Net, batch: usize) -> Result<Box<dyn Training>> {
         let mut model = model(net)?;
         model.compile(Adam::default())?;
-        Ok(Box::new(Trained { model, x: net.x.clone(), labels: net.labels.clone(), batch, epochs: 0 }))
+        Ok(Box::new(Trained { model, x: net.x()?, labels: net.labels.clone(), batch, epochs: 0 }))
     }
 
     fn infer(net: &Net, batch: usize) -> Result<Box<dyn Inference>> {
-        let x = net.x[..batch * net.inputs()].to_vec();
+        let x = net.first(batch)?;
         let y = vec![0.0; batch * net.outputs()];
         Ok(Box::new(Asked { predictor: Predictor::new(&model(net)?), x, y, batch }))
     }
