@@ -13,6 +13,10 @@ use crate::work::{Part, Work};
 /// After this long without a call every contestant's threads sleep.
 const SETTLE: Duration = Duration::from_millis(20);
 
+/// How much longer a turn of training is than one of inference. Virtual machines may take some tenths of a second to have
+/// both threads at full speed: short turns would be all beginning.
+const TRAINING: f64 = 20.0;
+
 /// How far an answer's logarithms may be from densely's.
 const ANSWER_BOUND: f32 = 1e-4;
 
@@ -93,8 +97,13 @@ impl Turns<'_> {
         std::thread::sleep(SETTLE);
         let time = match &mut self.epochs {
             Some([_, last]) => {
-                *last = child.train(work)?;
-                last.time
+                let (mut total, mut epochs) = (0.0, 0.0);
+                while total < TRAINING * turn.as_nanos() as f64 {
+                    *last = child.train(work)?;
+                    total += last.time;
+                    epochs += 1.0;
+                }
+                total / epochs
             }
             None => child.infer(work, turn)?,
         };

@@ -23,7 +23,7 @@ const HELP: &str = "\
 usage: densely-frameworks [options]
   --threads N      threads of every contestant (default 2); all but densely run on one, too, and the better counts
   --rounds N       turns of each contestant (default 15)
-  --millis N       least length of a turn of inference (default 50); one of training is an epoch
+  --millis N       least length of a turn of inference (default 50); training takes 20 times as long, in whole epochs
   --parts L        of train,step,infer (default: all)
   --only L         of jax,onnxruntime,torch,keras,burn,candle, or none (default: all that are there)
   --python PYTHON  an interpreter that has those of Python (default python3)
