@@ -11,6 +11,7 @@
 pub(crate) mod activation;
 pub(crate) mod elementwise;
 mod flat;
+pub(crate) mod gather;
 pub(crate) mod gemm;
 pub(crate) mod optimizer;
 mod pack;

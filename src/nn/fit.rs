@@ -232,7 +232,7 @@ impl Sequential {
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
         if let Some(gather) = batches.gather_first() {
-            gather.run();
+            gather.run(backend)?;
         }
         engine.first_layer(batches.get(0)?.0)?;
         let (mut samples, mut total, mut hits) = (0, 0.0, 0);

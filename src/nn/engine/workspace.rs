@@ -22,8 +22,6 @@ const COLUMNS: usize = 16;
 const SPEED: usize = 50;
 /// Steps shorter than so many nanoseconds stay on one thread.
 const SHORT: usize = 20_000;
-/// Floats that are gathered in a nanosecond, about.
-const GATHER: usize = 2;
 /// Least nanoseconds of a piece.
 const PIECE: usize = 500;
 /// Networks with so many weights go through layer by layer, each shared out by itself, so that no thread
@@ -128,21 +126,17 @@ impl Workspace {
         if by_layers {
             run(backend, samples.take_rows(batch))?;
         }
-        let next = gather.as_ref().map_or(0, Gather::len);
+        let (next, gather_cost) = gather.as_ref().map_or((0, 0), |gather| (gather.len(), gather.nanoseconds()));
         let parts = even(batch, ROWS, *threads)
             .zip(even(next, 1, *threads))
             .map(|(rows, next)| (samples.take_rows(rows.len()), gather.as_mut().map(|gather| gather.take(next.len()))));
         let serial = backend.with_threads(Threads::One);
-        backend.share(
-            if by_layers { 0 } else { cost } + next * plan[0].inputs / GATHER,
-            parts,
-            |(samples, gather)| {
-                if let Some(gather) = gather {
-                    gather.run();
-                }
-                if samples.losses.is_empty() { Ok(()) } else { run(&serial, samples) }
-            },
-        )?;
+        backend.share(if by_layers { 0 } else { cost } + gather_cost, parts, |(samples, gather)| {
+            if let Some(gather) = gather {
+                gather.run(&serial)?;
+            }
+            if samples.losses.is_empty() { Ok(()) } else { run(&serial, samples) }
+        })?;
         Ok(((f64::from(loss::sum(&serial, losses)) / batch as f64) as f32, correct.into_inner()))
     }
 

@@ -1,0 +1,84 @@
+//! Rows from anywhere, copied side by side.
+
+use super::tier::Tier;
+use super::{Kernel, Split};
+use crate::matrix::{MatMut, MatRef};
+use crate::simd::Simd;
+
+/// Row i of `to` becomes row `order[i]` of `from`, or stays if there is none; as many columns as both have.
+pub(crate) struct Gather<'a> {
+    pub from: MatRef<'a>,
+    pub order: &'a [usize],
+    pub to: MatMut<'a>,
+}
+
+/// How many rows ahead a row is asked for, while others are copied: each comes from memory, and would be waited for.
+const AHEAD: usize = 2;
+/// Floats of a cache line.
+const LINE: usize = 16;
+
+impl Kernel for Gather<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tier>(mut self, tier: T) {
+        let s = tier.vector();
+        let (from, [from_row, from_col]) = (self.from.as_ptr(), [self.from.row_stride(), self.from.col_stride()]);
+        let (to, [to_row, to_col]) = (self.to.as_mut_ptr(), [self.to.row_stride(), self.to.col_stride()]);
+        let (rows, cols) = (self.from.rows(), self.from.cols().min(self.to.cols()));
+        for (i, &row) in self.order.iter().enumerate().take(self.to.rows()) {
+            if let Some(&next) = self.order.get(i + AHEAD) {
+                for col in (0..cols).step_by(LINE) {
+                    s.prefetch_far(from.wrapping_add(next.wrapping_mul(from_row)).wrapping_add(col * from_col));
+                }
+            }
+            if row >= rows {
+                continue;
+            }
+            // SAFETY: both views have this row and these columns, and nobody else has `to`.
+            unsafe {
+                let (from, to) = (from.add(row * from_row), to.add(i * to_row));
+                if from_col == 1 && to_col == 1 {
+                    to.copy_from_nonoverlapping(from, cols);
+                } else {
+                    (0..cols).for_each(|col| *to.add(col * to_col) = *from.add(col * from_col));
+                }
+            }
+        }
+    }
+}
+
+impl Split for Gather<'_> {
+    fn len(&self) -> usize {
+        self.order.len()
+    }
+
+    fn split(self, at: usize) -> (Self, Self) {
+        let (order, to) = (self.order.split_at(at.min(self.order.len())), self.to.split_at_row(at));
+        (Self { order: order.0, to: to.0, ..self }, Self { order: order.1, to: to.1, ..self })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Backend, Threads};
+
+    #[test]
+    fn rows_are_copied_whatever_their_strides_and_numbers_without_a_row_change_nothing() {
+        let backend = Backend::new().unwrap().with_threads(Threads::One);
+        let values: Vec<f32> = (0..5 * 37).map(|i| i as f32).collect();
+        let order = [4, 0, 9, 0, 2];
+        let rows = MatRef::new(&values, 5, 37).unwrap();
+        let columns = MatRef::new(&values, 37, 5).unwrap().t();
+        for from in [rows, columns] {
+            let mut to = vec![-1.0; order.len() * 37];
+            backend.run(0, 1, Gather { from, order: &order, to: MatMut::new(&mut to, order.len(), 37).unwrap() });
+            for (i, &row) in order.iter().enumerate() {
+                for col in 0..37 {
+                    assert_eq!(to[i * 37 + col], from.get(row, col).unwrap_or(-1.0), "row {i}, column {col}");
+                }
+            }
+        }
+    }
+}
