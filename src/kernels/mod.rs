@@ -12,6 +12,7 @@ pub(crate) mod activation;
 pub(crate) mod elementwise;
 mod flat;
 pub(crate) mod gemm;
+pub(crate) mod gradients;
 pub(crate) mod optimizer;
 mod pack;
 pub(crate) mod portable_gemm;

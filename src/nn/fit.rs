@@ -196,7 +196,8 @@ impl Sequential {
         mut callback: Option<&mut dyn Callback>,
     ) -> Result<History> {
         let mut batches = Batches::new(x, labels, batch_size);
-        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), true);
+        let owners = self.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
+        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), owners);
         let mut history = History::default();
         for epoch in 0..count {
             if let Shuffle::Seed(seed) = shuffle {

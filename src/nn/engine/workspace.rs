@@ -46,11 +46,12 @@ pub(in crate::nn) struct Workspace {
 }
 
 impl Workspace {
-    /// For steps one by one, or for epochs, in which the first layer's columns have owners where that pays.
-    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, epochs: bool) -> Self {
+    /// The first layer's columns may have owners if there is more than one step between the begin of an
+    /// [`Engine`](super::Engine) and its end, and a step needs no gradients but a piece's own; they have where that pays.
+    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let cost = 3 * nanoseconds(plan, batch);
         let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let owned = epochs && threads > 1 && plan[0].outputs >= COLUMNS * threads;
+        let owned = owners && threads > 1 && plan[0].outputs >= COLUMNS * threads;
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
             if owned && i == 0 {
