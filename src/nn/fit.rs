@@ -155,7 +155,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, the batch size is 0, or the split leaves no sample on one side. Nothing is learnt then.
+    /// none, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
+    /// softmax nor linear. Nothing is learnt then.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
         let Fit { epochs, batch_size, shuffle, validation, callback } = options;

@@ -31,6 +31,7 @@
 
 mod activation;
 mod clip;
+mod custom_loop;
 mod engine;
 mod fit;
 mod initializer;

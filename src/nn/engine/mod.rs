@@ -18,6 +18,7 @@
 //!
 //! Which thread does what never changes a bit: a value's sum is one thread's, whatever part it is of.
 
+mod custom;
 mod gather;
 mod piece;
 mod workspace;
