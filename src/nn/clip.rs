@@ -65,13 +65,18 @@ impl Adjust {
             w = others;
         }
         if let Some(Clip::GlobalNorm(most)) = self.clip {
-            let norm = backend.sum(dw.len() / SPEED, ROW_PIECE, Squares(dw)).sqrt();
+            let norm = norm(backend, dw);
             if norm > most || norm.is_nan() {
                 let factor = if norm.is_finite() { (most / norm) as f32 } else { f32::NAN };
                 change(backend, dw, Change::Scale { factor });
             }
         }
     }
+}
+
+/// The Euclidean norm, whose bits [`reference::global_norm`](crate::reference::global_norm) tells.
+fn norm(backend: &Backend, dw: &[f32]) -> f64 {
+    backend.sum(dw.len() / SPEED, ROW_PIECE, Squares(dw)).sqrt()
 }
 
 fn change(backend: &Backend, dw: &mut [f32], change: Change<'_>) {
@@ -82,3 +87,29 @@ fn change(backend: &Backend, dw: &mut [f32], change: Change<'_>) {
 const SPEED: usize = 8;
 /// Gradients that a thread takes at a time: a page, so that no cache line is shared.
 const UNIT: usize = 1024;
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroUsize;
+
+    use super::*;
+    use crate::{Isa, Threads, reference};
+
+    #[test]
+    fn the_norm_has_the_bits_of_the_reference() {
+        // Numbers of many magnitudes, so that another order has another sum.
+        let values: Vec<f32> = (0..10 * ROW_PIECE as u32 + 7)
+            .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 2f32.powi((i % 29) as i32 - 40))
+            .collect();
+        for isa in Isa::available() {
+            for threads in [1, 2, 3, 5, 7] {
+                let threads = Threads::Exactly(NonZeroUsize::new(threads).unwrap());
+                let backend = Backend::with_isa(isa).unwrap().with_threads(threads);
+                for len in [0, 1, 15, 16, 17, ROW_PIECE, ROW_PIECE + 1, 3 * ROW_PIECE - 5, values.len()] {
+                    let expected = reference::global_norm(&values[..len]);
+                    assert_eq!(norm(&backend, &values[..len]).to_bits(), expected.to_bits(), "{len} on {backend:?}");
+                }
+            }
+        }
+    }
+}
