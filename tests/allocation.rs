@@ -1,4 +1,4 @@
-//! Once a shape is known, no call of level 1 allocates, nor does a `Predictor`.
+//! Once a shape is known, no call of level 1 allocates, nor does a `Predictor` or a step of training.
 //!
 //! On the calling thread alone that holds without exception. With helpers there is one: the box in
 //! which rayon takes the task that calls a helper in. It is small, and rare: a helper stays for 500
@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
-use densely::nn::{self, Dense, Predictor, Sequential};
-use densely::{Activation, Backend, Isa, PackedWeights, Threads, activation, dense};
+use densely::nn::{self, Adam, Clip, Dense, Optimizer, Predictor, Sequential, Sgd};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
 
 /// Allocations of some threads.
@@ -116,7 +116,40 @@ fn for_each_call(backend: &Backend, mut each: impl FnMut(&str, &mut dyn FnMut())
     }
     if backend.isa() != Isa::Portable {
         predictions(backend, &mut each);
+        for optimizer in [
+            Adam::default().into(),
+            Optimizer::from(Sgd::default()).l2(1e-4).clip(Clip::Value(0.1)).weight_decay(1e-3),
+            Optimizer::from(Adam::default()).l2(1e-4).clip(Clip::GlobalNorm(0.1)),
+        ] {
+            steps(backend, optimizer, &mut each);
+        }
     }
+}
+
+/// A batch of the model's own loss, one of another, and a step by its gradients.
+fn steps(backend: &Backend, optimizer: Optimizer, each: &mut impl FnMut(&str, &mut dyn FnMut())) {
+    let builder = Sequential::builder(60).backend(backend.clone());
+    let builder = builder.layer(Dense::new(90, nn::Activation::Silu)).layer(Dense::new(10, nn::Activation::Softmax));
+    let mut model = builder.build().unwrap();
+    model.compile(optimizer).unwrap();
+    let rows = 40;
+    let x = Matrix::new([rows, 60], Layout::RowMajor, Values::Normal, 1);
+    let labels: Vec<u8> = (0..rows).map(|row| (row * 7 % 10) as u8).collect();
+    let mut gradients = vec![0.0; model.count_params()];
+    model.train_on_batch(x.view(), &labels).unwrap(); // makes room
+    let name = |step: &str| format!("{step} of {optimizer:?} on {}", backend.isa());
+    each(&name("train_on_batch"), &mut || {
+        black_box(model.train_on_batch(x.view(), &labels).unwrap());
+    });
+    each(&name("gradients and a step"), &mut || {
+        model.gradients(x.view(), &labels, &mut gradients).unwrap();
+        model.step(&gradients).unwrap();
+    });
+    each(&name("gradients_with and a step"), &mut || {
+        let loss = |logits: MatRef<'_>, dlogits: MatMut<'_>| loss::cross_entropy(backend, logits, &labels, dlogits);
+        model.gradients_with(x.view(), loss, &mut gradients).unwrap();
+        model.step(&gradients).unwrap();
+    });
 }
 
 fn predictions(backend: &Backend, each: &mut impl FnMut(&str, &mut dyn FnMut())) {

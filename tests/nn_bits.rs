@@ -6,7 +6,7 @@ mod nn_common;
 use std::num::NonZeroUsize;
 
 use densely::loss::CrossEntropy;
-use densely::nn::{Activation, Adam, AdamW, Dense, Fit, Optimizer, Sequential, Sgd};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
 use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, fashion_mnist, matrix, random, random_labels};
 
@@ -157,14 +157,41 @@ impl Rule {
     }
 }
 
+/// What happens to gradients before the rule takes them.
+#[derive(Clone, Copy, Debug, Default)]
+struct Adjust {
+    l2: f64,
+    clip: Option<Clip>,
+}
+
+impl Adjust {
+    fn optimizer(self, rule: Rule) -> Optimizer {
+        let optimizer = rule.optimizer().l2(self.l2);
+        self.clip.map_or(optimizer, |clip| optimizer.clip(clip))
+    }
+
+    fn run(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
+        let mut start = 0;
+        for layer in layers {
+            let kernel = start..start + layer.0 * layer.1;
+            reference::add_l2(self.l2, &w[kernel.clone()], &mut dw[kernel]).unwrap();
+            start += layer.parameters();
+        }
+        if let Some(clip) = self.clip {
+            reference::clip(clip, dw).unwrap();
+        }
+    }
+}
+
 /// The parameters that the reference learns, and the mean loss of each epoch.
-fn reference_fit(layers: &[Layer], rule: Rule, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
+fn reference_fit(layers: &[Layer], rule: Rule, adjust: Adjust, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
     let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
     let (mut t, mut losses) = (0, Vec::new());
     for _ in 0..task.epochs {
         let mut total = 0.0;
         for (x, labels) in task.batches() {
-            let (loss, dw) = reference_gradients(layers, &w, x, labels).unwrap();
+            let (loss, mut dw) = reference_gradients(layers, &w, x, labels).unwrap();
+            adjust.run(layers, &w, &mut dw);
             total += f64::from(loss) * labels.len() as f64;
             t += 1;
             (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
@@ -178,15 +205,22 @@ fn reference_fit(layers: &[Layer], rule: Rule, mut w: Vec<f32>, task: &Task) -> 
 /// multiply-add.
 #[track_caller]
 fn assert_fit_is_reference(layers: &[Layer], rule: Rule, task: &Task, threads: &[Threads]) {
-    let initial = model(&Backend::new().unwrap(), layers, rule.optimizer()).parameters().to_vec();
-    let (expected, expected_losses) = reference_fit(layers, rule, initial, task);
+    assert_adjusted_fit_is_reference(layers, rule, Adjust::default(), task, threads);
+}
+
+/// The same of an optimizer that adjusts gradients first.
+#[track_caller]
+fn assert_adjusted_fit_is_reference(layers: &[Layer], rule: Rule, adjust: Adjust, task: &Task, threads: &[Threads]) {
+    let optimizer = adjust.optimizer(rule);
+    let initial = model(&Backend::new().unwrap(), layers, optimizer).parameters().to_vec();
+    let (expected, expected_losses) = reference_fit(layers, rule, adjust, initial, task);
     for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
         for &threads in threads {
             let backend = backend.with_threads(threads);
-            let mut model = model(&backend, layers, rule.optimizer());
+            let mut model = model(&backend, layers, optimizer);
             let history = model.fit(task.x(), &task.labels, task.options().no_shuffle()).unwrap();
             let losses: Vec<f32> = history.epochs().iter().map(|end| end.loss).collect();
-            let what = format!("{rule:?}, batches of {}, {backend:?}", task.batch_size);
+            let what = format!("{rule:?}, {adjust:?}, batches of {}, {backend:?}", task.batch_size);
             assert_bits(model.parameters(), &expected, &what);
             assert_bits(&losses, &expected_losses, &what);
         }
@@ -214,6 +248,22 @@ fn a_first_layer_that_has_owners_gives_the_bits_of_the_reference() {
     }
     let without_bias = [Layer(45, 130, false), Layer(130, 5, true)];
     assert_fit_is_reference(&without_bias, Rule::Adam { weight_decay: None }, &task, &[exactly(5)]);
+}
+
+#[test]
+fn l2_and_clipping_give_the_bits_of_the_reference() {
+    // Owners where no norm is asked for; 8820 parameters, three pieces of the norm's sum.
+    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
+    let task = Task::random(103, 45, 5, 32, 3);
+    // Some gradients are above, others below.
+    for clip in [None, Some(Clip::Value(0.02)), Some(Clip::GlobalNorm(0.75))] {
+        for l2 in [0.0, 0.01] {
+            for rule in Rule::ALL {
+                let adjust = Adjust { l2, clip };
+                assert_adjusted_fit_is_reference(&layers, rule, adjust, &task, &[1, 2, 3, 5, 7].map(exactly));
+            }
+        }
+    }
 }
 
 #[test]

@@ -4,7 +4,9 @@ mod nn_common;
 
 use std::fmt::Debug;
 
-use densely::nn::{Activation, Adam, AdamW, Builder, Dense, Fit, Flatten, Initializer, Optimizer, Sequential, Sgd};
+use densely::nn::{
+    Activation, Adam, AdamW, Builder, Clip, Dense, Fit, Flatten, Initializer, Optimizer, Sequential, Sgd,
+};
 use densely::{Backend, Error, MatMut, MatRef, Result};
 use nn_common::{assert_bits, matrix, mlp, random};
 
@@ -135,7 +137,21 @@ fn compile() {
     let sgd = sgd.map(|(sgd, expected)| (Optimizer::from(sgd), expected));
     let adam = adam.map(|(adam, expected)| (Optimizer::from(adam), expected));
     let adamw = adamw.map(|(adamw, expected)| (Optimizer::from(adamw), expected));
-    for (optimizer, expected) in [&sgd[..], &adam, &adamw].concat() {
+    let plain = Optimizer::from(Sgd::default());
+    let options = [
+        (plain.weight_decay(f64::NAN), "Value weight_decay"),
+        (plain.weight_decay(-0.1), "Value weight_decay"),
+        (plain.l2(f64::NAN), "Value l2"),
+        (plain.l2(-1e-4), "Value l2"),
+        (plain.l2(3e38), "Value l2"), // twice that is infinite as f32
+        (plain.clip(Clip::Value(0.0)), "Value clip"),
+        (plain.clip(Clip::Value(f64::NAN)), "Value clip"),
+        (plain.clip(Clip::Value(f64::INFINITY)), "Value clip"),
+        (plain.clip(Clip::GlobalNorm(-1.0)), "Value clip"),
+        (plain.clip(Clip::GlobalNorm(1e-50)), "Value clip"), // 0 as f32
+        (plain.clip(Clip::GlobalNorm(f64::NAN)), "Value clip"),
+    ];
+    for (optimizer, expected) in [&sgd[..], &adam, &adamw, &options].concat() {
         assert_eq!(refused(&mut model(), |model| model.compile(optimizer)), expected, "{optimizer:?}");
         assert_eq!(refused(&mut uncompiled(), |model| model.compile(optimizer)), expected, "{optimizer:?}");
     }
@@ -155,11 +171,17 @@ fn a_last_layer_without_a_loss() {
     let x = samples();
     let x = matrix(&x, SAMPLES);
     let mut gradients = vec![7.0; model.count_params()];
-    assert_eq!(refused(&mut model, |model| model.compile(Adam::default())), "Value activation");
     assert_eq!(refused(&mut model, |model| model.evaluate(x, &LABELS)), "Value activation");
     assert_eq!(refused(&mut model, |model| model.gradients(x, &LABELS, &mut gradients)), "Value activation");
     assert!(gradients.iter().all(|&gradient| gradient == 7.0));
     assert!(model.predict(x).is_ok());
+
+    // It can be trained by another loss.
+    model.compile(Adam::default()).unwrap();
+    let before = model.parameters().to_vec();
+    assert_eq!(name(&model.train_on_batch(x, &LABELS).unwrap_err()), "Value activation");
+    assert_eq!(name(&model.fit(x, &LABELS, Fit::default()).unwrap_err()), "Value activation");
+    assert_bits(model.parameters(), &before, "parameters");
 }
 
 #[test]
@@ -168,6 +190,8 @@ fn training_that_was_not_compiled() {
     let x = matrix(&x, SAMPLES);
     assert_eq!(refused(&mut uncompiled(), |model| model.fit(x, &LABELS, Fit::default())), "NotCompiled");
     assert_eq!(refused(&mut uncompiled(), |model| model.train_on_batch(x, &LABELS)), "NotCompiled");
+    let gradients = vec![1.0; uncompiled().count_params()];
+    assert_eq!(refused(&mut uncompiled(), |model| model.step(&gradients)), "NotCompiled");
 }
 
 #[test]
@@ -222,6 +246,21 @@ fn samples_and_labels() {
 }
 
 #[test]
+fn samples_for_a_loss_of_ones_own() {
+    let x = samples();
+    for (x, expected) in [
+        (matrix(&x, 8), "Shape x"),
+        (matrix(&x, SAMPLES).t(), "Shape x"),
+        (MatRef::new(&[], 0, INPUTS).unwrap(), "Value x"),
+    ] {
+        let mut gradients = vec![7.0; model().count_params()];
+        let loss = |_: MatRef<'_>, _: MatMut<'_>| -> Result<()> { panic!("there are no outputs") };
+        assert_eq!(refused(&mut model(), |model| model.gradients_with(x, loss, &mut gradients)), expected);
+        assert!(gradients.iter().all(|&gradient| gradient == 7.0));
+    }
+}
+
+#[test]
 fn labels_are_not_cut_to_a_narrower_type() {
     let x = samples();
     let x = matrix(&x, SAMPLES);
@@ -255,6 +294,9 @@ fn outputs() {
     for len in [0, count - 1, count + 1] {
         let gradients = &mut gradients[..len];
         assert_eq!(refused(&mut model, |model| model.gradients(x, &LABELS, gradients)), "Shape gradients");
+        let loss = |_: MatRef<'_>, _: MatMut<'_>| -> Result<()> { panic!("there is no room for its gradients") };
+        assert_eq!(refused(&mut model, |model| model.gradients_with(x, loss, gradients)), "Shape gradients");
+        assert_eq!(refused(&mut model, |model| model.step(gradients)), "Shape gradients");
     }
     assert!(gradients.iter().all(|&gradient| gradient == 7.0));
 }

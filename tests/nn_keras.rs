@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use densely::Backend;
-use densely::nn::{Activation, Adam, AdamW, Dense, Flatten, Optimizer, Sequential, Sgd};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Flatten, Optimizer, Sequential, Sgd};
 use nn_common::{assert_close, backends, fashion_mnist, matrix};
 use safetensors::SafeTensors;
 
@@ -21,9 +21,9 @@ const STEPS: usize = 5;
 const RELATIVE: f32 = 1e-6;
 const OF_LARGEST: f32 = 1e-6;
 
-/// The tensors of the fixture by name.
-fn fixture() -> BTreeMap<String, Vec<f32>> {
-    let bytes = fs::read(format!("{FOLDER}/tutorial.safetensors")).unwrap();
+/// The tensors of a fixture by name.
+fn fixture(file: &str) -> BTreeMap<String, Vec<f32>> {
+    let bytes = fs::read(format!("{FOLDER}/{file}.safetensors")).unwrap();
     let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
     let file = SafeTensors::deserialize(&bytes).unwrap();
     file.tensors().into_iter().map(|(name, tensor)| (name, floats(tensor.data()))).collect()
@@ -56,11 +56,11 @@ fn assert_parameters(mut flat: &[f32], keras: &BTreeMap<String, Vec<f32>>, prefi
 
 #[test]
 fn probabilities_and_gradients_are_those_of_keras() {
-    let keras = fixture();
+    let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(BATCH);
     let x = matrix(&images, BATCH);
     for backend in backends() {
-        let model = model(&backend, &keras);
+        let mut model = model(&backend, &keras);
         assert_close(&model.predict(x).unwrap(), &keras["probabilities"], 1e-5, 0.0, backend.isa().name());
         let mut gradients = vec![f32::NAN; model.count_params()];
         let loss = model.gradients(x, &labels, &mut gradients).unwrap();
@@ -69,9 +69,16 @@ fn probabilities_and_gradients_are_those_of_keras() {
     }
 }
 
+/// Takes every batch once; gives their losses.
+fn trained(model: &mut Sequential, optimizer: Optimizer, images: &[f32], labels: &[u8]) -> Vec<f32> {
+    model.compile(optimizer).unwrap();
+    let batches = images.chunks(BATCH * 784).zip(labels.chunks(BATCH));
+    batches.map(|(x, labels)| model.train_on_batch(matrix(x, BATCH), labels).unwrap().loss).collect()
+}
+
 #[test]
 fn training_goes_as_in_keras() {
-    let keras = fixture();
+    let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let optimizers: [(&str, Optimizer); 4] = [
         ("adam", Adam::default().into()),
@@ -82,11 +89,29 @@ fn training_goes_as_in_keras() {
     for backend in backends() {
         for (name, optimizer) in optimizers {
             let mut model = model(&backend, &keras);
-            model.compile(optimizer).unwrap();
-            let batches = images.chunks(BATCH * 784).zip(labels.chunks(BATCH));
-            let losses: Vec<f32> =
-                batches.map(|(x, labels)| model.train_on_batch(matrix(x, BATCH), labels).unwrap().loss).collect();
+            let losses = trained(&mut model, optimizer, &images, &labels);
             assert_close(&losses, &keras[&format!("{name}/losses")], 1e-5, 0.0, &format!("{name}/losses"));
+            assert_parameters(model.parameters(), &keras, name);
+        }
+    }
+}
+
+#[test]
+fn clipping_l2_and_weight_decay_go_as_in_keras() {
+    let (initial, keras) = (fixture("tutorial"), fixture("options"));
+    let (images, labels) = fashion_mnist(STEPS * BATCH);
+    let sgd = Sgd::default().learning_rate(0.1);
+    let momentum = Optimizer::from(sgd.momentum(0.9)).clip(Clip::GlobalNorm(1.0));
+    let optimizers: [(&str, Optimizer); 4] = [
+        ("clipvalue", Optimizer::from(sgd).clip(Clip::Value(0.02))),
+        ("global_clipnorm", momentum),
+        ("all", momentum.weight_decay(0.1).l2(0.01)),
+        ("adam", Optimizer::from(Adam::default()).weight_decay(0.1)),
+    ];
+    for backend in backends() {
+        for (name, optimizer) in optimizers {
+            let mut model = model(&backend, &initial);
+            trained(&mut model, optimizer, &images, &labels);
             assert_parameters(model.parameters(), &keras, name);
         }
     }

@@ -13,6 +13,7 @@ pub(crate) mod elementwise;
 mod flat;
 pub(crate) mod gather;
 pub(crate) mod gemm;
+pub(crate) mod gradients;
 pub(crate) mod optimizer;
 mod pack;
 pub(crate) mod portable_gemm;

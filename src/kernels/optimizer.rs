@@ -17,9 +17,11 @@ pub(crate) struct SgdStep {
     pub learning_rate: f32,
     pub momentum: f32,
     pub nesterov: bool,
+    /// learning_rate * weight_decay, where weights decay.
+    pub decay: Option<f32>,
 }
 
-/// Adam and AdamW at one step; `alpha` carries the bias corrections of that step.
+/// Adam at one step; `alpha` carries the bias corrections of that step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct AdamStep {
     /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
@@ -29,7 +31,7 @@ pub(crate) struct AdamStep {
     /// 1 - beta_2.
     pub rate_2: f32,
     pub epsilon: f32,
-    /// learning_rate * weight_decay, or nothing for Adam.
+    /// learning_rate * weight_decay, where weights decay.
     pub decay: Option<f32>,
 }
 
@@ -41,9 +43,9 @@ fn settle<S: Simd>(s: S, moment: S::F32) -> S::F32 {
     s.select(below, s.select(above, s.splat(0.0), moment), moment)
 }
 
-/// w = w - learning_rate * dw; with momentum m = momentum * m - learning_rate * dw and
-/// w = w + m, or for Nesterov w = w + (momentum * m - learning_rate * dw) with the new m.
-/// Slices of one length, but that m may be empty where there is no momentum.
+/// w = w - decay * w, where there is a decay; then w = w - learning_rate * dw; with momentum
+/// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov
+/// w = w + (momentum * m - learning_rate * dw) with the new m. Slices of one length, but that m may be empty where there is no momentum.
 pub(crate) struct Sgd<'a> {
     pub step: SgdStep,
     pub w: &'a mut [f32],
@@ -64,7 +66,10 @@ impl Kernel for Sgd<'_> {
         for (i, n) in vectors(s, len) {
             // SAFETY: i + n <= len, which all slices in use have.
             unsafe {
-                let (old, g) = (load(s, w.add(i), n), load(s, dw.add(i), n));
+                let (mut old, g) = (load(s, w.add(i), n), load(s, dw.add(i), n));
+                if let Some(decay) = step.decay {
+                    old = s.fma(old, s.splat(-decay), old);
+                }
                 let new = if plain {
                     s.fma(g, rate, old)
                 } else {
@@ -143,21 +148,21 @@ impl Split for Adam<'_> {
 }
 
 /// The first `at` elements and the others; all are first if there are fewer.
-fn halves(slice: &mut [f32], at: usize) -> (&mut [f32], &mut [f32]) {
+pub(super) fn halves(slice: &mut [f32], at: usize) -> (&mut [f32], &mut [f32]) {
     let at = at.min(slice.len());
     slice.split_at_mut(at)
 }
 
 /// The vectors of a slice: first index and length.
 #[inline(always)]
-fn vectors<S: Simd>(_: S, len: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(super) fn vectors<S: Simd>(_: S, len: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..len).step_by(S::LANES).map(move |i| (i, S::LANES.min(len - i)))
 }
 
 /// # Safety
 /// `n <= S::LANES` floats can be read.
 #[inline(always)]
-unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
+pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
     // SAFETY: the caller's.
     unsafe { load_row(s, p, 1, n, s.splat(0.0)) }
 }

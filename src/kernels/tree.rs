@@ -23,6 +23,15 @@ impl Join for f32 {
     }
 }
 
+impl Join for f64 {
+    const NONE: Self = 0.0;
+
+    #[inline(always)]
+    fn join<S: Simd>(_: S, left: Self, right: Self) -> Self {
+        left + right
+    }
+}
+
 /// A tree that grows leaf by leaf.
 pub(crate) struct Tree<T> {
     /// Whole subtrees, one for each 1 of the number of leaves; what is past those is of no account.

@@ -155,7 +155,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, the batch size is 0, or the split leaves no sample on one side. Nothing is learnt then.
+    /// none, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
+    /// softmax nor linear. Nothing is learnt then.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
         let Fit { epochs, batch_size, shuffle, validation, callback } = options;
@@ -196,7 +197,8 @@ impl Sequential {
         mut callback: Option<&mut dyn Callback>,
     ) -> Result<History> {
         let mut batches = Batches::new(x, labels, batch_size);
-        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), true);
+        let owners = self.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
+        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), owners);
         let mut history = History::default();
         for epoch in 0..count {
             if let Shuffle::Seed(seed) = shuffle {

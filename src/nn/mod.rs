@@ -30,6 +30,8 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod clip;
+mod custom_loop;
 mod engine;
 mod fit;
 mod initializer;
@@ -43,9 +45,11 @@ mod summary;
 mod weights;
 
 pub use activation::Activation;
+pub use clip::Clip;
 pub use fit::{BatchEnd, Callback, EpochEnd, Fit, History};
 pub use initializer::Initializer;
 pub use layer::{Dense, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
+pub(crate) use optimizer::Rule;
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd};
 pub use predictor::Predictor;

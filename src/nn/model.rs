@@ -24,7 +24,7 @@ pub struct Sequential {
     pub(super) parameters: Vec<f32>,
     pub(super) backend: Backend,
     pub(super) state: Option<State>,
-    /// What `train_on_batch` works in.
+    /// What a step on its own works in.
     pub(super) workspace: Option<Workspace>,
 }
 
@@ -157,13 +157,10 @@ impl Sequential {
     /// Sets the optimizer, which begins anew; the parameters stay.
     ///
     /// # Errors
-    /// [`Error::Value`] if a hyperparameter is NaN or out of range, or if the last layer's
-    /// activation is one that the loss can't go back through: it must be softmax or, for logits,
-    /// linear. The optimizer before stays then.
+    /// [`Error::Value`] if a hyperparameter is NaN or out of range. The optimizer before stays then.
     pub fn compile(&mut self, optimizer: impl Into<Optimizer>) -> Result<()> {
         let optimizer = optimizer.into();
         optimizer.check()?;
-        self.check_loss()?;
         self.state = Some(State::new(optimizer, self.parameters.len()));
         Ok(())
     }
@@ -293,10 +290,10 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::Shape`], [`Error::Label`] or [`Error::Value`] if `x` and `labels` do not fit the
-    /// model or each other, or are empty, or the last activation is neither softmax nor linear.
+    /// model or each other, or are empty, or the last activation is one that the loss can't go back
+    /// through: it must be softmax or, for logits, linear.
     pub fn evaluate<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
-        self.check_loss()?;
         self.check_samples(x, labels)?;
         let (mut total, mut hits) = (0.0, 0);
         let loss = CrossEntropy::new().reduction(Reduction::Sum);
@@ -310,25 +307,6 @@ impl Sequential {
         Ok(Metrics { loss: (total / samples) as f32, accuracy: (hits as f64 / samples) as f32 })
     }
 
-    /// The mean loss of a batch, and its gradient by every parameter, in the order of
-    /// [`parameters`](Self::parameters), written to `gradients`; nothing is learnt.
-    ///
-    /// # Errors
-    /// As [`evaluate`](Self::evaluate), and [`Error::Shape`] if `gradients` does not have
-    /// [`count_params`](Self::count_params) elements; `gradients` is untouched then.
-    pub fn gradients<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, gradients: &mut [f32]) -> Result<f32> {
-        let labels = labels.into();
-        self.check_loss()?;
-        self.check_samples(x, labels)?;
-        if gradients.len() != self.count_params() {
-            return Err(Error::shape("gradients", format_args!("{} elements", self.count_params()), gradients.len()));
-        }
-        let mut workspace = Workspace::new(&self.backend, &self.plan, x.rows(), false);
-        let (loss, _) = workspace.through(&self.backend, (&self.plan, &self.parameters), (x, labels), None)?;
-        workspace.gradients(&self.backend, &self.plan, x, gradients)?;
-        Ok(loss)
-    }
-
     /// One step of the optimizer on a batch; the metrics are those before the step.
     ///
     /// # Errors
@@ -338,10 +316,7 @@ impl Sequential {
         self.check_samples(x, labels)?;
         let Self { plan, parameters, backend, state, workspace, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let workspace = match workspace {
-            Some(workspace) if workspace.batch >= x.rows() => workspace,
-            _ => workspace.insert(Workspace::new(backend, plan, x.rows(), false)),
-        };
+        let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
         let (loss, correct) = engine.through((x, labels), None)?;
         engine.update(x, None)?;
@@ -368,16 +343,20 @@ impl Sequential {
         Ok(())
     }
 
+    /// Checks samples of which there must be one.
+    pub(super) fn check_batch(&self, x: MatRef<'_>) -> Result<()> {
+        self.check_input(x)?;
+        if x.rows() == 0 { Err(Error::value("x", "at least one sample", "0 rows")) } else { Ok(()) }
+    }
+
     pub(super) fn check_input(&self, x: MatRef<'_>) -> Result<()> {
         crate::dense::check_shape("x", [x.rows(), x.cols()], [x.rows(), self.inputs()])
     }
 
-    /// Checks samples and labels against the model and each other.
+    /// Checks samples and labels against the model, its loss and each other.
     pub(super) fn check_samples(&self, x: MatRef<'_>, labels: Labels<'_>) -> Result<()> {
-        self.check_input(x)?;
-        if x.rows() == 0 {
-            return Err(Error::value("x", "at least one sample", "0 rows"));
-        }
+        self.check_loss()?;
+        self.check_batch(x)?;
         labels.check(x.rows(), self.outputs(), None)
     }
 

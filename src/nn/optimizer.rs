@@ -1,8 +1,10 @@
-//! SGD, Adam and AdamW with Keras' defaults and formulation.
+//! SGD, Adam and AdamW with Keras' defaults and formulation, and what optimizers have in common.
 //!
 //! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5. A moment (m or v below)
 //! whose magnitude falls below 2^-100 becomes 0, where it would in the end become subnormal and slow.
 
+use super::clip::{Adjust, Clip};
+use super::pass::DensePlan;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::optimizer as kernels;
@@ -84,8 +86,8 @@ impl Adam {
     }
 }
 
-/// Adam with decoupled weight decay, 0.004 unless set: w = w - w weight_decay learning_rate before
-/// each of [`Adam`]'s updates, for kernels and biases alike.
+/// [`Adam`] with a [weight decay](Optimizer::weight_decay) of 0.004 unless set. That is all that is different:
+/// any optimizer can have a decay.
 ///
 /// Source: Loshchilov and Hutter, "Decoupled Weight Decay Regularization" (2019).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -126,66 +128,124 @@ impl AdamW {
     }
 }
 
-/// Any optimizer.
+/// A rule by which weights are updated, [`Sgd`], [`Adam`] or [`AdamW`], and what any rule can have besides.
+///
+/// A step takes the gradients g of the batch's mean loss. Where it is asked for, it
+///
+/// 1. adds [L2](Self::l2) to the gradients by kernels: g = g + 2 l2 w;
+/// 2. [clips](Self::clip) the gradients;
+/// 3. lets all weights [decay](Self::weight_decay): w = w - w weight_decay learning_rate;
+/// 4. and updates the weights by the rule.
+///
+/// ```
+/// use densely::nn::{Adam, AdamW, Clip, Dense, Activation, Optimizer, Sequential};
+/// let mut model = Sequential::builder(4).layer(Dense::new(2, Activation::Softmax)).build()?;
+/// model.compile(Adam::default())?;
+/// model.compile(Optimizer::from(Adam::default()).l2(1e-4).clip(Clip::GlobalNorm(1.0)))?;
+/// assert_eq!(Optimizer::from(AdamW::default()), Optimizer::from(Adam::default()).weight_decay(0.004));
+/// # Ok::<(), densely::Error>(())
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Optimizer {
-    /// See [`Sgd`].
-    Sgd(Sgd),
-    /// See [`Adam`].
-    Adam(Adam),
-    /// See [`AdamW`].
-    AdamW(AdamW),
+pub struct Optimizer {
+    pub(crate) rule: Rule,
+    pub(crate) weight_decay: f64,
+    pub(crate) l2: f64,
+    pub(crate) clip: Option<Clip>,
 }
 
+/// What updates a weight by its gradient.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Rule {
+    Sgd(Sgd),
+    Adam(Adam),
+}
+
+impl From<Rule> for Optimizer {
+    fn from(rule: Rule) -> Self {
+        Self { rule, weight_decay: 0.0, l2: 0.0, clip: None }
+    }
+}
 impl From<Sgd> for Optimizer {
-    fn from(optimizer: Sgd) -> Self {
-        Self::Sgd(optimizer)
+    fn from(rule: Sgd) -> Self {
+        Rule::Sgd(rule).into()
     }
 }
 impl From<Adam> for Optimizer {
-    fn from(optimizer: Adam) -> Self {
-        Self::Adam(optimizer)
+    fn from(rule: Adam) -> Self {
+        Rule::Adam(rule).into()
     }
 }
 impl From<AdamW> for Optimizer {
-    fn from(optimizer: AdamW) -> Self {
-        Self::AdamW(optimizer)
+    fn from(AdamW { adam, weight_decay }: AdamW) -> Self {
+        Self::from(adam).weight_decay(weight_decay)
     }
 }
 
 impl Optimizer {
+    /// Sets the decoupled weight decay: w = w - w weight_decay learning_rate before each update, for kernels
+    /// and biases alike. 0 unless set, but for [`AdamW`].
+    #[must_use]
+    pub fn weight_decay(self, weight_decay: f64) -> Self {
+        Self { weight_decay, ..self }
+    }
+
+    /// Sets L2 regularization, 0 unless set: 2 l2 w is added to the gradient by each weight of a kernel, not of a bias,
+    /// before clipping. The loss then has l2 times the sum of their squares for a penalty, as with Keras'
+    /// `kernel_regularizer=L2(l2)` in each layer; the loss that is reported is without it.
+    #[must_use]
+    pub fn l2(self, l2: f64) -> Self {
+        Self { l2, ..self }
+    }
+
+    /// Keeps the gradients from being too large, L2's part included.
+    #[must_use]
+    pub fn clip(self, clip: Clip) -> Self {
+        Self { clip: Some(clip), ..self }
+    }
+
     /// The learning rate.
     pub fn rate(&self) -> f64 {
-        match self {
-            Self::Sgd(sgd) => sgd.learning_rate,
-            Self::Adam(adam) | Self::AdamW(AdamW { adam, .. }) => adam.learning_rate,
+        match self.rule {
+            Rule::Sgd(sgd) => sgd.learning_rate,
+            Rule::Adam(adam) => adam.learning_rate,
         }
     }
 
     pub(super) fn with_rate(self, rate: f64) -> Self {
-        match self {
-            Self::Sgd(sgd) => sgd.learning_rate(rate).into(),
-            Self::Adam(adam) => adam.learning_rate(rate).into(),
-            Self::AdamW(adamw) => adamw.learning_rate(rate).into(),
-        }
+        let rule = match self.rule {
+            Rule::Sgd(sgd) => Rule::Sgd(sgd.learning_rate(rate)),
+            Rule::Adam(adam) => Rule::Adam(adam.learning_rate(rate)),
+        };
+        Self { rule, ..self }
+    }
+
+    /// Whether a step needs the gradients by all parameters before it can update one.
+    pub(super) fn needs_all_gradients(&self) -> bool {
+        matches!(self.clip, Some(Clip::GlobalNorm(_)))
     }
 
     /// Checks every hyperparameter.
     pub(crate) fn check(&self) -> Result<()> {
-        in_range("learning_rate", self.rate(), "a number that is finite as f32, at least 0", |rate| rate >= 0.0)?;
-        match self {
-            Self::Sgd(sgd) => in_range("momentum", sgd.momentum, "a number in 0..=1", |m| (0.0..=1.0).contains(&m)),
-            Self::Adam(adam) => adam.check(),
-            Self::AdamW(AdamW { adam, weight_decay }) => {
-                adam.check()?;
-                in_range("weight_decay", *weight_decay, "a number that is finite as f32, at least 0", |decay| {
-                    decay >= 0.0
-                })
-            }
-        }
+        in_range("learning_rate", self.rate(), AT_LEAST_0, |rate| rate >= 0.0)?;
+        match self.rule {
+            Rule::Sgd(sgd) => in_range("momentum", sgd.momentum, "a number in 0..=1", |m| (0.0..=1.0).contains(&m)),
+            Rule::Adam(adam) => adam.check(),
+        }?;
+        in_range("weight_decay", self.weight_decay, AT_LEAST_0, |decay| decay >= 0.0)?;
+        in_range("l2", self.l2, "a number whose double is finite as f32, at least 0", |l2| {
+            l2 >= 0.0 && (2.0 * l2 as f32).is_finite()
+        })?;
+        self.clip.map_or(Ok(()), Clip::check)
+    }
+
+    /// learning_rate * weight_decay as the kernels see it, if there is a decay.
+    pub(crate) fn decay(&self) -> Option<f32> {
+        (self.weight_decay != 0.0).then_some((self.weight_decay * self.rate()) as f32)
     }
 }
+
+/// What a learning rate must be, and a weight decay.
+const AT_LEAST_0: &str = "a number that is finite as f32, at least 0";
 
 impl Adam {
     fn check(&self) -> Result<()> {
@@ -198,7 +258,12 @@ impl Adam {
 }
 
 /// Checks a number as the `f32` that the kernels will see.
-fn in_range(argument: &'static str, found: f64, expected: &str, accepts: impl Fn(f64) -> bool) -> Result<()> {
+pub(super) fn in_range(
+    argument: &'static str,
+    found: f64,
+    expected: &str,
+    accepts: impl Fn(f64) -> bool,
+) -> Result<()> {
     let fits = (found as f32).is_finite() && accepts(found);
     if fits { Ok(()) } else { Err(Error::value(argument, expected, found)) }
 }
@@ -211,56 +276,100 @@ pub(super) struct State {
     pub(super) first: Vec<f32>,
     /// The second moment; empty for SGD.
     pub(super) second: Vec<f32>,
+    /// Room for the gradients by all parameters; empty if each can be taken as it is.
+    pub(super) gradients: Vec<f32>,
     /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
     powers: [f64; 2],
 }
 
 impl State {
     pub(super) fn new(optimizer: Optimizer, parameters: usize) -> Self {
-        let (first, second) = match optimizer {
-            Optimizer::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
-            Optimizer::Adam(_) | Optimizer::AdamW(_) => (parameters, parameters),
+        let (first, second) = match optimizer.rule {
+            Rule::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
+            Rule::Adam(_) => (parameters, parameters),
         };
-        Self { optimizer, first: vec![0.0; first], second: vec![0.0; second], powers: [1.0; 2] }
+        let gradients = if adjust(optimizer).is_nothing() { 0 } else { parameters };
+        let [first, second, gradients] = [first, second, gradients].map(|len| vec![0.0; len]);
+        Self { optimizer, first, second, gradients, powers: [1.0; 2] }
     }
 
     /// Begins the next step: what it does to each parameter.
     pub(super) fn next_step(&mut self) -> Update {
-        let (adam, weight_decay) = match self.optimizer {
-            Optimizer::Sgd(sgd) => {
-                return Update::Sgd(kernels::SgdStep {
+        let (adjust, decay) = (adjust(self.optimizer), self.optimizer.decay());
+        let adam = match self.optimizer.rule {
+            Rule::Sgd(sgd) => {
+                let step = kernels::SgdStep {
                     learning_rate: sgd.learning_rate as f32,
                     momentum: sgd.momentum as f32,
                     nesterov: sgd.nesterov,
-                });
+                    decay,
+                };
+                return Update { adjust, step: Step::Sgd(step) };
             }
-            Optimizer::Adam(adam) => (adam, None),
-            Optimizer::AdamW(AdamW { adam, weight_decay }) => (adam, Some(weight_decay)),
+            Rule::Adam(adam) => adam,
         };
         self.powers[0] *= adam.beta_1;
         self.powers[1] *= adam.beta_2;
         let [power_1, power_2] = self.powers;
-        Update::Adam(kernels::AdamStep {
+        let step = kernels::AdamStep {
             alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
             rate_1: (1.0 - adam.beta_1) as f32,
             rate_2: (1.0 - adam.beta_2) as f32,
             epsilon: adam.epsilon as f32,
-            decay: weight_decay.map(|decay| (decay * adam.learning_rate) as f32),
-        })
+            decay,
+        };
+        Update { adjust, step: Step::Adam(step) }
     }
+
+    /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
+    pub(super) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
+        let Update { adjust, step } = self.next_step();
+        adjust.all(backend, plan, w, &mut self.gradients);
+        step.run(backend, w, &self.gradients, &mut self.first, &mut self.second);
+    }
+
+    /// A step on all parameters `w` by these gradients.
+    pub(super) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
+        if self.gradients.is_empty() {
+            let Update { step, .. } = self.next_step();
+            return step.run(backend, w, gradients, &mut self.first, &mut self.second);
+        }
+        self.gradients.copy_from_slice(gradients);
+        self.step(backend, plan, w);
+    }
+}
+
+fn adjust(Optimizer { l2, clip, .. }: Optimizer) -> Adjust {
+    Adjust { l2: (l2 != 0.0).then_some((2.0 * l2) as f32), clip }
 }
 
 /// One step of an optimizer.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Update {
+pub(super) struct Update {
+    adjust: Adjust,
+    step: Step,
+}
+
+impl Update {
+    /// Updates parameters `w` by their gradients `dw`, which it changes, if not all gradients are needed first. The
+    /// first `kernel` of the parameters are of a kernel, the others of a bias.
+    pub(super) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], [w, m, v]: [&mut [f32]; 3]) {
+        self.adjust.each(backend, kernel, w, dw);
+        self.step.run(backend, w, dw, m, v);
+    }
+}
+
+/// One step of a rule.
+#[derive(Clone, Copy, Debug)]
+enum Step {
     Sgd(kernels::SgdStep),
     Adam(kernels::AdamStep),
 }
 
-impl Update {
+impl Step {
     /// Updates parameters `w` by their gradients `dw`. Their moments `m` and `v` are as long, or empty where the
-    /// optimizer has none.
-    pub(super) fn run(self, backend: &Backend, w: &mut [f32], dw: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// rule has none.
+    fn run(self, backend: &Backend, w: &mut [f32], dw: &[f32], m: &mut [f32], v: &mut [f32]) {
         match self {
             Self::Sgd(step) => backend.run(w.len() / SGD_SPEED, UNIT, kernels::Sgd { step, w, dw, m }),
             Self::Adam(step) => backend.run(w.len() / ADAM_SPEED, UNIT, kernels::Adam { step, w, dw, m, v }),
@@ -294,12 +403,14 @@ mod tests {
     fn updates_have_the_bits_of_the_reference() {
         let adam = Adam::default().learning_rate(0.03).betas(0.7, 0.99).epsilon(1e-4);
         let sgd = Sgd::default().learning_rate(0.03);
-        let optimizers: [Optimizer; 5] = [
+        let optimizers: [Optimizer; 7] = [
             sgd.into(),
             sgd.momentum(0.8).into(),
             sgd.momentum(0.8).nesterov(true).into(),
             adam.into(),
             AdamW { adam, weight_decay: 0.3 }.into(),
+            Optimizer::from(sgd).weight_decay(0.3),
+            Optimizer::from(sgd.momentum(0.8).nesterov(true)).weight_decay(0.3),
         ];
         for optimizer in optimizers {
             for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
@@ -320,7 +431,7 @@ mod tests {
                     let mut dw = values(3 + t);
                     dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
                     let update = state.next_step();
-                    update.run(&backend, &mut found, &dw, &mut state.first, &mut state.second);
+                    update.step.run(&backend, &mut found, &dw, &mut state.first, &mut state.second);
                     reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
                 }
                 let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

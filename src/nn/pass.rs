@@ -177,28 +177,55 @@ impl Pass<'_> {
         losses: &mut [f32],
         mut rows: MatMut<'_>,
     ) -> Result<usize> {
-        let Self { plan, places, parameters } = self;
+        let Self { plan, places, .. } = self;
         let last = plan.len() - 1;
         let (left, dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
         let logits = places.output(plan, last, left.as_ref());
         CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits)?;
         let correct = correct(logits, labels);
+        self.backward_layers(backend, rows)?;
+        Ok(correct)
+    }
+
+    /// From the gradients by the last layer's outputs, which stand where [`backward`](Self::backward) writes its
+    /// first, to those by what each layer's activation was applied to; softmax left out.
+    pub(super) fn backward_outputs(self, backend: &Backend, mut rows: MatMut<'_>) -> Result<()> {
+        let Self { plan, places, .. } = self;
+        let last = plan.len() - 1;
+        let (left, dy) = places.to_write_gradient(plan, last, rows.reborrow());
+        let kept = places.kept(plan, last, left.as_ref());
+        activation::backward_in_place(backend, plan[last].activation.elementwise(), kept, dy)?;
+        self.backward_layers(backend, rows)
+    }
+
+    /// The gradients at all layers but the last, by those at the last.
+    fn backward_layers(self, backend: &Backend, mut rows: MatMut<'_>) -> Result<()> {
+        let Self { plan, places, parameters } = self;
         for (i, layer) in plan.iter().enumerate().skip(1).rev() {
             let before = i - 1;
             let (left, dx) = places.to_write_gradient(plan, before, rows.reborrow());
-            let kept = places.layers[before].sums.unwrap_or(places.layers[before].output);
-            let kept = columns(left.as_ref(), kept, layer.inputs);
-            let gate = Some((plan[before].activation.elementwise(), kept));
+            let gate = Some((plan[before].activation.elementwise(), places.kept(plan, before, left.as_ref())));
             let dy = places.gradient(plan, i, left.as_ref());
             dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx)?;
         }
-        Ok(correct)
+        Ok(())
     }
 }
 
 impl Places {
+    /// What a layer's activation needs on the way back: its outputs, or what it was applied to.
+    fn kept<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
+        let place = self.layers[layer];
+        columns(rows, place.sums.unwrap_or(place.output), plan[layer].outputs)
+    }
+
     /// Where the way back writes the gradients at a layer, and what is to the left of that.
-    fn to_write_gradient<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatMut<'a>) -> (MatMut<'a>, MatMut<'a>) {
+    pub(super) fn to_write_gradient<'a>(
+        &self,
+        plan: &[DensePlan],
+        layer: usize,
+        rows: MatMut<'a>,
+    ) -> (MatMut<'a>, MatMut<'a>) {
         let (left, right) = rows.split_at_col(self.layers[layer].gradient.unwrap_or(self.width));
         (left, right.split_at_col(plan[layer].outputs).0)
     }

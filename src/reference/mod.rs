@@ -11,6 +11,7 @@
 //!   are added up in pieces of that length, and these in a binary tree, in which the first part has the
 //!   largest power of 2 pieces that leaves some. Exponentials are added up 2^64 times too large, each piece below its own
 //!   maximum; two neighbours are brought to the larger maximum and added.
+//! - The squares of gradients, for their norm, are added as a row that is as long, in f64.
 //! - The loss is added over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order; these sums are added in a binary
 //!   tree of the same kind.
 //! - Rounding is to nearest-even, and subnormals are kept, as Rust takes for granted. On a thread
@@ -28,6 +29,7 @@
 
 mod activation;
 mod dense;
+mod gradients;
 mod math;
 mod optimizer;
 mod rows;
@@ -36,6 +38,7 @@ pub(crate) use self::math::exp_summand;
 pub use activation::*;
 use activation::{gradient, value};
 pub use dense::*;
+pub use gradients::*;
 pub use math::*;
 pub use optimizer::*;
 pub use rows::*;

@@ -2,10 +2,11 @@
 
 use crate::error::{Error, Result};
 use crate::kernels::optimizer::LEAST_MOMENT;
-use crate::nn::Optimizer;
+use crate::nn::{Optimizer, Rule};
 
-/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`: see
-/// [`nn::Optimizer`](crate::nn::Optimizer). `m` and `v` are what the optimizer remembers, zeros before
+/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`, decay included: see
+/// [`nn::Optimizer`](crate::nn::Optimizer). What comes before it is [`add_l2`](super::add_l2) and
+/// [`clip`](super::clip). `m` and `v` are what the optimizer remembers, zeros before
 /// the first update: momentum or first moment, and second moment. SGD leaves `v` alone, without
 /// momentum `m` too. The four slices have one length.
 ///
@@ -29,9 +30,12 @@ pub fn update(
     if t == 0 {
         return Err(Error::value("t", "at least 1", 0));
     }
+    if let Some(decay) = optimizer.decay() {
+        w.iter_mut().for_each(|w| *w = w.mul_add(-decay, *w));
+    }
     let slots = w.iter_mut().zip(dw).zip(m.iter_mut().zip(v));
-    let (adam, weight_decay) = match optimizer {
-        Optimizer::Sgd(sgd) => {
+    let adam = match optimizer.rule {
+        Rule::Sgd(sgd) => {
             let (rate, momentum) = (sgd.learning_rate as f32, sgd.momentum as f32);
             for ((w, &dw), (m, _)) in slots {
                 if momentum == 0.0 {
@@ -44,8 +48,7 @@ pub fn update(
             }
             return Ok(());
         }
-        Optimizer::Adam(adam) => (adam, None),
-        Optimizer::AdamW(adamw) => (adamw.adam, Some(adamw.weight_decay)),
+        Rule::Adam(adam) => adam,
     };
     // Not powi, whose last bit may differ between machines.
     let power = |beta: f64| (0..t).fold(1.0, |power, _| power * beta);
@@ -54,9 +57,6 @@ pub fn update(
     for ((w, &dw), (m, v)) in slots {
         *m = settle((dw - *m).mul_add(rate_1, *m));
         *v = settle((dw * dw - *v).mul_add(rate_2, *v));
-        if let Some(weight_decay) = weight_decay {
-            *w = w.mul_add(-((weight_decay * adam.learning_rate) as f32), *w);
-        }
         *w -= *m * alpha / (v.sqrt() + adam.epsilon as f32);
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Softmax, log-softmax and cross-entropy.
 
+use std::ops::AddAssign;
+
 use super::{at, exp, exp_summand, ln, rows};
 use crate::activation;
 use crate::dense::check_shape;
@@ -13,27 +15,30 @@ use crate::simd::ROW_LANES;
 use crate::targets::Targets;
 
 /// Adds element j of a row to partial j mod 16, and the partials in the fixed tree.
-fn row_sum(x: &[f32]) -> f32 {
-    let mut partials = [0.0; ROW_LANES];
+fn row_sum<T: Copy + Default + AddAssign>(x: &[T]) -> T {
+    let mut partials = [T::default(); ROW_LANES];
     for (j, &x) in x.iter().enumerate() {
         partials[j % ROW_LANES] += x;
     }
     for half in [8, 4, 2, 1] {
         for i in 0..half {
-            partials[i] += partials[i + half];
+            let other = partials[i + half];
+            partials[i] += other;
         }
     }
     partials[0]
 }
 
 /// [`row_sum`] of pieces of [`ROW_PIECE`], added in the tree that [`statistics`] has.
-fn sum_of_pieces(x: &[f32]) -> f32 {
+pub(super) fn sum_of_pieces<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
         return row_sum(x);
     }
     let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
-    sum_of_pieces(left) + sum_of_pieces(right)
+    let mut sum = sum_of_pieces(left);
+    sum += sum_of_pieces(right);
+    sum
 }
 
 /// A row's elements, in order.

@@ -13,8 +13,12 @@
 //! writes its columns of the outputs. The other layers are shared out by rows of the batch on the way, and by rows of
 //! their kernels for the update.
 //!
+//! Where the optimizer needs the norm of all gradients, nothing has owners, and the update is three phases: the gradients
+//! by all parameters, their norm, and the step.
+//!
 //! Which thread does what never changes a bit: a value's sum is one thread's, whatever part it is of.
 
+mod custom;
 mod gather;
 mod piece;
 mod workspace;
@@ -69,6 +73,11 @@ impl<'a> Engine<'a> {
     /// The optimizer's step, after [`through`](Self::through) with the same samples; then what
     /// [`first_layer`](Self::first_layer) does, for the next ones.
     pub(super) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
+        if self.state.optimizer.needs_all_gradients() {
+            self.workspace.gradients(self.backend, self.plan, x, &mut self.state.gradients)?;
+            self.state.step(self.backend, self.plan, self.parameters);
+            return Ok(());
+        }
         let update = self.state.next_step();
         let parameters = [&mut *self.parameters, &mut self.state.first, &mut self.state.second];
         self.workspace.update(self.backend, self.plan, x, (parameters, update), next)

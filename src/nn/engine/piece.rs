@@ -140,8 +140,9 @@ impl Piece {
             let (first, end) = (end(first), end(first + 1));
             let dw = &mut gradients[..(end - first) * width];
             part.gradients(backend, first, x, dy, dw)?;
-            let [w, m, v] = cut(&mut parameters, dw.len());
-            update.run(backend, w, dw, m, v);
+            let kernel = (end.min(part.rows.len()) - first) * width;
+            let parameters = cut(&mut parameters, dw.len());
+            update.run(backend, kernel, dw, parameters);
         }
         Ok(())
     }

@@ -15,7 +15,7 @@ use crate::parallel::Threads;
 use crate::targets::Labels;
 
 /// Rows of the batch that a thread takes at least: tiles have so many.
-const ROWS: usize = 8;
+pub(super) const ROWS: usize = 8;
 /// Columns of the first layer that an owner has at least: a cache line.
 const COLUMNS: usize = 16;
 /// Multiply-adds that a thread does in a nanosecond, about.
@@ -31,24 +31,25 @@ const MANY_WEIGHTS: usize = 1 << 20;
 /// Buffers of a step, made beforehand for up to so many samples.
 #[derive(Clone, Debug)]
 pub(in crate::nn) struct Workspace {
-    pub(in crate::nn) batch: usize,
+    batch: usize,
     /// Into how many parts a batch is cut.
-    threads: usize,
-    places: Places,
+    pub(super) threads: usize,
+    pub(super) places: Places,
     /// The layers' values and gradients, a row for each sample. Owners write those of the next batch into the other
     /// while this one's are still read; without owners there is one.
-    values: Vec<Vec<f32>>,
+    pub(super) values: Vec<Vec<f32>>,
     losses: Vec<f32>,
     /// In the order of the parameters.
     pieces: Vec<Piece>,
 }
 
 impl Workspace {
-    /// For steps one by one, or for epochs, in which the first layer's columns have owners where that pays.
-    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, epochs: bool) -> Self {
+    /// The first layer's columns may have owners if there is more than one step between the begin of an
+    /// [`Engine`](super::Engine) and its end, and a step needs no gradients but a piece's own; they have where that pays.
+    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let cost = 3 * nanoseconds(plan, batch);
         let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let owned = epochs && threads > 1 && plan[0].outputs >= COLUMNS * threads;
+        let owned = owners && threads > 1 && plan[0].outputs >= COLUMNS * threads;
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
             if owned && i == 0 {
@@ -62,6 +63,17 @@ impl Workspace {
         let places = Places::both(plan);
         let values = vec![vec![0.0; batch * places.width]; if owned { 2 } else { 1 }];
         Self { batch, threads, places, values, losses: vec![0.0; batch], pieces }
+    }
+
+    /// One without owners for so many samples, new if that which is there is too small.
+    pub(in crate::nn) fn without_owners<'a>(
+        workspace: &'a mut Option<Self>,
+        backend: &Backend,
+        plan: &[DensePlan],
+        batch: usize,
+    ) -> &'a mut Self {
+        workspace.take_if(|workspace| workspace.batch < batch);
+        workspace.get_or_insert_with(|| Self::new(backend, plan, batch, false))
     }
 
     /// Copies the parameters that have owners, and their moments, to those.
@@ -122,7 +134,7 @@ impl Workspace {
         };
         let mut samples = Samples { x, labels, losses: &mut *losses, values: values.reborrow() };
         let cost = 2 * nanoseconds(&plan[first..], batch);
-        let by_layers = *threads > 1 && plan[first..].iter().map(weights).sum::<usize>() >= MANY_WEIGHTS;
+        let by_layers = by_layers(&plan[first..], *threads);
         if by_layers {
             run(backend, samples.take_rows(batch))?;
         }
@@ -226,8 +238,13 @@ impl Samples<'_> {
 }
 
 /// So many samples' values.
-fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatMut<'_>> {
+pub(super) fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatMut<'_>> {
     MatMut::new(&mut values[..rows * width], rows, width)
+}
+
+/// Whether a batch goes through these layers one by one.
+pub(super) fn by_layers(plan: &[DensePlan], threads: usize) -> bool {
+    threads > 1 && plan.iter().map(weights).sum::<usize>() >= MANY_WEIGHTS
 }
 
 fn weights(layer: &DensePlan) -> usize {
@@ -235,12 +252,12 @@ fn weights(layer: &DensePlan) -> usize {
 }
 
 /// How long samples take through layers in one direction, or their parameters' gradients, on one thread.
-fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
+pub(super) fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
     layers.iter().map(weights).sum::<usize>().saturating_mul(samples) / SPEED
 }
 
 /// Cuts a length into so many parts, as even as whole units allow.
-fn even(len: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+pub(super) fn even(len: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let end = move |part: usize| (len.div_ceil(unit) * part / parts * unit).min(len);
     (0..parts).map(move |part| end(part)..end(part + 1))
 }
