@@ -238,6 +238,26 @@ fn a_second_fit_goes_on_with_the_optimizer() {
 }
 
 #[test]
+fn iterations_are_steps_of_any_kind_since_compile() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    assert_eq!(mlp(&Backend::new().unwrap(), INPUTS, &[CLASSES]).iterations(), None);
+    let mut model = model();
+    assert_eq!(model.iterations(), Some(0));
+    model.fit(x, &labels, in_order(2)).unwrap();
+    assert_eq!(model.iterations(), Some(6));
+    model.train_on_batch(x, &labels).unwrap();
+    model.step(&vec![0.0; model.count_params()]).unwrap();
+    assert_eq!(model.iterations(), Some(8));
+    model.evaluate(x, &labels).unwrap();
+    assert_eq!(model.iterations(), Some(8));
+    model.compile(Sgd::default()).unwrap();
+    assert_eq!(model.iterations(), Some(0));
+    model.train_on_batch(x, &labels).unwrap();
+    assert_eq!(model.iterations(), Some(1));
+}
+
+#[test]
 fn the_learning_rate_changes_and_the_moments_stay() {
     let [mut changed, mut back, mut plain] = [model(), model(), model()];
     for model in [&mut changed, &mut back, &mut plain] {

@@ -182,6 +182,11 @@ impl Sequential {
         Ok(())
     }
 
+    /// How many steps the optimizer has done since [`compile`](Self::compile), once there is one.
+    pub fn iterations(&self) -> Option<u64> {
+        self.state.as_ref().map(|state| state.steps)
+    }
+
     /// All parameters in one slice: for each dense layer its kernel (inputs x outputs, row-major),
     /// then its bias.
     pub fn parameters(&self) -> &[f32] {

@@ -278,6 +278,8 @@ pub(super) struct State {
     pub(super) second: Vec<f32>,
     /// Room for the gradients by all parameters; empty if each can be taken as it is.
     pub(super) gradients: Vec<f32>,
+    /// Steps done.
+    pub(super) steps: u64,
     /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
     powers: [f64; 2],
 }
@@ -290,12 +292,13 @@ impl State {
         };
         let gradients = if adjust(optimizer).is_nothing() { 0 } else { parameters };
         let [first, second, gradients] = [first, second, gradients].map(|len| vec![0.0; len]);
-        Self { optimizer, first, second, gradients, powers: [1.0; 2] }
+        Self { optimizer, first, second, gradients, steps: 0, powers: [1.0; 2] }
     }
 
     /// Begins the next step: what it does to each parameter.
     pub(super) fn next_step(&mut self) -> Update {
         let (adjust, decay) = (adjust(self.optimizer), self.optimizer.decay());
+        self.steps += 1;
         let adam = match self.optimizer.rule {
             Rule::Sgd(sgd) => {
                 let step = kernels::SgdStep {
