@@ -3,16 +3,10 @@
 
 mod nn_common;
 
-use std::num::NonZeroUsize;
-
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
 use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
-use nn_common::{assert_bits, assert_close, backends, fashion_mnist, matrix, random, random_labels};
-
-fn exactly(threads: usize) -> Threads {
-    Threads::Exactly(NonZeroUsize::new(threads).unwrap())
-}
+use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
 /// Samples, labels, and how to go through them.
 struct Task {

@@ -5,7 +5,7 @@ mod nn_common;
 use std::fmt::Debug;
 
 use densely::nn::{
-    Activation, Adam, AdamW, Builder, Clip, Dense, Fit, Flatten, Initializer, Optimizer, Sequential, Sgd,
+    Activation, Adam, AdamW, Builder, Clip, Dense, Fit, Flatten, Initializer, Optimizer, Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, MatMut, MatRef, Result};
 use nn_common::{assert_bits, matrix, mlp, random};
@@ -150,6 +150,14 @@ fn compile() {
         (plain.clip(Clip::GlobalNorm(-1.0)), "Value clip"),
         (plain.clip(Clip::GlobalNorm(1e-50)), "Value clip"), // 0 as f32
         (plain.clip(Clip::GlobalNorm(f64::NAN)), "Value clip"),
+        (plain.schedule(Schedule::step(0, 0.5)), "Value every"),
+        (plain.schedule(Schedule::step(1, -0.1)), "Value factor"),
+        (plain.schedule(Schedule::step(1, 1.1)), "Value factor"),
+        (plain.schedule(Schedule::step(1, f64::NAN).warm_up(3)), "Value factor"),
+        (plain.schedule(Schedule::cosine(0)), "Value steps"),
+        (plain.schedule(Schedule::cosine(1).to(1.1)), "Value to"),
+        (plain.schedule(Schedule::step(1, 0.5).to(-0.1)), "Value to"),
+        (plain.schedule(Schedule::constant().to(f64::NAN)), "Value to"),
     ];
     for (optimizer, expected) in [&sgd[..], &adam, &adamw, &options].concat() {
         assert_eq!(refused(&mut model(), |model| model.compile(optimizer)), expected, "{optimizer:?}");

@@ -2,11 +2,9 @@
 
 mod nn_common;
 
-use std::num::NonZeroUsize;
-
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
-use densely::{Backend, Error, Isa, MatMut, MatRef, Threads, activation, loss, reference};
-use nn_common::{assert_bits, backends, matrix, mlp, random, random_labels};
+use densely::{Backend, Error, Isa, MatMut, MatRef, activation, loss, reference};
+use nn_common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 40;
 const INPUTS: usize = 30;
@@ -14,10 +12,6 @@ const CLASSES: usize = 7;
 
 fn data() -> (Vec<f32>, Vec<u8>) {
     (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
-}
-
-fn exactly(threads: usize) -> Threads {
-    Threads::Exactly(NonZeroUsize::new(threads).unwrap())
 }
 
 /// Every instruction set on several numbers of threads.

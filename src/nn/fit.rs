@@ -4,67 +4,11 @@ use std::fmt;
 use std::ops::ControlFlow;
 
 use super::engine::{Batches, Engine, Workspace};
-use super::model::{Metrics, Sequential};
+use super::history::{BatchEnd, Callback, EpochEnd, History};
+use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::targets::Labels;
-
-/// Where the training stands behind a batch.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct BatchEnd {
-    /// The epoch, from 0 on.
-    pub epoch: usize,
-    /// The batch within the epoch, from 0 on.
-    pub batch: usize,
-    /// Batches of an epoch.
-    pub batches: usize,
-    /// Samples that the epoch has seen so far.
-    pub samples: usize,
-    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update.
-    pub loss: f32,
-    /// As `loss`.
-    pub accuracy: f32,
-}
-
-/// What an epoch came to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-#[non_exhaustive]
-pub struct EpochEnd {
-    /// The epoch, from 0 on.
-    pub epoch: usize,
-    /// Mean over the epoch's samples, each judged before its batch's update.
-    pub loss: f32,
-    /// As `loss`.
-    pub accuracy: f32,
-    /// On the validation samples after the epoch, if there are any.
-    pub validation: Option<Metrics>,
-}
-
-/// The epochs that a call of [`fit`](Sequential::fit) went through.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct History(Vec<EpochEnd>);
-
-impl History {
-    /// What each epoch came to, in order.
-    pub fn epochs(&self) -> &[EpochEnd] {
-        &self.0
-    }
-}
-
-/// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far
-/// stays, and the [`History`] holds the epochs that were finished.
-pub trait Callback {
-    /// After each batch.
-    fn on_batch_end(&mut self, _: &BatchEnd) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-
-    /// After each epoch and its validation.
-    fn on_epoch_end(&mut self, _: &EpochEnd) -> ControlFlow<()> {
-        ControlFlow::Continue(())
-    }
-}
 
 /// How to [`fit`](Sequential::fit): 1 epoch, batches of 32, shuffled with seed 0, no validation.
 #[derive(Default)]
@@ -156,7 +100,8 @@ impl Sequential {
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
     /// none, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
-    /// softmax nor linear. Nothing is learnt then.
+    /// softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of
+    /// range; what was learnt before stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
         let Fit { epochs, batch_size, shuffle, validation, callback } = options;
@@ -201,6 +146,9 @@ impl Sequential {
         let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), owners);
         let mut history = History::default();
         for epoch in 0..count {
+            if let (Some(callback), Some(rate)) = (&mut callback, self.learning_rate()) {
+                self.set_learning_rate(callback.learning_rate(epoch, rate))?;
+            }
             if let Shuffle::Seed(seed) = shuffle {
                 batches.shuffle(seed, epoch as u32);
             }
@@ -208,11 +156,12 @@ impl Sequential {
                 Some(callback) => callback.on_batch_end(&BatchEnd { epoch, ..*end }),
                 None => ControlFlow::Continue(()),
             };
-            let Some((loss, accuracy)) = self.run_epoch(&mut batches, &mut workspace, &mut on_batch_end)? else {
+            let Some(last) = self.run_epoch(&mut batches, &mut workspace, &mut on_batch_end)? else {
                 return Ok(history);
             };
+            let BatchEnd { loss, accuracy, learning_rate, .. } = last;
             let validation = validation.map(|(x, labels)| self.evaluate(x, labels)).transpose()?;
-            let end = EpochEnd { epoch, loss, accuracy, validation };
+            let end = EpochEnd { epoch, loss, accuracy, learning_rate, validation };
             history.0.push(end);
             if let Some(callback) = &mut callback
                 && callback.on_epoch_end(&end).is_break()
@@ -223,13 +172,13 @@ impl Sequential {
         Ok(history)
     }
 
-    /// Goes through all batches once. Gives the mean loss and the accuracy, or nothing if it was ended.
+    /// Goes through all batches once. Gives where it stands behind the last, or nothing if it was ended.
     fn run_epoch(
         &mut self,
         batches: &mut Batches<'_>,
         workspace: &mut Workspace,
         on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<()>,
-    ) -> Result<Option<(f32, f32)>> {
+    ) -> Result<Option<BatchEnd>> {
         let Self { backend, plan, parameters, state, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
@@ -238,22 +187,25 @@ impl Sequential {
         }
         engine.first_layer(batches.get(0)?.0)?;
         let (mut samples, mut total, mut hits) = (0, 0.0, 0);
+        let mut last = None;
         for batch in 0..batches.count() {
             let (this, gather) = batches.get_and_gather(batch)?;
             let (loss, correct) = engine.through(this, gather)?;
             let (x, _) = batches.get(batch)?;
             let next = if batch + 1 < batches.count() { Some(batches.get(batch + 1)?.0) } else { None };
+            let learning_rate = engine.learning_rate();
             engine.update(x, next)?;
             samples += x.rows();
             total += f64::from(loss) * x.rows() as f64;
             hits += correct;
             let (loss, accuracy) = means(total, hits, samples);
-            let end = BatchEnd { epoch: 0, batch, batches: batches.count(), samples, loss, accuracy };
+            let end = BatchEnd { epoch: 0, batch, batches: batches.count(), samples, loss, accuracy, learning_rate };
             if on_batch_end(&end).is_break() {
                 return Ok(None);
             }
+            last = Some(end);
         }
-        Ok(Some(means(total, hits, samples)))
+        Ok(last)
     }
 }
 

@@ -3,8 +3,9 @@
 use super::activation::Activation;
 use super::engine::{Engine, Workspace};
 use super::layer::{Layer, Shape};
-use super::optimizer::{Optimizer, State};
+use super::optimizer::Optimizer;
 use super::pass::{DensePlan, Pass, Places, argmax, correct};
+use super::state::State;
 use crate::activation;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
@@ -165,12 +166,13 @@ impl Sequential {
         Ok(())
     }
 
-    /// The optimizer's learning rate, once there is one.
+    /// The optimizer's learning rate, before its schedule changes it, once there is one.
     pub fn learning_rate(&self) -> Option<f64> {
         self.state.as_ref().map(|state| state.optimizer.rate())
     }
 
-    /// Changes the learning rate from the next step on; what the optimizer remembers stays.
+    /// Changes the learning rate from the next step on; what the optimizer remembers stays, and so does its schedule,
+    /// which changes this rate then.
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is NaN, infinite or negative.

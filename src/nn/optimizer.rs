@@ -3,11 +3,9 @@
 //! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5. A moment (m or v below)
 //! whose magnitude falls below 2^-100 becomes 0, where it would in the end become subnormal and slow.
 
-use super::clip::{Adjust, Clip};
-use super::pass::DensePlan;
-use crate::backend::Backend;
+use super::clip::Clip;
+use super::schedule::Schedule;
 use crate::error::{Error, Result};
-use crate::kernels::optimizer as kernels;
 
 /// Gradient descent, with momentum if asked for: learning rate 0.01, momentum 0.
 ///
@@ -137,6 +135,8 @@ impl AdamW {
 /// 3. lets all weights [decay](Self::weight_decay): w = w - w weight_decay learning_rate;
 /// 4. and updates the weights by the rule.
 ///
+/// The learning rate of a step is the rule's times what a [schedule](Self::schedule) says.
+///
 /// ```
 /// use densely::nn::{Adam, AdamW, Clip, Dense, Activation, Optimizer, Sequential};
 /// let mut model = Sequential::builder(4).layer(Dense::new(2, Activation::Softmax)).build()?;
@@ -151,6 +151,7 @@ pub struct Optimizer {
     pub(crate) weight_decay: f64,
     pub(crate) l2: f64,
     pub(crate) clip: Option<Clip>,
+    pub(crate) schedule: Schedule,
 }
 
 /// What updates a weight by its gradient.
@@ -162,7 +163,7 @@ pub(crate) enum Rule {
 
 impl From<Rule> for Optimizer {
     fn from(rule: Rule) -> Self {
-        Self { rule, weight_decay: 0.0, l2: 0.0, clip: None }
+        Self { rule, weight_decay: 0.0, l2: 0.0, clip: None, schedule: Schedule::constant() }
     }
 }
 impl From<Sgd> for Optimizer {
@@ -203,12 +204,23 @@ impl Optimizer {
         Self { clip: Some(clip), ..self }
     }
 
-    /// The learning rate.
+    /// Multiplies the learning rate by a factor that changes from step to step, weight decay's included.
+    #[must_use]
+    pub fn schedule(self, schedule: Schedule) -> Self {
+        Self { schedule, ..self }
+    }
+
+    /// The learning rate, before a [schedule](Self::schedule) changes it.
     pub fn rate(&self) -> f64 {
         match self.rule {
             Rule::Sgd(sgd) => sgd.learning_rate,
             Rule::Adam(adam) => adam.learning_rate,
         }
+    }
+
+    /// This with the learning rate that its schedule has for the step after so many.
+    pub(crate) fn at(self, steps: u64) -> Self {
+        self.with_rate(self.rate() * self.schedule.factor(steps))
     }
 
     pub(super) fn with_rate(self, rate: f64) -> Self {
@@ -235,7 +247,8 @@ impl Optimizer {
         in_range("l2", self.l2, "a number whose double is finite as f32, at least 0", |l2| {
             l2 >= 0.0 && (2.0 * l2 as f32).is_finite()
         })?;
-        self.clip.map_or(Ok(()), Clip::check)
+        self.clip.map_or(Ok(()), Clip::check)?;
+        self.schedule.check()
     }
 
     /// learning_rate * weight_decay as the kernels see it, if there is a decay.
@@ -266,183 +279,4 @@ pub(super) fn in_range(
 ) -> Result<()> {
     let fits = (found as f32).is_finite() && accepts(found);
     if fits { Ok(()) } else { Err(Error::value(argument, expected, found)) }
-}
-
-/// An optimizer and what it remembers between steps.
-#[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) optimizer: Optimizer,
-    /// Momentum, or the first moment; empty for plain descent.
-    pub(super) first: Vec<f32>,
-    /// The second moment; empty for SGD.
-    pub(super) second: Vec<f32>,
-    /// Room for the gradients by all parameters; empty if each can be taken as it is.
-    pub(super) gradients: Vec<f32>,
-    /// Steps done.
-    pub(super) steps: u64,
-    /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
-    powers: [f64; 2],
-}
-
-impl State {
-    pub(super) fn new(optimizer: Optimizer, parameters: usize) -> Self {
-        let (first, second) = match optimizer.rule {
-            Rule::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
-            Rule::Adam(_) => (parameters, parameters),
-        };
-        let gradients = if adjust(optimizer).is_nothing() { 0 } else { parameters };
-        let [first, second, gradients] = [first, second, gradients].map(|len| vec![0.0; len]);
-        Self { optimizer, first, second, gradients, steps: 0, powers: [1.0; 2] }
-    }
-
-    /// Begins the next step: what it does to each parameter.
-    pub(super) fn next_step(&mut self) -> Update {
-        let (adjust, decay) = (adjust(self.optimizer), self.optimizer.decay());
-        self.steps += 1;
-        let adam = match self.optimizer.rule {
-            Rule::Sgd(sgd) => {
-                let step = kernels::SgdStep {
-                    learning_rate: sgd.learning_rate as f32,
-                    momentum: sgd.momentum as f32,
-                    nesterov: sgd.nesterov,
-                    decay,
-                };
-                return Update { adjust, step: Step::Sgd(step) };
-            }
-            Rule::Adam(adam) => adam,
-        };
-        self.powers[0] *= adam.beta_1;
-        self.powers[1] *= adam.beta_2;
-        let [power_1, power_2] = self.powers;
-        let step = kernels::AdamStep {
-            alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
-            rate_1: (1.0 - adam.beta_1) as f32,
-            rate_2: (1.0 - adam.beta_2) as f32,
-            epsilon: adam.epsilon as f32,
-            decay,
-        };
-        Update { adjust, step: Step::Adam(step) }
-    }
-
-    /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
-    pub(super) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
-        let Update { adjust, step } = self.next_step();
-        adjust.all(backend, plan, w, &mut self.gradients);
-        step.run(backend, w, &self.gradients, &mut self.first, &mut self.second);
-    }
-
-    /// A step on all parameters `w` by these gradients.
-    pub(super) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
-        if self.gradients.is_empty() {
-            let Update { step, .. } = self.next_step();
-            return step.run(backend, w, gradients, &mut self.first, &mut self.second);
-        }
-        self.gradients.copy_from_slice(gradients);
-        self.step(backend, plan, w);
-    }
-}
-
-fn adjust(Optimizer { l2, clip, .. }: Optimizer) -> Adjust {
-    Adjust { l2: (l2 != 0.0).then_some((2.0 * l2) as f32), clip }
-}
-
-/// One step of an optimizer.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Update {
-    adjust: Adjust,
-    step: Step,
-}
-
-impl Update {
-    /// Updates parameters `w` by their gradients `dw`, which it changes, if not all gradients are needed first. The
-    /// first `kernel` of the parameters are of a kernel, the others of a bias.
-    pub(super) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], [w, m, v]: [&mut [f32]; 3]) {
-        self.adjust.each(backend, kernel, w, dw);
-        self.step.run(backend, w, dw, m, v);
-    }
-}
-
-/// One step of a rule.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Sgd(kernels::SgdStep),
-    Adam(kernels::AdamStep),
-}
-
-impl Step {
-    /// Updates parameters `w` by their gradients `dw`. Their moments `m` and `v` are as long, or empty where the
-    /// rule has none.
-    fn run(self, backend: &Backend, w: &mut [f32], dw: &[f32], m: &mut [f32], v: &mut [f32]) {
-        match self {
-            Self::Sgd(step) => backend.run(w.len() / SGD_SPEED, UNIT, kernels::Sgd { step, w, dw, m }),
-            Self::Adam(step) => backend.run(w.len() / ADAM_SPEED, UNIT, kernels::Adam { step, w, dw, m, v }),
-        }
-    }
-}
-
-/// Parameters a nanosecond, about, of plain descent.
-const SGD_SPEED: usize = 8;
-/// Parameters a nanosecond, about, of Adam.
-const ADAM_SPEED: usize = 3;
-/// Parameters that a thread takes at a time: a page, so that no cache line is shared.
-const UNIT: usize = 1024;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::reference;
-    use crate::{Isa, Threads};
-
-    /// Deterministic values of many magnitudes, below the least moment too.
-    fn values(seed: u32) -> Vec<f32> {
-        let value = |i: u32| {
-            let bits = (i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) >> 8;
-            (bits as f32 / 8_388_608.0 - 1.0) * 10f32.powi(-((i % 40) as i32))
-        };
-        (0..1000).map(value).collect()
-    }
-
-    #[test]
-    fn updates_have_the_bits_of_the_reference() {
-        let adam = Adam::default().learning_rate(0.03).betas(0.7, 0.99).epsilon(1e-4);
-        let sgd = Sgd::default().learning_rate(0.03);
-        let optimizers: [Optimizer; 7] = [
-            sgd.into(),
-            sgd.momentum(0.8).into(),
-            sgd.momentum(0.8).nesterov(true).into(),
-            adam.into(),
-            AdamW { adam, weight_decay: 0.3 }.into(),
-            Optimizer::from(sgd).weight_decay(0.3),
-            Optimizer::from(sgd.momentum(0.8).nesterov(true)).weight_decay(0.3),
-        ];
-        for optimizer in optimizers {
-            for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
-                let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
-                let (mut w, mut m, mut v) = (values(1), values(2), values(3));
-                v.iter_mut().for_each(|v| *v = v.abs());
-                let mut state = State::new(optimizer, w.len());
-                let (remembered, squares) = (!state.first.is_empty(), !state.second.is_empty());
-                if remembered {
-                    state.first.copy_from_slice(&m);
-                }
-                if squares {
-                    state.second.copy_from_slice(&v);
-                }
-                let mut found = w.clone();
-                for t in 1..=4 {
-                    // Every third weight gets no gradient.
-                    let mut dw = values(3 + t);
-                    dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
-                    let update = state.next_step();
-                    update.step.run(&backend, &mut found, &dw, &mut state.first, &mut state.second);
-                    reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
-                }
-                let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-                assert_eq!(bits(&found), bits(&w), "{isa} {optimizer:?}");
-                assert!(!remembered || bits(&state.first) == bits(&m), "{isa} {optimizer:?}");
-                assert!(!squares || bits(&state.second) == bits(&v), "{isa} {optimizer:?}");
-                assert!(!remembered || m.iter().all(|m| *m == 0.0 || m.abs() >= 7.8e-31));
-            }
-        }
-    }
 }

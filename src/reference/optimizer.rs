@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::kernels::optimizer::LEAST_MOMENT;
 use crate::nn::{Optimizer, Rule};
 
-/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`, decay included: see
+/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`, decay and schedule included: see
 /// [`nn::Optimizer`](crate::nn::Optimizer). What comes before it is [`add_l2`](super::add_l2) and
 /// [`clip`](super::clip). `m` and `v` are what the optimizer remembers, zeros before
 /// the first update: momentum or first moment, and second moment. SGD leaves `v` alone, without
@@ -30,6 +30,7 @@ pub fn update(
     if t == 0 {
         return Err(Error::value("t", "at least 1", 0));
     }
+    let optimizer = optimizer.at(u64::from(t) - 1);
     if let Some(decay) = optimizer.decay() {
         w.iter_mut().for_each(|w| *w = w.mul_add(-decay, *w));
     }

@@ -4,14 +4,19 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::num::NonZeroUsize;
 
 use densely::nn::{Activation, Dense, Sequential};
-use densely::{Backend, Isa, MatRef};
+use densely::{Backend, Isa, MatRef, Threads};
 use flate2::read::GzDecoder;
 
 /// A backend for each instruction set of this machine.
 pub fn backends() -> Vec<Backend> {
     Isa::available().into_iter().map(|isa| Backend::with_isa(isa).unwrap()).collect()
+}
+
+pub fn exactly(threads: usize) -> Threads {
+    Threads::Exactly(NonZeroUsize::new(threads).unwrap())
 }
 
 /// ReLU layers of these units on a flat input, softmax in the last; biases are not zero.

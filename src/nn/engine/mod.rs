@@ -26,8 +26,8 @@ mod workspace;
 pub(super) use gather::{Batches, Gather};
 pub(super) use workspace::Workspace;
 
-use super::optimizer::State;
 use super::pass::DensePlan;
+use super::state::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
@@ -68,6 +68,11 @@ impl<'a> Engine<'a> {
         gather: Option<Gather<'_>>,
     ) -> Result<(f32, usize)> {
         self.workspace.through(self.backend, (self.plan, self.parameters), batch, gather)
+    }
+
+    /// The learning rate of the next step.
+    pub(super) fn learning_rate(&self) -> f64 {
+        self.state.learning_rate()
     }
 
     /// The optimizer's step, after [`through`](Self::through) with the same samples; then what

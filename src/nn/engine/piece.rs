@@ -2,8 +2,8 @@
 
 use std::ops::Range;
 
-use super::super::optimizer::Update;
 use super::super::pass::DensePlan;
+use super::super::state::Update;
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;

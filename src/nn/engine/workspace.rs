@@ -3,8 +3,8 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::optimizer::Update;
 use super::super::pass::{DensePlan, Pass, Places};
+use super::super::state::Update;
 use super::gather::Gather;
 use super::piece::{Parameters, Piece, cut, cut_one};
 use crate::backend::Backend;

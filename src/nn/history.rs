@@ -1,0 +1,72 @@
+//! What `fit` tells of the training: to a callback on the way, and in the end.
+
+use std::ops::ControlFlow;
+
+use super::model::Metrics;
+
+/// Where the training stands behind a batch.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct BatchEnd {
+    /// The epoch, from 0 on.
+    pub epoch: usize,
+    /// The batch within the epoch, from 0 on.
+    pub batch: usize,
+    /// Batches of an epoch.
+    pub batches: usize,
+    /// Samples that the epoch has seen so far.
+    pub samples: usize,
+    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update.
+    pub loss: f32,
+    /// As `loss`.
+    pub accuracy: f32,
+    /// Of the batch's step, after the [`Schedule`](super::Schedule).
+    pub learning_rate: f64,
+}
+
+/// What an epoch came to.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[non_exhaustive]
+pub struct EpochEnd {
+    /// The epoch, from 0 on.
+    pub epoch: usize,
+    /// Mean over the epoch's samples, each judged before its batch's update.
+    pub loss: f32,
+    /// As `loss`.
+    pub accuracy: f32,
+    /// Of the epoch's last step, after the [`Schedule`](super::Schedule).
+    pub learning_rate: f64,
+    /// On the validation samples after the epoch, if there are any.
+    pub validation: Option<Metrics>,
+}
+
+/// The epochs that a call of [`fit`](Sequential::fit) went through.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct History(pub(super) Vec<EpochEnd>);
+
+impl History {
+    /// What each epoch came to, in order.
+    pub fn epochs(&self) -> &[EpochEnd] {
+        &self.0
+    }
+}
+
+/// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far
+/// stays, and the [`History`] holds the epochs that were finished.
+pub trait Callback {
+    /// Before each epoch: gets the optimizer's learning rate, before its schedule changes it, and gives what it is to
+    /// be from now on, after training too. Keras' `LearningRateScheduler`.
+    fn learning_rate(&mut self, _epoch: usize, rate: f64) -> f64 {
+        rate
+    }
+
+    /// After each batch.
+    fn on_batch_end(&mut self, _: &BatchEnd) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+
+    /// After each epoch and its validation.
+    fn on_epoch_end(&mut self, _: &EpochEnd) -> ControlFlow<()> {
+        ControlFlow::Continue(())
+    }
+}
