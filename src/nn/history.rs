@@ -40,7 +40,7 @@ pub struct EpochEnd {
     pub validation: Option<Metrics>,
 }
 
-/// The epochs that a call of [`fit`](Sequential::fit) went through.
+/// The epochs that a call of [`fit`](super::Sequential::fit) went through.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History(pub(super) Vec<EpochEnd>);
 
