@@ -4,7 +4,7 @@
 mod nn_common;
 
 use densely::loss::CrossEntropy;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
 use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
@@ -46,9 +46,16 @@ impl Layer {
     }
 }
 
-fn model(backend: &Backend, layers: &[Layer], optimizer: Optimizer) -> Sequential {
-    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(7);
+/// What a network has besides layers: dropouts, each before the dense layer with its number.
+type Dropouts = &'static [(usize, f64)];
+const SEED: u64 = 7;
+
+fn model(backend: &Backend, layers: &[Layer], dropouts: Dropouts, optimizer: Optimizer) -> Sequential {
+    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(SEED);
     for (i, layer) in layers.iter().enumerate() {
+        for &(_, rate) in dropouts.iter().filter(|dropout| dropout.0 == i) {
+            builder = builder.layer(Dropout::new(rate));
+        }
         let activation = if i + 1 < layers.len() { Activation::Relu } else { Activation::Softmax };
         builder = builder.layer(Dense::new(layer.1, activation).use_bias(layer.2));
     }
@@ -57,19 +64,37 @@ fn model(backend: &Backend, layers: &[Layer], optimizer: Optimizer) -> Sequentia
     model
 }
 
+/// What dropouts before a layer leave in the step behind `steps` others.
+fn reference_dropouts(dropouts: Dropouts, layer: usize, steps: u64, rows: usize, mut x: Vec<f32>) -> Vec<f32> {
+    for (number, &(_, rate)) in dropouts.iter().enumerate().filter(|(_, dropout)| dropout.0 == layer) {
+        let mut y = vec![0.0; x.len()];
+        let to = MatMut::new(&mut y, rows, x.len() / rows).unwrap();
+        reference::dropout(Dropout::new(rate), [SEED, number as u64, steps], matrix(&x, rows), to).unwrap();
+        x = y;
+    }
+    x
+}
+
 /// The mean loss and the gradients, with the functions of `reference` alone.
-fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) -> densely::Result<(f32, Vec<f32>)> {
+fn reference_gradients(
+    layers: &[Layer],
+    (dropouts, steps): (Dropouts, u64),
+    w: &[f32],
+    (x, labels): (&[f32], &[u8]),
+) -> densely::Result<(f32, Vec<f32>)> {
     let batch = labels.len();
+    let drop = |layer, x| reference_dropouts(dropouts, layer, steps, batch, x);
     let start = |layer: usize| layers[..layer].iter().map(|layer| layer.parameters()).sum::<usize>();
     let kernel = |i: usize| MatRef::new(&w[start(i)..][..layers[i].0 * layers[i].1], layers[i].0, layers[i].1);
 
-    let mut values = vec![x.to_vec()];
+    let (mut values, mut dropped) = (vec![x.to_vec()], Vec::new());
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate() {
         let mut y = vec![0.0; batch * outputs];
         let bias = bias.then(|| &w[start(i) + inputs * outputs..start(i + 1)]);
         let activation = if i + 1 < layers.len() { Elementwise::Relu } else { Elementwise::Linear };
         let to = MatMut::new(&mut y, batch, outputs)?;
-        reference::dense_forward(matrix(&values[i], batch), kernel(i)?, bias, activation, to)?;
+        dropped.push(drop(i, values[i].clone()));
+        reference::dense_forward(matrix(&dropped[i], batch), kernel(i)?, bias, activation, to)?;
         values.push(y);
     }
 
@@ -80,15 +105,16 @@ fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) ->
     let loss = reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), labels, None, to)?;
     let mut gradients = vec![0.0; w.len()];
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
-        let x = matrix(&values[i], batch);
+        let x = matrix(&dropped[i], batch);
         let (dw, db) = gradients[start(i)..start(i + 1)].split_at_mut(inputs * outputs);
         let dw = MatMut::new(dw, inputs, outputs)?;
         reference::dense_backward_params(x, matrix(&dy, batch), dw, bias.then_some(db))?;
         if i > 0 {
             let mut dx = vec![0.0; batch * inputs];
             let to = MatMut::new(&mut dx, batch, inputs)?;
-            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, Some((Elementwise::Relu, x)), to)?;
-            dy = dx;
+            let gate = Some((Elementwise::Relu, matrix(&values[i], batch)));
+            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, gate, to)?;
+            dy = drop(i, dx);
         }
     }
     Ok((loss, gradients))
@@ -151,20 +177,21 @@ impl Rule {
     }
 }
 
-/// What happens to gradients before the rule takes them.
+/// What a training has besides layers and a rule: what happens to gradients before the rule takes them, and dropouts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Adjust {
+struct Extras {
     l2: f64,
     clip: Option<Clip>,
+    dropouts: Dropouts,
 }
 
-impl Adjust {
+impl Extras {
     fn optimizer(self, rule: Rule) -> Optimizer {
         let optimizer = rule.optimizer().l2(self.l2);
         self.clip.map_or(optimizer, |clip| optimizer.clip(clip))
     }
 
-    fn run(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
+    fn adjust(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
         let mut start = 0;
         for layer in layers {
             let kernel = start..start + layer.0 * layer.1;
@@ -178,14 +205,15 @@ impl Adjust {
 }
 
 /// The parameters that the reference learns, and the mean loss of each epoch.
-fn reference_fit(layers: &[Layer], rule: Rule, adjust: Adjust, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
+fn reference_fit(layers: &[Layer], rule: Rule, extras: Extras, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
     let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
     let (mut t, mut losses) = (0, Vec::new());
     for _ in 0..task.epochs {
         let mut total = 0.0;
         for (x, labels) in task.batches() {
-            let (loss, mut dw) = reference_gradients(layers, &w, x, labels).unwrap();
-            adjust.run(layers, &w, &mut dw);
+            let drop = (extras.dropouts, t as u64);
+            let (loss, mut dw) = reference_gradients(layers, drop, &w, (x, labels)).unwrap();
+            extras.adjust(layers, &w, &mut dw);
             total += f64::from(loss) * labels.len() as f64;
             t += 1;
             (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
@@ -199,22 +227,22 @@ fn reference_fit(layers: &[Layer], rule: Rule, adjust: Adjust, mut w: Vec<f32>, 
 /// multiply-add.
 #[track_caller]
 fn assert_fit_is_reference(layers: &[Layer], rule: Rule, task: &Task, threads: &[Threads]) {
-    assert_adjusted_fit_is_reference(layers, rule, Adjust::default(), task, threads);
+    assert_fit_with_is_reference(layers, rule, Extras::default(), task, threads);
 }
 
-/// The same of an optimizer that adjusts gradients first.
+/// The same, with extras.
 #[track_caller]
-fn assert_adjusted_fit_is_reference(layers: &[Layer], rule: Rule, adjust: Adjust, task: &Task, threads: &[Threads]) {
-    let optimizer = adjust.optimizer(rule);
-    let initial = model(&Backend::new().unwrap(), layers, optimizer).parameters().to_vec();
-    let (expected, expected_losses) = reference_fit(layers, rule, adjust, initial, task);
+fn assert_fit_with_is_reference(layers: &[Layer], rule: Rule, extras: Extras, task: &Task, threads: &[Threads]) {
+    let (optimizer, dropouts) = (extras.optimizer(rule), extras.dropouts);
+    let initial = model(&Backend::new().unwrap(), layers, dropouts, optimizer).parameters().to_vec();
+    let (expected, expected_losses) = reference_fit(layers, rule, extras, initial, task);
     for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
         for &threads in threads {
             let backend = backend.with_threads(threads);
-            let mut model = model(&backend, layers, optimizer);
+            let mut model = model(&backend, layers, dropouts, optimizer);
             let history = model.fit(task.x(), &task.labels, task.options().no_shuffle()).unwrap();
             let losses: Vec<f32> = history.epochs().iter().map(|end| end.loss).collect();
-            let what = format!("{rule:?}, {adjust:?}, batches of {}, {backend:?}", task.batch_size);
+            let what = format!("{rule:?}, {extras:?}, batches of {}, {backend:?}", task.batch_size);
             assert_bits(model.parameters(), &expected, &what);
             assert_bits(&losses, &expected_losses, &what);
         }
@@ -253,9 +281,23 @@ fn l2_and_clipping_give_the_bits_of_the_reference() {
     for clip in [None, Some(Clip::Value(0.02)), Some(Clip::GlobalNorm(0.75))] {
         for l2 in [0.0, 0.01] {
             for rule in Rule::ALL {
-                let adjust = Adjust { l2, clip };
-                assert_adjusted_fit_is_reference(&layers, rule, adjust, &task, &[1, 2, 3, 5, 7].map(exactly));
+                let extras = Extras { l2, clip, ..Extras::default() };
+                assert_fit_with_is_reference(&layers, rule, extras, &task, &[1, 2, 3, 5, 7].map(exactly));
             }
+        }
+    }
+}
+
+#[test]
+fn dropouts_give_the_bits_of_the_reference() {
+    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
+    let task = Task::random(103, 45, 5, 32, 3);
+    let rule = Rule::Adam { weight_decay: None };
+    // Owners without and none with dropped inputs; two in a row; and gradients that are all needed first.
+    for dropouts in [&[(1, 0.5)][..], &[(0, 0.2)], &[(0, 0.2), (1, 0.5), (2, 0.1), (2, 0.3)]] {
+        for clip in [None, Some(Clip::GlobalNorm(0.75))] {
+            let extras = Extras { dropouts, clip, ..Extras::default() };
+            assert_fit_with_is_reference(&layers, rule, extras, &task, &[1, 2, 3, 5, 7].map(exactly));
         }
     }
 }
@@ -290,7 +332,7 @@ fn real_images_give_the_bits_of_the_reference() {
 /// Trains in a pool of so many threads.
 fn fit_in_pool(pool: usize, backend: &Backend, layers: &[Layer], task: &Task) -> Vec<f32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
-    let mut model = model(backend, layers, Sgd::default().momentum(0.9).into());
+    let mut model = model(backend, layers, &[], Sgd::default().momentum(0.9).into());
     pool.install(|| model.fit(task.x(), &task.labels, task.options().shuffle(5))).unwrap();
     model.parameters().to_vec()
 }

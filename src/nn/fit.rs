@@ -179,9 +179,9 @@ impl Sequential {
         workspace: &mut Workspace,
         on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<()>,
     ) -> Result<Option<BatchEnd>> {
-        let Self { backend, plan, parameters, state, .. } = self;
+        let Self { backend, plan, parameters, state, seed, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
         if let Some(gather) = batches.gather_first() {
             gather.run(backend)?;
         }

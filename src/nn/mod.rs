@@ -32,6 +32,7 @@
 mod activation;
 mod clip;
 mod custom_loop;
+mod dropout;
 mod engine;
 mod fit;
 mod history;
@@ -52,7 +53,7 @@ pub use clip::Clip;
 pub use fit::Fit;
 pub use history::{BatchEnd, Callback, EpochEnd, History};
 pub use initializer::Initializer;
-pub use layer::{Dense, Flatten, Layer, Shape};
+pub use layer::{Dense, Dropout, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
 pub(crate) use optimizer::Rule;
 pub use optimizer::{Adam, AdamW, Optimizer, Sgd};

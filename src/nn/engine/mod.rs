@@ -26,6 +26,7 @@ mod workspace;
 pub(super) use gather::{Batches, Gather};
 pub(super) use workspace::Workspace;
 
+use super::dropout::Masks;
 use super::pass::DensePlan;
 use super::state::State;
 use crate::backend::Backend;
@@ -40,6 +41,8 @@ pub(super) struct Engine<'a> {
     parameters: &'a mut [f32],
     state: &'a mut State,
     workspace: &'a mut Workspace,
+    /// Of dropouts.
+    seed: u64,
 }
 
 impl<'a> Engine<'a> {
@@ -50,9 +53,10 @@ impl<'a> Engine<'a> {
         parameters: &'a mut [f32],
         state: &'a mut State,
         workspace: &'a mut Workspace,
+        seed: u64,
     ) -> Self {
         workspace.hand_out(&plan[0], [parameters, &state.first, &state.second]);
-        Self { backend, plan, parameters, state, workspace }
+        Self { backend, plan, parameters, state, workspace, seed }
     }
 
     /// Takes the first batch through the layer that has owners, if one has.
@@ -67,7 +71,8 @@ impl<'a> Engine<'a> {
         batch: (MatRef<'_>, Labels<'_>),
         gather: Option<Gather<'_>>,
     ) -> Result<(f32, usize)> {
-        self.workspace.through(self.backend, (self.plan, self.parameters), batch, gather)
+        let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
+        self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, gather)
     }
 
     /// The learning rate of the next step.
