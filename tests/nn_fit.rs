@@ -4,7 +4,7 @@ mod nn_common;
 
 use std::ops::ControlFlow;
 
-use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, EpochEnd, Fit, Metrics, Sequential, Sgd};
+use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Metrics, Sequential, Sgd};
 use densely::{Backend, MatMut, MatRef};
 use nn_common::{assert_bits, backends, matrix, mlp, random, random_labels};
 
@@ -110,6 +110,7 @@ fn a_callback_can_stop_and_keeps_what_was_learnt() {
         train_by_hand(&mut by_hand, steps);
         assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
         assert_eq!((recorder.batches.len(), history.epochs().len()), (steps, epochs));
+        assert_eq!(history.ended(), Ended::Callback);
     }
 }
 
@@ -219,6 +220,7 @@ fn no_epochs_learn_nothing() {
     let mut fitted = model();
     let history = fitted.fit(matrix(&x, SAMPLES), &labels, in_order(0)).unwrap();
     assert!(history.epochs().is_empty());
+    assert_eq!(history.ended(), Ended::Finished);
     assert_bits(fitted.parameters(), model().parameters(), "parameters");
 }
 

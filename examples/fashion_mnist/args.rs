@@ -30,6 +30,9 @@ Usage: cargo run --release --example fashion_mnist -- [FLAGS]
   --quiet              print nothing but the test loss and accuracy
   --help               print this
 
+Ctrl-C ends the training; what was learnt until then is judged and saved.
+A second Ctrl-C ends the program.
+
 The data is taken from the first of these that applies:
   1. the folder of --data
   2. the folder that the environment variable FASHION_MNIST_DIR names

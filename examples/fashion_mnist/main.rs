@@ -6,6 +6,7 @@
 mod args;
 mod data;
 mod idx;
+mod interrupt;
 mod output;
 mod picture;
 mod progress;
@@ -15,7 +16,7 @@ use std::error::Error;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
-use densely::nn::{Activation, Dense, Fit, Flatten, Sequential};
+use densely::nn::{Activation, Dense, Ended, Fit, Flatten, Sequential};
 use densely::{Backend, Threads};
 use rayon::ThreadPoolBuilder;
 
@@ -65,8 +66,14 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         .batch_size(args.batch_size.get())
         .shuffle(args.seed)
         .validation_data(test.x()?, &test.labels)
-        .callback(&mut progress);
+        .callback(&mut progress)
+        .stop(interrupt::flag()?);
     let history = model.fit(train.x()?, &train.labels, options)?;
+    interrupt::training_is_over();
+    if history.ended() == Ended::Stopped {
+        progress.abandon();
+        writeln!(notes, "\nStopped: {} of {} epochs are complete", history.epochs().len(), args.epochs)?;
+    }
     if let Some(path) = &args.save {
         model.save_weights(path)?;
         writeln!(notes, "\nWeights: {}", path.display())?;

@@ -42,6 +42,14 @@ impl Progress {
         Self { show, epochs, images, bar, epoch_began: Instant::now(), images_per_second: 0.0 }
     }
 
+    /// Leaves the bar as it is, for an epoch that was not completed.
+    pub fn abandon(&self) {
+        if self.show == Show::Bars && !self.bar.is_finished() {
+            self.bar.abandon();
+            write_line("");
+        }
+    }
+
     /// `Epoch  3/10`
     fn name(&self, epoch: usize) -> String {
         let width = self.epochs.to_string().len();

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::engine::{Batches, Engine, Workspace};
-use super::history::{BatchEnd, Callback, EpochEnd, History};
+use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
@@ -19,6 +20,7 @@ pub struct Fit<'a> {
     shuffle: Shuffle,
     validation: Validation<'a>,
     callback: Option<&'a mut dyn Callback>,
+    stop: Option<&'a AtomicBool>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -88,6 +90,28 @@ impl<'a> Fit<'a> {
     pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
     }
+
+    /// Ends the training once this flag is set, by a signal's handler or another thread: what was learnt stays, and
+    /// [`History::ended`] tells of it. The flag is looked at after each batch; after an epoch's last one once the epoch
+    /// is complete, with its validation.
+    ///
+    /// ```
+    /// use std::sync::atomic::{AtomicBool, Ordering};
+    /// use densely::MatRef;
+    /// use densely::nn::{Activation, Dense, Ended, Fit, Sequential, Sgd};
+    ///
+    /// static STOP: AtomicBool = AtomicBool::new(false);
+    /// let mut model = Sequential::builder(1).layer(Dense::new(2, Activation::Softmax)).build()?;
+    /// model.compile(Sgd::default())?;
+    /// std::thread::spawn(|| STOP.store(true, Ordering::Relaxed));
+    /// let x = MatRef::new(&[0.0, 1.0], 2, 1)?;
+    /// let history = model.fit(x, &[0u8, 1], Fit::default().epochs(1_000_000_000).stop(&STOP))?;
+    /// assert_eq!(history.ended(), Ended::Stopped);
+    /// # Ok::<(), densely::Error>(())
+    /// ```
+    pub fn stop(self, flag: &'a AtomicBool) -> Self {
+        Self { stop: Some(flag), ..self }
+    }
 }
 
 impl Sequential {
@@ -104,7 +128,7 @@ impl Sequential {
     /// range; what was learnt before stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { epochs, batch_size, shuffle, validation, callback } = options;
+        let Fit { epochs, batch_size, shuffle, validation, callback, stop } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
@@ -129,13 +153,13 @@ impl Sequential {
         };
         let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
 
-        let epochs = Epochs { count: epochs, batch_size, shuffle };
+        let epochs = Epochs { count: epochs, batch_size, shuffle, stop };
         self.run_epochs(epochs, x, labels, validation, callback)
     }
 
     fn run_epochs(
         &mut self,
-        Epochs { count, batch_size, shuffle }: Epochs,
+        Epochs { count, batch_size, shuffle, stop }: Epochs<'_>,
         x: MatRef<'_>,
         labels: Labels<'_>,
         validation: Option<(MatRef<'_>, Labels<'_>)>,
@@ -152,33 +176,43 @@ impl Sequential {
             if let Shuffle::Seed(seed) = shuffle {
                 batches.shuffle(seed, epoch as u32);
             }
-            let mut on_batch_end = |end: &BatchEnd| match &mut callback {
-                Some(callback) => callback.on_batch_end(&BatchEnd { epoch, ..*end }),
-                None => ControlFlow::Continue(()),
+            let mut on_batch_end = |end: &BatchEnd| {
+                if let Some(callback) = &mut callback
+                    && callback.on_batch_end(end).is_break()
+                {
+                    return ControlFlow::Break(Ended::Callback);
+                }
+                let inside = end.batch + 1 < end.batches;
+                if inside && is_set(stop) { ControlFlow::Break(Ended::Stopped) } else { ControlFlow::Continue(()) }
             };
-            let Some(last) = self.run_epoch(&mut batches, &mut workspace, &mut on_batch_end)? else {
-                return Ok(history);
+            let last = match self.run_epoch(epoch, &mut batches, &mut workspace, &mut on_batch_end)? {
+                ControlFlow::Continue(last) => last,
+                ControlFlow::Break(ended) => return Ok(History { ended, ..history }),
             };
             let BatchEnd { loss, accuracy, learning_rate, .. } = last;
             let validation = validation.map(|(x, labels)| self.evaluate(x, labels)).transpose()?;
             let end = EpochEnd { epoch, loss, accuracy, learning_rate, validation };
-            history.0.push(end);
+            history.epochs.push(end);
             if let Some(callback) = &mut callback
                 && callback.on_epoch_end(&end).is_break()
             {
-                return Ok(history);
+                return Ok(History { ended: Ended::Callback, ..history });
+            }
+            if is_set(stop) {
+                return Ok(History { ended: Ended::Stopped, ..history });
             }
         }
         Ok(history)
     }
 
-    /// Goes through all batches once. Gives where it stands behind the last, or nothing if it was ended.
+    /// Goes through all batches once. Gives where it stands behind the last, or why it was ended before.
     fn run_epoch(
         &mut self,
+        epoch: usize,
         batches: &mut Batches<'_>,
         workspace: &mut Workspace,
-        on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<()>,
-    ) -> Result<Option<BatchEnd>> {
+        on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<Ended>,
+    ) -> Result<ControlFlow<Ended, BatchEnd>> {
         let Self { backend, plan, parameters, state, seed, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
@@ -186,40 +220,42 @@ impl Sequential {
             gather.run(backend)?;
         }
         engine.first_layer(batches.get(0)?.0)?;
-        let (mut samples, mut total, mut hits) = (0, 0.0, 0);
-        let mut last = None;
-        for batch in 0..batches.count() {
+        let (mut total, mut hits) = (0.0, 0);
+        let count = batches.count();
+        let mut end =
+            BatchEnd { epoch, batch: 0, batches: count, samples: 0, loss: 0.0, accuracy: 0.0, learning_rate: 0.0 };
+        for batch in 0..count {
             let (this, gather) = batches.get_and_gather(batch)?;
             let (loss, correct) = engine.through(this, gather)?;
             let (x, _) = batches.get(batch)?;
-            let next = if batch + 1 < batches.count() { Some(batches.get(batch + 1)?.0) } else { None };
-            let learning_rate = engine.learning_rate();
+            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.0) } else { None };
+            end.learning_rate = engine.learning_rate();
             engine.update(x, next)?;
-            samples += x.rows();
+            end.batch = batch;
+            end.samples += x.rows();
             total += f64::from(loss) * x.rows() as f64;
             hits += correct;
-            let (loss, accuracy) = means(total, hits, samples);
-            let end = BatchEnd { epoch: 0, batch, batches: batches.count(), samples, loss, accuracy, learning_rate };
-            if on_batch_end(&end).is_break() {
-                return Ok(None);
+            end.loss = (total / end.samples as f64) as f32;
+            end.accuracy = (hits as f64 / end.samples as f64) as f32;
+            if let ControlFlow::Break(ended) = on_batch_end(&end) {
+                return Ok(ControlFlow::Break(ended));
             }
-            last = Some(end);
         }
-        Ok(last)
+        Ok(ControlFlow::Continue(end))
     }
 }
 
 /// How often and in what portions the samples are gone through.
 #[derive(Clone, Copy)]
-struct Epochs {
+struct Epochs<'a> {
     count: usize,
     batch_size: usize,
     shuffle: Shuffle,
+    stop: Option<&'a AtomicBool>,
 }
 
-/// Mean loss and accuracy.
-fn means(total: f64, hits: usize, samples: usize) -> (f32, f32) {
-    ((total / samples as f64) as f32, (hits as f64 / samples as f64) as f32)
+fn is_set(flag: Option<&AtomicBool>) -> bool {
+    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Names the validation's arguments in an error about its samples.

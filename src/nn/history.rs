@@ -40,15 +40,36 @@ pub struct EpochEnd {
     pub validation: Option<Metrics>,
 }
 
-/// The epochs that a call of [`fit`](super::Sequential::fit) went through.
+/// The epochs that a call of [`fit`](super::Sequential::fit) went through, and why there were no more.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct History(pub(super) Vec<EpochEnd>);
+pub struct History {
+    pub(super) epochs: Vec<EpochEnd>,
+    pub(super) ended: Ended,
+}
 
 impl History {
-    /// What each epoch came to, in order.
+    /// What each epoch came to, in order; one that was not finished is not among them.
     pub fn epochs(&self) -> &[EpochEnd] {
-        &self.0
+        &self.epochs
     }
+
+    /// Why training ended.
+    pub fn ended(&self) -> Ended {
+        self.ended
+    }
+}
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Ended {
+    /// All epochs were done.
+    #[default]
+    Finished,
+    /// A [`Callback`] asked for it.
+    Callback,
+    /// The flag of [`Fit::stop`](super::Fit::stop) was set.
+    Stopped,
 }
 
 /// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far

@@ -51,7 +51,7 @@ mod weights;
 pub use activation::Activation;
 pub use clip::Clip;
 pub use fit::Fit;
-pub use history::{BatchEnd, Callback, EpochEnd, History};
+pub use history::{BatchEnd, Callback, Ended, EpochEnd, History};
 pub use initializer::Initializer;
 pub use layer::{Dense, Dropout, Flatten, Layer, Shape};
 pub use model::{Builder, Metrics, Sequential};
