@@ -5,13 +5,15 @@ mod nn_common;
 
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
-use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
+use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, LOSS_ROWS, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
 /// Samples, labels, and how to go through them.
 struct Task {
     x: Vec<f32>,
     labels: Vec<u8>,
+    /// One a class, and one a sample.
+    weights: Option<(Vec<f32>, Vec<f32>)>,
     batch_size: usize,
     epochs: usize,
 }
@@ -19,7 +21,7 @@ struct Task {
 impl Task {
     fn random(samples: usize, inputs: usize, classes: usize, batch_size: usize, epochs: usize) -> Self {
         let labels = random_labels(2, samples, classes);
-        Self { x: random(1, samples * inputs), labels, batch_size, epochs }
+        Self { x: random(1, samples * inputs), labels, weights: None, batch_size, epochs }
     }
 
     fn x(&self) -> MatRef<'_> {
@@ -27,13 +29,32 @@ impl Task {
     }
 
     fn options(&self) -> Fit<'_> {
-        Fit::default().epochs(self.epochs).batch_size(self.batch_size)
+        let options = Fit::default().epochs(self.epochs).batch_size(self.batch_size);
+        match &self.weights {
+            Some((classes, samples)) => options.class_weights(classes).sample_weights(samples),
+            None => options,
+        }
     }
 
-    fn batches(&self) -> impl Iterator<Item = (&[f32], &[u8])> {
-        let inputs = self.x.len() / self.labels.len();
-        self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size))
+    /// By which a sample's loss is multiplied.
+    fn weight(&self, sample: usize) -> f32 {
+        self.weights.as_ref().map_or(1.0, |(classes, samples)| classes[self.labels[sample] as usize] * samples[sample])
     }
+
+    fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
+        let inputs = self.x.len() / self.labels.len();
+        let batches = self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size));
+        batches.enumerate().map(|(number, (x, labels))| {
+            let first = number * self.batch_size;
+            Batch { x, labels, weights: (first..first + labels.len()).map(|sample| self.weight(sample)).collect() }
+        })
+    }
+}
+
+struct Batch<'a> {
+    x: &'a [f32],
+    labels: &'a [u8],
+    weights: Vec<f32>,
 }
 
 /// Inputs, outputs, and whether there is a bias.
@@ -80,7 +101,7 @@ fn reference_gradients(
     layers: &[Layer],
     (dropouts, steps): (Dropouts, u64),
     w: &[f32],
-    (x, labels): (&[f32], &[u8]),
+    Batch { x, labels, weights }: &Batch<'_>,
 ) -> densely::Result<(f32, Vec<f32>)> {
     let batch = labels.len();
     let drop = |layer, x| reference_dropouts(dropouts, layer, steps, batch, x);
@@ -102,7 +123,11 @@ fn reference_gradients(
     let mut dy = vec![0.0; logits.len()];
     let classes = logits.len() / batch;
     let to = Some(MatMut::new(&mut dy, batch, classes)?);
-    let loss = reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), labels, None, to)?;
+    let mut losses = vec![0.0; batch];
+    reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), *labels, Some(&mut losses), to)?;
+    losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
+    dy.iter_mut().enumerate().for_each(|(i, dy)| *dy *= weights[i / classes]);
+    let loss = (f64::from(sum_of_losses(&losses)) / batch as f64) as f32;
     let mut gradients = vec![0.0; w.len()];
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
         let x = matrix(&dropped[i], batch);
@@ -118,6 +143,17 @@ fn reference_gradients(
         }
     }
     Ok((loss, gradients))
+}
+
+/// Adds groups of 16 in ascending order, and their sums in a tree whose first part has the largest power of 2
+/// groups that leaves some.
+fn sum_of_losses(losses: &[f32]) -> f32 {
+    let groups = losses.len().div_ceil(LOSS_ROWS);
+    if groups <= 1 {
+        return losses.iter().copied().reduce(|sum, loss| sum + loss).unwrap_or_default();
+    }
+    let (first, rest) = losses.split_at(groups.next_power_of_two() / 2 * LOSS_ROWS);
+    sum_of_losses(first) + sum_of_losses(rest)
 }
 
 /// The update rules of src/kernels/optimizer.rs, one parameter after another. The numbers are not
@@ -210,11 +246,11 @@ fn reference_fit(layers: &[Layer], rule: Rule, extras: Extras, mut w: Vec<f32>, 
     let (mut t, mut losses) = (0, Vec::new());
     for _ in 0..task.epochs {
         let mut total = 0.0;
-        for (x, labels) in task.batches() {
+        for batch in task.batches() {
             let drop = (extras.dropouts, t as u64);
-            let (loss, mut dw) = reference_gradients(layers, drop, &w, (x, labels)).unwrap();
+            let (loss, mut dw) = reference_gradients(layers, drop, &w, &batch).unwrap();
             extras.adjust(layers, &w, &mut dw);
-            total += f64::from(loss) * labels.len() as f64;
+            total += f64::from(loss) * batch.labels.len() as f64;
             t += 1;
             (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
         }
@@ -303,6 +339,18 @@ fn dropouts_give_the_bits_of_the_reference() {
 }
 
 #[test]
+fn weights_of_classes_and_samples_give_the_bits_of_the_reference() {
+    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
+    let samples = random(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect(); // many are 0
+    let weights = Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], samples));
+    let rule = Rule::Adam { weight_decay: None };
+    for batch_size in [32, 103] {
+        let task = Task { weights: weights.clone(), ..Task::random(103, 45, 5, batch_size, 3) };
+        assert_fit_is_reference(&layers, rule, &task, &[1, 2, 3, 5, 7].map(exactly));
+    }
+}
+
+#[test]
 fn batches_of_several_chunks_give_the_bits_of_the_reference() {
     let layers = [Layer(21, 17, true), Layer(17, 5, true)];
     for (samples, batch_size, epochs) in [(750, 300, 4), (700, 600, 6)] {
@@ -324,7 +372,7 @@ fn sums_over_many_inputs_give_the_bits_of_the_reference() {
 #[test]
 fn real_images_give_the_bits_of_the_reference() {
     let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
     let layers = [Layer(784, 32, true), Layer(32, 10, true)];
     assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, Threads::Auto]);
 }
@@ -372,7 +420,7 @@ fn no_number_of_threads_changes_a_bit() {
 #[test]
 fn no_number_of_threads_changes_a_bit_on_real_images() {
     let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
     // Enough work for `Auto` to split.
     assert_same_on_all(&[Layer(784, 64, true), Layer(64, 10, true)], &task, &[Threads::Auto]);
 }

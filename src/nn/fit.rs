@@ -4,9 +4,10 @@ use std::fmt;
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::engine::{Batches, Engine, Workspace};
+use super::engine::{Batch, Batches, Engine, Workspace};
 use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use super::model::Sequential;
+use super::sample_weights::weights;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::targets::Labels;
@@ -19,6 +20,8 @@ pub struct Fit<'a> {
     batch_size: Option<usize>,
     shuffle: Shuffle,
     validation: Validation<'a>,
+    class_weights: Option<&'a [f32]>,
+    sample_weights: Option<&'a [f32]>,
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
 }
@@ -86,6 +89,23 @@ impl<'a> Fit<'a> {
         Self { validation: Validation::Split(part), ..self }
     }
 
+    /// Multiplies each sample's loss by the weight of its class. See [`sample_weights`](Self::sample_weights).
+    pub fn class_weights(self, weights: &'a [f32]) -> Self {
+        Self { class_weights: Some(weights), ..self }
+    }
+
+    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given.
+    ///
+    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
+    /// weights; so are the losses that are reported. Accuracy and validation are without weights. A
+    /// [split](Self::validation_split) takes samples with their weights.
+    ///
+    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the sample's loss
+    /// and each of its gradients by the logits, when those have been divided by the number of samples.
+    pub fn sample_weights(self, weights: &'a [f32]) -> Self {
+        Self { sample_weights: Some(weights), ..self }
+    }
+
     /// Tells this callback of each batch and epoch.
     pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
@@ -122,13 +142,13 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
-    /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
+    /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
+    /// none, a weight is negative or not finite, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
     /// softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of
     /// range; what was learnt before stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { epochs, batch_size, shuffle, validation, callback, stop } = options;
+        let Fit { epochs, batch_size, shuffle, validation, class_weights, sample_weights, callback, stop } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
@@ -140,6 +160,7 @@ impl Sequential {
             return Err(Error::value("epochs", "at most 2^32 - 1", epochs));
         }
         self.check_samples(x, labels)?;
+        let weights = weights(labels, self.outputs(), class_weights, sample_weights)?;
         let (train, validation) = match validation {
             Validation::None => (x.rows(), None),
             Validation::Data(x, labels) => {
@@ -151,23 +172,22 @@ impl Sequential {
                 (train, Some((x.split_at_row(train).1, labels.split_at(train).1)))
             }
         };
-        let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
+        let samples = Batch { x, labels, weights: &weights }.split_at(train).0;
 
         let epochs = Epochs { count: epochs, batch_size, shuffle, stop };
-        self.run_epochs(epochs, x, labels, validation, callback)
+        self.run_epochs(epochs, samples, validation, callback)
     }
 
     fn run_epochs(
         &mut self,
         Epochs { count, batch_size, shuffle, stop }: Epochs<'_>,
-        x: MatRef<'_>,
-        labels: Labels<'_>,
+        samples: Batch<'_>,
         validation: Option<(MatRef<'_>, Labels<'_>)>,
         mut callback: Option<&mut dyn Callback>,
     ) -> Result<History> {
-        let mut batches = Batches::new(x, labels, batch_size);
+        let mut batches = Batches::new(samples, batch_size);
         let owners = self.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
-        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(x.rows()), owners);
+        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(samples.x.rows()), owners);
         let mut history = History::default();
         for epoch in 0..count {
             if let (Some(callback), Some(rate)) = (&mut callback, self.learning_rate()) {
@@ -219,7 +239,7 @@ impl Sequential {
         if let Some(gather) = batches.gather_first() {
             gather.run(backend)?;
         }
-        engine.first_layer(batches.get(0)?.0)?;
+        engine.first_layer(batches.get(0)?.x)?;
         let (mut total, mut hits) = (0.0, 0);
         let count = batches.count();
         let mut end =
@@ -227,8 +247,8 @@ impl Sequential {
         for batch in 0..count {
             let (this, gather) = batches.get_and_gather(batch)?;
             let (loss, correct) = engine.through(this, gather)?;
-            let (x, _) = batches.get(batch)?;
-            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.0) } else { None };
+            let x = batches.get(batch)?.x;
+            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.x) } else { None };
             end.learning_rate = engine.learning_rate();
             engine.update(x, next)?;
             end.batch = batch;

@@ -43,6 +43,7 @@ mod optimizer;
 mod pass;
 mod predictor;
 mod random;
+mod sample_weights;
 mod schedule;
 mod state;
 mod summary;

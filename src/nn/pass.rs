@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::activation::Activation;
 use super::dropout::{Masks, Numbered};
+use super::engine::Batch;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense;
@@ -207,15 +208,16 @@ impl Pass<'_> {
         self,
         backend: &Backend,
         batch: usize,
-        labels: Labels<'_>,
+        Batch { labels, weights, .. }: Batch<'_>,
         losses: &mut [f32],
         mut rows: MatMut<'_>,
     ) -> Result<usize> {
         let Self { plan, places, .. } = self;
         let last = plan.len() - 1;
-        let (left, dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
+        let (left, mut dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
         let logits = places.output(plan, last, left.as_ref());
-        CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits)?;
+        CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits.reborrow())?;
+        weigh(weights, losses, dlogits);
         let correct = correct(logits, labels);
         self.backward_layers(backend, rows)?;
         Ok(correct)
@@ -263,6 +265,17 @@ impl Places {
     ) -> (MatMut<'a>, MatMut<'a>) {
         let (left, right) = rows.split_at_col(self.layers[layer].gradient.unwrap_or(self.width));
         (left, right.split_at_col(plan[layer].outputs).0)
+    }
+}
+
+/// Multiplies losses, and the gradients by their rows, by weights, if there are any.
+fn weigh(weights: &[f32], losses: &mut [f32], mut gradients: MatMut<'_>) {
+    for (row, (weight, loss)) in weights.iter().zip(losses).enumerate() {
+        *loss *= weight;
+        for col in 0..gradients.cols() {
+            let gradient = gradients.as_ref().get(row, col).unwrap_or_default();
+            gradients.set(row, col, gradient * weight);
+        }
     }
 }
 

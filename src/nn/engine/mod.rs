@@ -23,7 +23,7 @@ mod gather;
 mod piece;
 mod workspace;
 
-pub(super) use gather::{Batches, Gather};
+pub(super) use gather::{Batch, Batches, Gather};
 pub(super) use workspace::Workspace;
 
 use super::dropout::Masks;
@@ -32,7 +32,6 @@ use super::state::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
-use crate::targets::Labels;
 
 /// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
 pub(super) struct Engine<'a> {
@@ -66,11 +65,7 @@ impl<'a> Engine<'a> {
 
     /// Takes a batch through the network and back, and gathers the next one's samples. Gives the mean loss and the
     /// number of right answers.
-    pub(super) fn through(
-        &mut self,
-        batch: (MatRef<'_>, Labels<'_>),
-        gather: Option<Gather<'_>>,
-    ) -> Result<(f32, usize)> {
+    pub(super) fn through(&mut self, batch: Batch<'_>, gather: Option<Gather<'_>>) -> Result<(f32, usize)> {
         let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
         self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, gather)
     }

@@ -6,14 +6,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::Update;
-use super::gather::Gather;
+use super::gather::{Batch, Gather};
 use super::piece::{Parameters, Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
-use crate::targets::Labels;
 
 /// Rows of the batch that a thread takes at least: tiles have so many.
 pub(super) const ROWS: usize = 8;
@@ -119,23 +118,24 @@ impl Workspace {
         &mut self,
         backend: &Backend,
         (plan, parameters, masks): (&[DensePlan], &[f32], Masks),
-        (x, labels): (MatRef<'_>, Labels<'_>),
+        samples: Batch<'_>,
         mut gather: Option<Gather<'_>>,
     ) -> Result<(f32, usize)> {
         let first = usize::from(self.has_owners());
         let Self { places, values, losses, threads, .. } = self;
-        let (batch, losses) = (x.rows(), &mut losses[..x.rows()]);
+        let batch = samples.x.rows();
+        let losses = &mut losses[..batch];
         let pass = Pass { plan, places, parameters, masks };
         let mut values = rows(&mut values[0], batch, places.width)?;
         let correct = AtomicUsize::new(0);
-        let run = |backend: &Backend, Samples { row, x, labels, losses, mut values }: Samples<'_>| {
+        let run = |backend: &Backend, Samples { row, batch: samples, losses, mut values }: Samples<'_>| {
             let pass = pass.at_row(row);
-            pass.forward(backend, first, x, values.reborrow())?;
-            let hits = pass.backward(backend, batch, labels, losses, values)?;
+            pass.forward(backend, first, samples.x, values.reborrow())?;
+            let hits = pass.backward(backend, batch, samples, losses, values)?;
             correct.fetch_add(hits, Ordering::Relaxed);
             Ok(())
         };
-        let mut samples = Samples { row: 0, x, labels, losses: &mut *losses, values: values.reborrow() };
+        let mut samples = Samples { row: 0, batch: samples, losses: &mut *losses, values: values.reborrow() };
         let cost = 2 * nanoseconds(&plan[first..], batch);
         let by_layers = by_layers(&plan[first..], *threads);
         if by_layers {
@@ -226,8 +226,7 @@ impl Workspace {
 struct Samples<'a> {
     /// The first one's number in the batch.
     row: usize,
-    x: MatRef<'a>,
-    labels: Labels<'a>,
+    batch: Batch<'a>,
     losses: &'a mut [f32],
     values: MatMut<'a>,
 }
@@ -235,11 +234,10 @@ struct Samples<'a> {
 impl Samples<'_> {
     /// The first `count`; the others stay.
     fn take_rows(&mut self, count: usize) -> Self {
-        let (x, rest) = self.x.split_at_row(count);
-        let (labels, other_labels) = self.labels.split_at(count);
+        let (batch, rest) = self.batch.split_at(count);
         let (row, losses) = (self.row, cut_one(&mut self.losses, count));
-        (self.row, self.x, self.labels) = (row + count, rest, other_labels);
-        Self { row, x, labels, losses, values: self.values.take_rows(count) }
+        (self.row, self.batch) = (row + count, rest);
+        Self { row, batch, losses, values: self.values.take_rows(count) }
     }
 }
 
