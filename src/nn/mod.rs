@@ -32,6 +32,7 @@
 mod activation;
 mod clip;
 mod custom_loop;
+mod early_stopping;
 mod engine;
 mod fit;
 mod history;
@@ -42,6 +43,7 @@ mod optimizer;
 mod pass;
 mod predictor;
 mod random;
+mod run;
 mod schedule;
 mod state;
 mod summary;
@@ -49,6 +51,7 @@ mod weights;
 
 pub use activation::Activation;
 pub use clip::Clip;
+pub use early_stopping::{EarlyStopping, Monitor};
 pub use fit::Fit;
 pub use history::{BatchEnd, Callback, Ended, EpochEnd, History};
 pub use initializer::Initializer;
