@@ -5,7 +5,8 @@ mod nn_common;
 use std::fmt::Debug;
 
 use densely::nn::{
-    Activation, Adam, AdamW, Builder, Clip, Dense, Fit, Flatten, Initializer, Optimizer, Schedule, Sequential, Sgd,
+    Activation, Adam, AdamW, Builder, Clip, Dense, EarlyStopping, Fit, Flatten, Initializer, Monitor, Optimizer,
+    Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, MatMut, MatRef, Result};
 use nn_common::{assert_bits, matrix, mlp, random};
@@ -215,6 +216,14 @@ fn options_of_fit() {
         assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
     }
 
+    for min_delta in [-0.1, f64::NAN, f64::INFINITY] {
+        let stopping = EarlyStopping::new(Monitor::Loss).min_delta(min_delta);
+        assert_eq!(fit(Fit::default().early_stopping(stopping)), "Value min_delta", "{min_delta}");
+    }
+    for monitor in [Monitor::ValidationLoss, Monitor::ValidationAccuracy] {
+        assert_eq!(fit(Fit::default().early_stopping(EarlyStopping::new(monitor))), "Value monitor");
+    }
+
     let narrow = random(2, SAMPLES * (INPUTS - 1));
     let empty = MatRef::new(&[], 0, INPUTS).unwrap();
     let data = |x, labels: &[u8]| fit(Fit::default().validation_data(x, labels));
@@ -341,6 +350,12 @@ fn messages_read_well() {
         (
             model.fit(x, &LABELS, Fit::default().validation_split(0.0)).unwrap_err(),
             "`validation_split`: expected a part of 6 samples that leaves some for training and for validation, got 0",
+        ),
+        (
+            model
+                .fit(x, &LABELS, Fit::default().early_stopping(EarlyStopping::new(Monitor::ValidationLoss)))
+                .unwrap_err(),
+            "`monitor`: expected one of training, since there is no validation, got ValidationLoss",
         ),
         (
             uncompiled().train_on_batch(x, &LABELS).unwrap_err(),

@@ -6,7 +6,7 @@ use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use densely::Backend;
-use densely::nn::{Adam, BatchEnd, Callback, Ended, EpochEnd, Fit, Sequential};
+use densely::nn::{Adam, BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Sequential, Sgd};
 use nn_common::{assert_bits, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 25;
@@ -96,4 +96,113 @@ fn a_flag_that_is_not_set_stops_nothing() {
     assert_eq!(history, plain.fit(matrix(&x, SAMPLES), &labels, in_order(2)).unwrap());
     assert_eq!(history.ended(), Ended::Finished);
     assert_bits(stoppable.parameters(), plain.parameters(), "parameters");
+}
+
+/// Gives each epoch its learning rate, and ends the training behind so many batches or epochs in all.
+#[derive(Default)]
+struct Script {
+    last_batch: Option<usize>,
+    last_epoch: Option<usize>,
+}
+
+/// Three epochs make the validation's loss better, the next makes it worse, one more keeps it, and so on.
+const RATES: [f64; 8] = [0.1, 0.1, 0.1, 5.0, 0.0, 5.0, 0.0, 0.0];
+const BEST: usize = 2;
+
+impl Callback for Script {
+    fn learning_rate(&mut self, epoch: usize, _: f64) -> f64 {
+        RATES[epoch]
+    }
+
+    fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
+        let last = self.last_batch == Some(end.epoch * 3 + end.batch + 1);
+        if last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
+        let last = self.last_epoch == Some(end.epoch + 1);
+        if last { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// Trains by the script, and gives the model too.
+fn scripted(mut script: Script, epochs: usize, stopping: Option<EarlyStopping>) -> (History, Sequential) {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+    model.compile(Sgd::default().momentum(0.5)).unwrap();
+    let mut options = in_order(epochs).validation_data(x, &labels).callback(&mut script);
+    if let Some(stopping) = stopping {
+        options = options.early_stopping(stopping);
+    }
+    let history = model.fit(x, &labels, options).unwrap();
+    (history, model)
+}
+
+/// The parameters after so many epochs of the script.
+fn after(epochs: usize) -> Vec<f32> {
+    scripted(Script::default(), epochs, None).1.parameters().to_vec()
+}
+
+fn stopping() -> EarlyStopping {
+    EarlyStopping::new(Monitor::ValidationLoss)
+}
+
+#[test]
+fn the_script_has_one_best_epoch() {
+    let (history, _) = scripted(Script::default(), RATES.len(), None);
+    let losses: Vec<f32> = history.epochs().iter().map(|end| end.validation.unwrap().loss).collect();
+    assert!(losses[0] > losses[1] && losses[1] > losses[BEST], "{losses:?}");
+    assert!(losses[BEST + 1..].iter().all(|&loss| loss > losses[0]), "{losses:?}");
+    assert_eq!(history.best_epoch(), None);
+}
+
+#[test]
+fn early_stopping_goes_back_to_the_best_epoch() {
+    for patience in 1..=4 {
+        let (history, model) = scripted(Script::default(), RATES.len(), Some(stopping().patience(patience)));
+        let epochs = BEST + 1 + patience;
+        assert_eq!((history.epochs().len(), history.ended()), (epochs, Ended::EarlyStopping));
+        assert_eq!(history.best_epoch(), Some(BEST));
+        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
+        assert_eq!(model.iterations(), Some(3 * epochs as u64), "the optimizer goes on from the last step");
+        assert_eq!(model.learning_rate(), Some(RATES[epochs - 1]));
+    }
+}
+
+#[test]
+fn the_last_parameters_stay_if_that_is_asked_for() {
+    let stopping = stopping().patience(2).restore_best(false);
+    let (history, model) = scripted(Script::default(), RATES.len(), Some(stopping));
+    assert_eq!((history.epochs().len(), history.ended()), (BEST + 3, Ended::EarlyStopping));
+    assert_eq!(history.best_epoch(), Some(BEST));
+    assert_bits(model.parameters(), &after(BEST + 3), "parameters");
+}
+
+#[test]
+fn the_best_epoch_is_restored_however_training_ends() {
+    let in_epoch = Script { last_batch: Some(3 * 4 + 2), ..Script::default() };
+    let at_end = Script { last_epoch: Some(5), ..Script::default() };
+    for (script, epochs, ended, finished) in
+        [(Script::default(), 5, Ended::Finished, 5), (in_epoch, 8, Ended::Callback, 4), (at_end, 8, Ended::Callback, 5)]
+    {
+        let (history, model) = scripted(script, epochs, Some(stopping().patience(9)));
+        assert_eq!((history.epochs().len(), history.ended()), (finished, ended));
+        assert_eq!(history.best_epoch(), Some(BEST));
+        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
+    }
+}
+
+#[test]
+fn without_a_best_epoch_the_last_parameters_stay() {
+    let (history, model) = scripted(Script::default(), 5, Some(stopping().start_from_epoch(5)));
+    assert_eq!((history.best_epoch(), history.ended()), (None, Ended::Finished));
+    assert_bits(model.parameters(), &after(5), "parameters");
+}
+
+#[test]
+fn early_stopping_comes_before_other_reasons() {
+    let script = Script { last_epoch: Some(BEST + 2), ..Script::default() };
+    let (history, _) = scripted(script, BEST + 2, Some(stopping()));
+    assert_eq!((history.epochs().len(), history.ended()), (BEST + 2, Ended::EarlyStopping));
 }

@@ -1,12 +1,13 @@
 //! `fit`: epochs of shuffled batches, with what a trainer wants to know on the way.
 
 use std::fmt;
-use std::ops::ControlFlow;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 
-use super::engine::{Batch, Batches, Engine, Workspace};
-use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
+use super::early_stopping::EarlyStopping;
+use super::engine::Batch;
+use super::history::{Callback, History};
 use super::model::Sequential;
+use super::run::{Run, Shuffle};
 use super::sample_weights::weights;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
@@ -24,18 +25,7 @@ pub struct Fit<'a> {
     sample_weights: Option<&'a [f32]>,
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
-}
-
-#[derive(Clone, Copy, Debug)]
-enum Shuffle {
-    Seed(u64),
-    No,
-}
-
-impl Default for Shuffle {
-    fn default() -> Self {
-        Self::Seed(0)
-    }
+    early_stopping: Option<EarlyStopping>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -132,6 +122,11 @@ impl<'a> Fit<'a> {
     pub fn stop(self, flag: &'a AtomicBool) -> Self {
         Self { stop: Some(flag), ..self }
     }
+
+    /// Ends the training when a metric no longer gets better.
+    pub fn early_stopping(self, early_stopping: EarlyStopping) -> Self {
+        Self { early_stopping: Some(early_stopping), ..self }
+    }
 }
 
 impl Sequential {
@@ -143,12 +138,13 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight is negative or not finite, the batch size is 0, the split leaves no sample on one side, or the last activation is neither
-    /// softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of
-    /// range; what was learnt before stays.
+    /// none, a weight is negative or not finite, the batch size is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or
+    /// wants a validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt
+    /// then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { epochs, batch_size, shuffle, validation, class_weights, sample_weights, callback, stop } = options;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, .. } = options;
+        let Fit { epochs, batch_size, shuffle, validation, .. } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
@@ -174,108 +170,10 @@ impl Sequential {
         };
         let samples = Batch { x, labels, weights: &weights }.split_at(train).0;
 
-        let epochs = Epochs { count: epochs, batch_size, shuffle, stop };
-        self.run_epochs(epochs, samples, validation, callback)
+        early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
+        let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
+        Run { samples, validation, epochs, batch_size, shuffle, callback, stop, early_stopping }.run(self)
     }
-
-    fn run_epochs(
-        &mut self,
-        Epochs { count, batch_size, shuffle, stop }: Epochs<'_>,
-        samples: Batch<'_>,
-        validation: Option<(MatRef<'_>, Labels<'_>)>,
-        mut callback: Option<&mut dyn Callback>,
-    ) -> Result<History> {
-        let mut batches = Batches::new(samples, batch_size);
-        let owners = self.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
-        let mut workspace = Workspace::new(&self.backend, &self.plan, batch_size.min(samples.x.rows()), owners);
-        let mut history = History::default();
-        for epoch in 0..count {
-            if let (Some(callback), Some(rate)) = (&mut callback, self.learning_rate()) {
-                self.set_learning_rate(callback.learning_rate(epoch, rate))?;
-            }
-            if let Shuffle::Seed(seed) = shuffle {
-                batches.shuffle(seed, epoch as u32);
-            }
-            let mut on_batch_end = |end: &BatchEnd| {
-                if let Some(callback) = &mut callback
-                    && callback.on_batch_end(end).is_break()
-                {
-                    return ControlFlow::Break(Ended::Callback);
-                }
-                let inside = end.batch + 1 < end.batches;
-                if inside && is_set(stop) { ControlFlow::Break(Ended::Stopped) } else { ControlFlow::Continue(()) }
-            };
-            let last = match self.run_epoch(epoch, &mut batches, &mut workspace, &mut on_batch_end)? {
-                ControlFlow::Continue(last) => last,
-                ControlFlow::Break(ended) => return Ok(History { ended, ..history }),
-            };
-            let BatchEnd { loss, accuracy, learning_rate, .. } = last;
-            let validation = validation.map(|(x, labels)| self.evaluate(x, labels)).transpose()?;
-            let end = EpochEnd { epoch, loss, accuracy, learning_rate, validation };
-            history.epochs.push(end);
-            if let Some(callback) = &mut callback
-                && callback.on_epoch_end(&end).is_break()
-            {
-                return Ok(History { ended: Ended::Callback, ..history });
-            }
-            if is_set(stop) {
-                return Ok(History { ended: Ended::Stopped, ..history });
-            }
-        }
-        Ok(history)
-    }
-
-    /// Goes through all batches once. Gives where it stands behind the last, or why it was ended before.
-    fn run_epoch(
-        &mut self,
-        epoch: usize,
-        batches: &mut Batches<'_>,
-        workspace: &mut Workspace,
-        on_batch_end: &mut dyn FnMut(&BatchEnd) -> ControlFlow<Ended>,
-    ) -> Result<ControlFlow<Ended, BatchEnd>> {
-        let Self { backend, plan, parameters, state, seed, .. } = self;
-        let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
-        if let Some(gather) = batches.gather_first() {
-            gather.run(backend)?;
-        }
-        engine.first_layer(batches.get(0)?.x)?;
-        let (mut total, mut hits) = (0.0, 0);
-        let count = batches.count();
-        let mut end =
-            BatchEnd { epoch, batch: 0, batches: count, samples: 0, loss: 0.0, accuracy: 0.0, learning_rate: 0.0 };
-        for batch in 0..count {
-            let (this, gather) = batches.get_and_gather(batch)?;
-            let (loss, correct) = engine.through(this, gather)?;
-            let x = batches.get(batch)?.x;
-            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.x) } else { None };
-            end.learning_rate = engine.learning_rate();
-            engine.update(x, next)?;
-            end.batch = batch;
-            end.samples += x.rows();
-            total += f64::from(loss) * x.rows() as f64;
-            hits += correct;
-            end.loss = (total / end.samples as f64) as f32;
-            end.accuracy = (hits as f64 / end.samples as f64) as f32;
-            if let ControlFlow::Break(ended) = on_batch_end(&end) {
-                return Ok(ControlFlow::Break(ended));
-            }
-        }
-        Ok(ControlFlow::Continue(end))
-    }
-}
-
-/// How often and in what portions the samples are gone through.
-#[derive(Clone, Copy)]
-struct Epochs<'a> {
-    count: usize,
-    batch_size: usize,
-    shuffle: Shuffle,
-    stop: Option<&'a AtomicBool>,
-}
-
-fn is_set(flag: Option<&AtomicBool>) -> bool {
-    flag.is_some_and(|flag| flag.load(Ordering::Relaxed))
 }
 
 /// Names the validation's arguments in an error about its samples.

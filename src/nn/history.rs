@@ -45,6 +45,7 @@ pub struct EpochEnd {
 pub struct History {
     pub(super) epochs: Vec<EpochEnd>,
     pub(super) ended: Ended,
+    pub(super) best_epoch: Option<usize>,
 }
 
 impl History {
@@ -57,6 +58,11 @@ impl History {
     pub fn ended(&self) -> Ended {
         self.ended
     }
+
+    /// The epoch that was best by [`Fit::early_stopping`](super::Fit::early_stopping), if that was asked for and any was.
+    pub fn best_epoch(&self) -> Option<usize> {
+        self.best_epoch
+    }
 }
 
 /// Why training ended.
@@ -66,6 +72,8 @@ pub enum Ended {
     /// All epochs were done.
     #[default]
     Finished,
+    /// The metric of [`Fit::early_stopping`](super::Fit::early_stopping) no longer got better.
+    EarlyStopping,
     /// A [`Callback`] asked for it.
     Callback,
     /// The flag of [`Fit::stop`](super::Fit::stop) was set.

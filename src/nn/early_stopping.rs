@@ -1,0 +1,261 @@
+//! Early stopping: training ends when a metric no longer gets better.
+
+use super::history::EpochEnd;
+use super::model::Metrics;
+use crate::error::{Error, Result};
+
+/// The metric that [`EarlyStopping`] goes by, as each [`EpochEnd`] has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Monitor {
+    /// [`EpochEnd::loss`]; lower is better.
+    Loss,
+    /// [`EpochEnd::accuracy`]; higher is better.
+    Accuracy,
+    /// The loss of [`EpochEnd::validation`]; lower is better.
+    ValidationLoss,
+    /// The accuracy of [`EpochEnd::validation`]; higher is better.
+    ValidationAccuracy,
+}
+
+/// Ends training when a metric has not got better for some epochs, and goes back to the best parameters.
+///
+/// As Keras' `EarlyStopping`, but for two things: [`restore_best`](Self::restore_best) is on unless it is turned off,
+/// and NaN is never the best, not even as the first value.
+///
+/// ```
+/// use densely::MatRef;
+/// use densely::nn::{Activation, Dense, EarlyStopping, Ended, Fit, Monitor, Sequential, Sgd};
+/// let mut model = Sequential::builder(1).layer(Dense::new(2, Activation::Softmax)).build()?;
+/// model.compile(Sgd::default().learning_rate(0.0))?; // so that nothing gets better
+/// let x = MatRef::new(&[0.0, 1.0], 2, 1)?;
+/// let stopping = EarlyStopping::new(Monitor::Loss).patience(3);
+/// let history = model.fit(x, &[0u8, 1], Fit::default().epochs(10).early_stopping(stopping))?;
+/// assert_eq!((history.epochs().len(), history.ended()), (4, Ended::EarlyStopping));
+/// assert_eq!(history.best_epoch(), Some(0));
+/// # Ok::<(), densely::Error>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[must_use]
+pub struct EarlyStopping {
+    monitor: Monitor,
+    patience: usize,
+    min_delta: f64,
+    start_from_epoch: usize,
+    restore_best: bool,
+}
+
+impl EarlyStopping {
+    /// Goes by this metric.
+    pub fn new(monitor: Monitor) -> Self {
+        Self { monitor, patience: 0, min_delta: 0.0, start_from_epoch: 0, restore_best: true }
+    }
+
+    /// Sets how many epochs in a row without an improvement end the training, 0 unless set. 0 and 1 are the same; the
+    /// first epoch never ends it.
+    pub fn patience(self, epochs: usize) -> Self {
+        Self { patience: epochs, ..self }
+    }
+
+    /// Sets by how much the best value so far must be exceeded for an improvement, at least 0, and 0 unless set.
+    pub fn min_delta(self, min_delta: f64) -> Self {
+        Self { min_delta, ..self }
+    }
+
+    /// Passes over the epochs before this one: none of them is the best, and none ends the training.
+    pub fn start_from_epoch(self, epoch: usize) -> Self {
+        Self { start_from_epoch: epoch, ..self }
+    }
+
+    /// Whether the model has the parameters of the best epoch in the end, however training ends; if there is no best
+    /// epoch, those it has. What the optimizer remembers stays what it is after the last step. On unless turned off,
+    /// whereas Keras' `restore_best_weights` is off unless turned on.
+    pub fn restore_best(self, restore_best: bool) -> Self {
+        Self { restore_best, ..self }
+    }
+
+    /// Checks the options for a training with or without validation.
+    pub(super) fn check(&self, validation: bool) -> Result<()> {
+        if !(self.min_delta >= 0.0 && self.min_delta.is_finite()) {
+            return Err(Error::value("min_delta", "a finite number, at least 0", self.min_delta));
+        }
+        if !validation && matches!(self.monitor, Monitor::ValidationLoss | Monitor::ValidationAccuracy) {
+            let expected = "one of training, since there is no validation";
+            return Err(Error::value("monitor", expected, format_args!("{:?}", self.monitor)));
+        }
+        Ok(())
+    }
+}
+
+/// Early stopping in the course of a training.
+#[derive(Debug)]
+pub(super) struct Watch {
+    options: EarlyStopping,
+    best: Option<Best>,
+    /// Epochs since the best.
+    wait: usize,
+    /// The parameters of the best epoch; empty if they are not wanted.
+    parameters: Vec<f32>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Best {
+    epoch: usize,
+    value: f64,
+}
+
+/// What an epoch is for early stopping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Better,
+    NotBetter,
+    /// Not better, and one too many.
+    Stop,
+}
+
+impl Watch {
+    /// With room for so many parameters, if they will be wanted.
+    pub(super) fn new(options: EarlyStopping, parameters: usize) -> Self {
+        let parameters = vec![0.0; if options.restore_best { parameters } else { 0 }];
+        Self { options, best: None, wait: 0, parameters }
+    }
+
+    /// Judges an epoch's end.
+    pub(super) fn judge(&mut self, end: &EpochEnd) -> Verdict {
+        let EarlyStopping { monitor, patience, min_delta, start_from_epoch, .. } = self.options;
+        let validation = |metric: fn(Metrics) -> f32| end.validation.map_or(f32::NAN, metric);
+        // Higher is better.
+        let value = f64::from(match monitor {
+            Monitor::Loss => -end.loss,
+            Monitor::Accuracy => end.accuracy,
+            Monitor::ValidationLoss => -validation(|metrics| metrics.loss),
+            Monitor::ValidationAccuracy => validation(|metrics| metrics.accuracy),
+        });
+        if end.epoch < start_from_epoch {
+            return Verdict::NotBetter;
+        }
+        if self.best.map_or(!value.is_nan(), |best| value - min_delta > best.value) {
+            self.best = Some(Best { epoch: end.epoch, value });
+            self.wait = 0;
+            return Verdict::Better;
+        }
+        self.wait += 1;
+        if self.wait >= patience && end.epoch > 0 { Verdict::Stop } else { Verdict::NotBetter }
+    }
+
+    /// Keeps the parameters of an epoch that was better, if they will be wanted.
+    pub(super) fn keep(&mut self, parameters: &[f32]) {
+        if self.options.restore_best {
+            self.parameters.copy_from_slice(parameters);
+        }
+    }
+
+    pub(super) fn best_epoch(&self) -> Option<usize> {
+        self.best.map(|best| best.epoch)
+    }
+
+    /// The parameters of the best epoch, if there is one and they are wanted.
+    pub(super) fn best_parameters(&self) -> Option<&[f32]> {
+        (self.options.restore_best && self.best.is_some()).then_some(&self.parameters)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict::{Better, NotBetter, Stop};
+    use super::*;
+
+    /// The verdict of each epoch with these values of the metric; the others tell the opposite.
+    fn verdicts(options: EarlyStopping, values: &[f32]) -> Vec<Verdict> {
+        let mut watch = Watch::new(options, 0);
+        let end = |(epoch, &value): (usize, &f32)| {
+            let mut end = EpochEnd {
+                epoch,
+                loss: -value,
+                accuracy: -value,
+                learning_rate: 0.0,
+                validation: Some(Metrics { loss: -value, accuracy: -value }),
+            };
+            match (options.monitor, &mut end.validation) {
+                (Monitor::Loss, _) => (end.loss, end.accuracy) = (value, value),
+                (Monitor::Accuracy, _) => (end.accuracy, end.loss) = (value, value),
+                (Monitor::ValidationLoss, Some(metrics)) => (metrics.loss, metrics.accuracy) = (value, value),
+                (Monitor::ValidationAccuracy, Some(metrics)) => (metrics.accuracy, metrics.loss) = (value, value),
+                _ => unreachable!(),
+            }
+            watch.judge(&end)
+        };
+        values.iter().enumerate().map(end).collect()
+    }
+
+    const LOWER: [Monitor; 2] = [Monitor::Loss, Monitor::ValidationLoss];
+    const HIGHER: [Monitor; 2] = [Monitor::Accuracy, Monitor::ValidationAccuracy];
+
+    /// Asserts the verdicts on a metric that is better if it is higher, and on one that is better if it is lower.
+    #[track_caller]
+    fn assert_verdicts(options: impl Fn(EarlyStopping) -> EarlyStopping, values: &[f32], expected: &[Verdict]) {
+        let negative: Vec<f32> = values.iter().map(|value| -value).collect();
+        for (monitors, values) in [(HIGHER, values), (LOWER, &negative)] {
+            for monitor in monitors {
+                assert_eq!(verdicts(options(EarlyStopping::new(monitor)), values), expected, "{monitor:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn no_patience_stops_at_the_first_epoch_that_is_not_better() {
+        for patience in [0, 1] {
+            let options = |stopping: EarlyStopping| stopping.patience(patience);
+            assert_verdicts(options, &[1.0, 2.0, 2.0], &[Better, Better, Stop]);
+            assert_verdicts(options, &[1.0, 0.5], &[Better, Stop]);
+        }
+        assert_verdicts(|stopping| stopping, &[1.0, 0.5], &[Better, Stop]);
+    }
+
+    #[test]
+    fn patience_counts_epochs_in_a_row() {
+        let values = [1.0, 0.5, 0.9, 2.0, 1.0, 2.0, 1.9];
+        let expected = [Better, NotBetter, NotBetter, Better, NotBetter, NotBetter, Stop];
+        assert_verdicts(|stopping| stopping.patience(3), &values, &expected);
+    }
+
+    #[test]
+    fn less_than_min_delta_is_not_better() {
+        let values = [1.0, 1.5, 1.25, 1.75, 2.0];
+        let expected = [Better, NotBetter, NotBetter, Better, NotBetter];
+        assert_verdicts(|stopping| stopping.patience(9).min_delta(0.5), &values, &expected);
+        // Small steps add up: it is the best that counts, not the one before.
+        let values = [1.0, 1.4, 1.6, 1.9, 2.2];
+        let expected = [Better, NotBetter, Better, NotBetter, Better];
+        assert_verdicts(|stopping| stopping.patience(9).min_delta(0.5), &values, &expected);
+    }
+
+    #[test]
+    fn epochs_before_the_start_do_not_count() {
+        let values = [9.0, 8.0, 1.0, 0.5, 0.4];
+        let expected = [NotBetter, NotBetter, Better, NotBetter, Stop];
+        assert_verdicts(|stopping| stopping.start_from_epoch(2).patience(2), &values, &expected);
+    }
+
+    #[test]
+    fn nan_is_never_better() {
+        let nan = f32::NAN;
+        let stopping = |stopping: EarlyStopping| stopping.patience(2);
+        assert_verdicts(stopping, &[nan, 1.0, nan, nan], &[NotBetter, Better, NotBetter, Stop]);
+        assert_verdicts(stopping, &[nan, nan], &[NotBetter, Stop]);
+        assert_verdicts(|stopping| stopping, &[nan, nan], &[NotBetter, Stop]);
+        assert_verdicts(stopping, &[f32::NEG_INFINITY, 1.0], &[Better, Better]);
+    }
+
+    #[test]
+    fn the_best_is_kept_if_it_is_wanted() {
+        let end = EpochEnd { epoch: 4, loss: 1.0, accuracy: 0.5, learning_rate: 0.0, validation: None };
+        for wanted in [true, false] {
+            let mut watch = Watch::new(EarlyStopping::new(Monitor::Loss).restore_best(wanted), 2);
+            assert_eq!((watch.best_epoch(), watch.best_parameters()), (None, None));
+            assert_eq!(watch.judge(&end), Better);
+            watch.keep(&[3.0, 4.0]);
+            assert_eq!((watch.best_epoch(), watch.best_parameters()), (Some(4), wanted.then_some(&[3.0, 4.0][..])));
+        }
+    }
+}

@@ -1,0 +1,148 @@
+//! The epochs of a `fit`, one after another.
+
+use std::ops::ControlFlow;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::early_stopping::{EarlyStopping, Verdict, Watch};
+use super::engine::{Batch, Batches, Engine, Workspace};
+use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
+use super::model::Sequential;
+use crate::error::{Error, Result};
+use crate::matrix::MatRef;
+use crate::targets::Labels;
+
+/// A training whose samples and options have been checked.
+pub(super) struct Run<'a> {
+    pub(super) samples: Batch<'a>,
+    pub(super) validation: Option<(MatRef<'a>, Labels<'a>)>,
+    pub(super) epochs: usize,
+    pub(super) batch_size: usize,
+    pub(super) shuffle: Shuffle,
+    pub(super) callback: Option<&'a mut dyn Callback>,
+    pub(super) stop: Option<&'a AtomicBool>,
+    pub(super) early_stopping: Option<EarlyStopping>,
+}
+
+/// The order of the samples.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shuffle {
+    Seed(u64),
+    No,
+}
+
+impl Default for Shuffle {
+    fn default() -> Self {
+        Self::Seed(0)
+    }
+}
+
+impl Run<'_> {
+    pub(super) fn run(mut self, model: &mut Sequential) -> Result<History> {
+        let mut history = History::default();
+        let mut watch = self.early_stopping.map(|options| Watch::new(options, model.count_params()));
+        let mut batches = Batches::new(self.samples, self.batch_size);
+        let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
+        let batch = self.batch_size.min(self.samples.x.rows());
+        let mut workspace = Workspace::new(&model.backend, &model.plan, batch, owners);
+        for epoch in 0..self.epochs {
+            let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
+                ControlFlow::Continue(end) => end,
+                ControlFlow::Break(ended) => {
+                    history.ended = ended;
+                    break;
+                }
+            };
+            history.epochs.push(end);
+            let verdict = watch.as_mut().map(|watch| watch.judge(&end));
+            if let (Some(watch), Some(Verdict::Better)) = (&mut watch, verdict) {
+                watch.keep(&model.parameters);
+            }
+            let told = self.callback.as_mut().is_some_and(|callback| callback.on_epoch_end(&end).is_break());
+            let ended = [
+                (verdict == Some(Verdict::Stop), Ended::EarlyStopping),
+                (told, Ended::Callback),
+                (self.is_stopped(), Ended::Stopped),
+            ];
+            if let Some((_, ended)) = ended.into_iter().find(|(has_ended, _)| *has_ended) {
+                history.ended = ended;
+                break;
+            }
+        }
+        if let Some(watch) = watch {
+            history.best_epoch = watch.best_epoch();
+            if let Some(best) = watch.best_parameters() {
+                model.parameters.copy_from_slice(best);
+            }
+        }
+        Ok(history)
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stop.is_some_and(|flag| flag.load(Ordering::Relaxed))
+    }
+
+    /// Goes through all batches once, and validates. Gives what that came to, or why it was ended before.
+    fn epoch(
+        &mut self,
+        epoch: usize,
+        model: &mut Sequential,
+        batches: &mut Batches<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<ControlFlow<Ended, EpochEnd>> {
+        if let (Some(callback), Some(rate)) = (&mut self.callback, model.learning_rate()) {
+            model.set_learning_rate(callback.learning_rate(epoch, rate))?;
+        }
+        if let Shuffle::Seed(seed) = self.shuffle {
+            batches.shuffle(seed, epoch as u32);
+        }
+        let BatchEnd { loss, accuracy, learning_rate, .. } = match self.steps(epoch, model, batches, workspace)? {
+            ControlFlow::Continue(last) => last,
+            ControlFlow::Break(ended) => return Ok(ControlFlow::Break(ended)),
+        };
+        let validation = self.validation.map(|(x, labels)| model.evaluate(x, labels)).transpose()?;
+        Ok(ControlFlow::Continue(EpochEnd { epoch, loss, accuracy, learning_rate, validation }))
+    }
+
+    /// Goes through all batches once. Gives where that stands behind the last, or why it was ended before.
+    fn steps(
+        &mut self,
+        epoch: usize,
+        model: &mut Sequential,
+        batches: &mut Batches<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<ControlFlow<Ended, BatchEnd>> {
+        let Sequential { backend, plan, parameters, state, seed, .. } = model;
+        let state = state.as_mut().ok_or(Error::NotCompiled)?;
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
+        if let Some(gather) = batches.gather_first() {
+            gather.run(backend)?;
+        }
+        engine.first_layer(batches.get(0)?.x)?;
+        let (mut total, mut hits) = (0.0, 0);
+        let count = batches.count();
+        let mut end =
+            BatchEnd { epoch, batch: 0, batches: count, samples: 0, loss: 0.0, accuracy: 0.0, learning_rate: 0.0 };
+        for batch in 0..count {
+            let (this, gather) = batches.get_and_gather(batch)?;
+            let (loss, correct) = engine.through(this, gather)?;
+            let x = batches.get(batch)?.x;
+            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.x) } else { None };
+            end.learning_rate = engine.learning_rate();
+            engine.update(x, next)?;
+            end.batch = batch;
+            end.samples += x.rows();
+            total += f64::from(loss) * x.rows() as f64;
+            hits += correct;
+            end.loss = (total / end.samples as f64) as f32;
+            end.accuracy = (hits as f64 / end.samples as f64) as f32;
+            if self.callback.as_mut().is_some_and(|callback| callback.on_batch_end(&end).is_break()) {
+                return Ok(ControlFlow::Break(Ended::Callback));
+            }
+            // Behind the last batch, the epoch is completed first.
+            if next.is_some() && self.is_stopped() {
+                return Ok(ControlFlow::Break(Ended::Stopped));
+            }
+        }
+        Ok(ControlFlow::Continue(end))
+    }
+}
