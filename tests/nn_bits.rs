@@ -5,7 +5,7 @@ mod nn_common;
 
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
-use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, LOSS_ROWS, MatMut, MatRef, Threads, reference};
+use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
 /// Samples, labels, and how to go through them.
@@ -122,12 +122,11 @@ fn reference_gradients(
     let logits = &values[layers.len()];
     let mut dy = vec![0.0; logits.len()];
     let classes = logits.len() / batch;
-    let to = Some(MatMut::new(&mut dy, batch, classes)?);
-    let mut losses = vec![0.0; batch];
-    reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), *labels, Some(&mut losses), to)?;
-    losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
-    dy.iter_mut().enumerate().for_each(|(i, dy)| *dy *= weights[i / classes]);
-    let loss = (f64::from(sum_of_losses(&losses)) / batch as f64) as f32;
+    let (mut losses, mut to) = (vec![0.0; batch], MatMut::new(&mut dy, batch, classes)?);
+    let cross_entropy = CrossEntropy::new();
+    let of_all = Some(to.reborrow());
+    reference::cross_entropy(&cross_entropy, matrix(logits, batch), *labels, Some(&mut losses), of_all)?;
+    let loss = reference::weigh(weights, &mut losses, to)?;
     let mut gradients = vec![0.0; w.len()];
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
         let x = matrix(&dropped[i], batch);
@@ -143,17 +142,6 @@ fn reference_gradients(
         }
     }
     Ok((loss, gradients))
-}
-
-/// Adds groups of 16 in ascending order, and their sums in a tree whose first part has the largest power of 2
-/// groups that leaves some.
-fn sum_of_losses(losses: &[f32]) -> f32 {
-    let groups = losses.len().div_ceil(LOSS_ROWS);
-    if groups <= 1 {
-        return losses.iter().copied().reduce(|sum, loss| sum + loss).unwrap_or_default();
-    }
-    let (first, rest) = losses.split_at(groups.next_power_of_two() / 2 * LOSS_ROWS);
-    sum_of_losses(first) + sum_of_losses(rest)
 }
 
 /// The update rules of src/kernels/optimizer.rs, one parameter after another. The numbers are not

@@ -2,9 +2,10 @@
 
 mod nn_common;
 
+use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, Dense, Dropout, Fit, Flatten, Predictor, Sequential, Sgd};
-use densely::{Error, MatMut, MatRef, Threads};
-use nn_common::{assert_bits, matrix, random, random_labels};
+use densely::{Activation as Elementwise, Error, Isa, MatMut, MatRef, Threads, reference};
+use nn_common::{assert_bits, backends, exactly, matrix, random, random_labels};
 
 /// Samples of 20 x 3 values, of 5 classes.
 const SAMPLES: usize = 70;
@@ -91,6 +92,94 @@ fn a_custom_loop_drops_what_training_on_a_batch_drops() {
 }
 
 #[test]
+fn the_way_back_sees_what_stood_before_a_dropout() {
+    let (x, labels) = samples();
+    let x = matrix(&x, SAMPLES);
+    // Gradients of the first two need the activation's outputs, those of the others what it was applied to.
+    for (activation, function) in [
+        (Activation::Tanh, Elementwise::Tanh),
+        (Activation::Sigmoid, Elementwise::Sigmoid),
+        (Activation::Silu, Elementwise::Silu),
+        (Activation::Gelu, Elementwise::Gelu),
+    ] {
+        for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
+            let backend = backend.with_threads(exactly(3));
+            let mut model = Sequential::builder(60)
+                .layer(Dense::new(70, activation))
+                .layer(Dropout::new(0.5))
+                .layer(Dense::new(5, Activation::Softmax))
+                .seed(3)
+                .backend(backend.clone())
+                .build()
+                .unwrap();
+            let mut gradients = vec![f32::NAN; model.count_params()];
+            model.gradients(x, &labels, &mut gradients).unwrap();
+            let found = &gradients[..60 * 70];
+            let expected = first_kernels_gradients(&model, function, x, &labels).unwrap();
+            assert_bits(found, &expected, &format!("{activation} on {}", backend.isa()));
+        }
+    }
+}
+
+/// The gradients by the first kernel, with the functions of `reference` alone.
+fn first_kernels_gradients(
+    model: &Sequential,
+    function: Elementwise,
+    x: MatRef<'_>,
+    labels: &[u8],
+) -> densely::Result<Vec<f32>> {
+    fn to(values: &mut [f32]) -> MatMut<'_> {
+        let cols = values.len() / SAMPLES;
+        MatMut::new(values, SAMPLES, cols).unwrap()
+    }
+    let [mut sums, mut y, mut left, mut dleft, mut dy] = [(); 5].map(|()| vec![0.0; SAMPLES * 70]);
+    let [mut logits, mut dlogits] = [(); 2].map(|()| vec![0.0; SAMPLES * 5]);
+    let [(first, first_bias), (last, last_bias)] = ["dense", "dense_1"].map(|name| model.layer(name).unwrap());
+    let dropout = Dropout::new(0.5);
+    reference::dense_forward(x, first, first_bias, Elementwise::Linear, to(&mut sums))?;
+    reference::activation_forward(function, matrix(&sums, SAMPLES), to(&mut y))?;
+    reference::dropout(dropout, [3, 0, 0], matrix(&y, SAMPLES), to(&mut left))?;
+    reference::dense_forward(matrix(&left, SAMPLES), last, last_bias, Elementwise::Linear, to(&mut logits))?;
+    let (loss, dlogits_to) = (CrossEntropy::new(), Some(to(&mut dlogits)));
+    reference::cross_entropy(&loss, matrix(&logits, SAMPLES), labels, None, dlogits_to)?;
+    let kept = matrix(if function.keeps_input() { &sums } else { &y }, SAMPLES);
+    reference::dense_backward_input(matrix(&dlogits, SAMPLES), last, Some((function, kept)), to(&mut dleft))?;
+    reference::dropout(dropout, [3, 0, 0], matrix(&dleft, SAMPLES), to(&mut dy))?;
+    let mut dw = vec![0.0; 60 * 70];
+    reference::dense_backward_params(x, matrix(&dy, SAMPLES), MatMut::new(&mut dw, 60, 70)?, None)?;
+    Ok(dw)
+}
+
+#[test]
+fn words_are_those_that_the_generators_authors_publish() {
+    // kat_vectors of Random123: key 0 and counter 0 give the words of columns 0, 16, 32 and 48.
+    let words = [0x6627_e8d5u32, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8];
+    let x = [1.0; 64];
+    for (i, word) in words.into_iter().enumerate() {
+        // Kept while rate times 2^32 is not above the word.
+        for (above, kept) in [(0.0, true), (1.0, false)] {
+            let dropout = Dropout::new((f64::from(word) + above) / 2f64.powi(32));
+            let mut y = [f32::NAN; 64];
+            reference::dropout(dropout, [0; 3], matrix(&x, 1), MatMut::new(&mut y, 1, 64).unwrap()).unwrap();
+            assert_eq!(y[16 * i] != 0.0, kept, "word {i} of the reference");
+
+            for backend in backends() {
+                let last = Dense::new(1, Activation::Linear).use_bias(false);
+                let builder = Sequential::builder(64).layer(dropout).layer(last);
+                let mut model = builder.seed(0).backend(backend).build().unwrap();
+                let mut gradients = [f32::NAN; 64];
+                let ones = |_: MatRef<'_>, mut dy: MatMut<'_>| {
+                    dy.set(0, 0, 1.0);
+                    Ok(())
+                };
+                model.gradients_with(matrix(&x, 1), ones, &mut gradients).unwrap();
+                assert_bits(&gradients, &y, "what is left");
+            }
+        }
+    }
+}
+
+#[test]
 fn gradients_of_a_custom_loss_are_those_of_what_is_left() {
     // One unit without a bias, the sum as its loss: each gradient is its input times 2, or 0 where that was dropped.
     let mut model = Sequential::builder(200)
@@ -136,20 +225,7 @@ fn networks_that_go_layer_by_layer_drop_the_same() {
         model.fit(matrix(&x, 48), &labels, Fit::default().batch_size(48).epochs(2)).unwrap();
         model.parameters().to_vec()
     };
-    assert_bits(&train(nn_common::exactly(3)), &train(Threads::One), "3 threads");
-}
-
-#[test]
-fn summary_lists_it() {
-    let summary = model(1, RATES, Activation::Relu).summary();
-    assert!(
-        summary.contains("│ dropout (Dropout)               │ (None, 20, 3)          │             0 │"),
-        "{summary}"
-    );
-    assert!(
-        summary.contains("│ dropout_1 (Dropout)             │ (None, 70)             │             0 │"),
-        "{summary}"
-    );
+    assert_bits(&train(exactly(3)), &train(Threads::One), "3 threads");
 }
 
 #[test]
@@ -161,4 +237,16 @@ fn rates_out_of_range_and_dropouts_behind_the_last_dense_layer_are_refused() {
     let result = Sequential::builder(3).layer(Dense::new(2, Activation::Softmax)).layer(Dropout::new(0.5)).build();
     let message = result.unwrap_err().to_string();
     assert_eq!(message, "`layers`: expected a Dense behind each Dropout, got none behind the last Dropout");
+}
+
+#[test]
+fn the_reference_refuses_what_does_not_fit() {
+    let mut y = [7.0; 6];
+    let mut refused = |rate, cols| {
+        let to = MatMut::new(&mut y[..2 * cols], 2, cols).unwrap();
+        reference::dropout(Dropout::new(rate), [0; 3], matrix(&[1.0; 4], 2), to).unwrap_err().to_string()
+    };
+    assert_eq!(refused(1.0, 2), "`rate`: expected a number in 0..1, got 1");
+    assert_eq!(refused(0.5, 3), "`y`: expected 2 x 2, got 2 x 3");
+    assert_eq!(y, [7.0; 6]);
 }

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use densely::Backend;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Sequential, Sgd};
 use nn_common::{assert_close, backends, fashion_mnist, matrix};
 use safetensors::SafeTensors;
 
@@ -151,6 +151,15 @@ fn summaries_are_those_of_keras() {
             Sequential::builder((3, 28, 28)).layer(Flatten).layer(dense(512)).layer(dense(128)).layer(dense(10)),
         ),
         ("big", Sequential::builder(1000).layer(dense(4096)).layer(dense(3))),
+        (
+            "dropout",
+            Sequential::builder((20, 3))
+                .layer(Dropout::new(0.1))
+                .layer(Flatten)
+                .layer(dense(70))
+                .layer(Dropout::new(0.5))
+                .layer(dense(5)),
+        ),
     ];
     for (name, net) in nets {
         let expected = fs::read_to_string(format!("{FOLDER}/summary_{name}.txt")).unwrap();

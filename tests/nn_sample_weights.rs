@@ -3,7 +3,7 @@
 mod nn_common;
 
 use densely::nn::{Activation, Adam, Dense, Fit, History, Sequential, Sgd};
-use densely::{Backend, Error};
+use densely::{Backend, Error, MatMut, reference};
 use nn_common::{assert_bits, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 90;
@@ -44,6 +44,41 @@ fn weights_go_with_their_samples_however_they_are_shuffled() {
         assert_eq!(of_samples.1, of_classes.1);
         assert_ne!(of_samples.0, train(SAMPLES, Fit::default().shuffle(seed)).0);
     }
+}
+
+#[test]
+fn a_sample_of_weight_0_teaches_nothing() {
+    let (mut x, labels) = data();
+    let weights: Vec<f32> = (0..SAMPLES).map(|sample| if sample % 3 == 1 { 0.0 } else { 1.5 }).collect();
+    let mut train = |noise: f32| {
+        // Others in the place of those that weigh nothing.
+        for (x, other) in x.chunks_mut(20).skip(1).step_by(3).zip(random(7, SAMPLES)) {
+            x.fill(noise * other);
+        }
+        let mut model = mlp(&Backend::new().unwrap(), 20, &[40, 5]);
+        model.compile(Adam::default()).unwrap();
+        let options = Fit::default().epochs(2).sample_weights(&weights);
+        let history = model.fit(matrix(&x, SAMPLES), &labels, options).unwrap();
+        (model.parameters().to_vec(), history.epochs().iter().map(|end| end.loss).collect::<Vec<_>>())
+    };
+    let (first, second) = (train(1.0), train(-5.0));
+    assert_bits(&first.0, &second.0, "parameters");
+    assert_bits(&first.1, &second.1, "losses");
+}
+
+#[test]
+fn the_reference_refuses_what_does_not_fit() {
+    let refused = |weights: &[f32], mut losses: Vec<f32>, rows| {
+        let mut dlogits = vec![7.0; rows * 3];
+        let to = MatMut::new(&mut dlogits, rows, 3).unwrap();
+        let error = reference::weigh(weights, &mut losses, to).unwrap_err();
+        assert!(dlogits.iter().chain(&losses).all(|&value| value == 7.0));
+        error.to_string()
+    };
+    assert_eq!(refused(&[2.0; 3], vec![7.0; 4], 4), "`weights`: expected 4 elements, one a row, got 3");
+    assert_eq!(refused(&[2.0; 4], vec![7.0; 5], 4), "`losses`: expected 4 elements, one a row, got 5");
+    let none = refused(&[], vec![], 0);
+    assert_eq!(none, "`dlogits`: expected at least one row to take the mean over, got 0 rows");
 }
 
 #[test]

@@ -87,11 +87,13 @@ impl<'a> Fit<'a> {
     /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given.
     ///
     /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
-    /// weights; so are the losses that are reported. Accuracy and validation are without weights. A
-    /// [split](Self::validation_split) takes samples with their weights.
+    /// weights; so are the losses that are reported. (The mean of [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its
+    /// class weights.) Accuracy and validation are without weights. A [split](Self::validation_split) takes samples with
+    /// their weights.
     ///
     /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the sample's loss
-    /// and each of its gradients by the logits, when those have been divided by the number of samples.
+    /// and each of its gradients by the logits, when those have been divided by the number of samples:
+    /// [`reference::weigh`](crate::reference::weigh).
     pub fn sample_weights(self, weights: &'a [f32]) -> Self {
         Self { sample_weights: Some(weights), ..self }
     }

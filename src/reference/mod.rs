@@ -13,7 +13,7 @@
 //!   maximum; two neighbours are brought to the larger maximum and added.
 //! - The squares of gradients, for their norm, are added as a row that is as long, in f64.
 //! - The loss is added over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order; these sums are added in a binary
-//!   tree of the same kind.
+//!   tree of the same kind. Weights of samples multiply the rows' losses before that.
 //! - Rounding is to nearest-even, and subnormals are kept, as Rust takes for granted. On a thread
 //!   that another library has put in flush-to-zero mode the promise does not hold.
 //!

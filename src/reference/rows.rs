@@ -5,7 +5,7 @@ use std::ops::AddAssign;
 use super::{at, exp, exp_summand, ln, rows};
 use crate::activation;
 use crate::dense::check_shape;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::kernels::LOSS_ROWS;
 use crate::kernels::softmax::ROW_PIECE;
 use crate::loss::{CrossEntropy, Reduction};
@@ -201,6 +201,32 @@ pub fn cross_entropy<'a>(
         losses.copy_from_slice(&of_rows);
     }
     Ok(if divisor == 0.0 { 0.0 } else { (f64::from(tree_sum(&of_rows)) / divisor) as f32 })
+}
+
+/// Multiplies what [`cross_entropy`] writes for a batch by the weights of samples: each row's loss, and each gradient by
+/// its logits, which the mean has divided by the number of rows. Gives the batch's weighted loss: the sum of the rows' losses, added as
+/// there, divided by the number of rows. `dlogits` is batch x classes. See
+/// [`nn::Fit::sample_weights`](crate::nn::Fit::sample_weights).
+///
+/// # Errors
+/// [`Error::Shape`] if `weights` or `losses` do not have an element for each row, [`Error::Value`] if there is no row;
+/// nothing is written then.
+pub fn weigh(weights: &[f32], losses: &mut [f32], mut dlogits: MatMut<'_>) -> Result<f32> {
+    let batch = dlogits.rows();
+    for (argument, len) in [("weights", weights.len()), ("losses", losses.len())] {
+        if len != batch {
+            return Err(Error::shape(argument, format_args!("{batch} elements, one a row"), len));
+        }
+    }
+    if batch == 0 {
+        return Err(Error::value("dlogits", "at least one row to take the mean over", "0 rows"));
+    }
+    for (row, (&weight, loss)) in weights.iter().zip(&mut *losses).enumerate() {
+        *loss *= weight;
+        let weighted: Vec<f32> = row_of(dlogits.as_ref(), row).iter().map(|gradient| gradient * weight).collect();
+        write_row(&mut dlogits, row, weighted);
+    }
+    Ok((f64::from(tree_sum(losses)) / batch as f64) as f32)
 }
 
 /// The product of a target and what a logit lacks to the maximum; 0 where the target is, though that be infinite.
