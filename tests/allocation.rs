@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
-use densely::nn::{self, Adam, Clip, Dense, Optimizer, Predictor, Sequential, Sgd};
+use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Optimizer, Predictor, Sequential, Sgd};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
 
@@ -121,23 +121,25 @@ fn for_each_call(backend: &Backend, mut each: impl FnMut(&str, &mut dyn FnMut())
             Optimizer::from(Sgd::default()).l2(1e-4).clip(Clip::Value(0.1)).weight_decay(1e-3),
             Optimizer::from(Adam::default()).l2(1e-4).clip(Clip::GlobalNorm(0.1)),
         ] {
-            steps(backend, optimizer, &mut each);
+            steps(backend, optimizer, false, &mut each);
+            steps(backend, optimizer, true, &mut each);
         }
     }
 }
 
 /// A batch of the model's own loss, one of another, and a step by its gradients.
-fn steps(backend: &Backend, optimizer: Optimizer, each: &mut impl FnMut(&str, &mut dyn FnMut())) {
+fn steps(backend: &Backend, optimizer: Optimizer, dropout: bool, each: &mut impl FnMut(&str, &mut dyn FnMut())) {
     let builder = Sequential::builder(60).backend(backend.clone());
-    let builder = builder.layer(Dense::new(90, nn::Activation::Silu)).layer(Dense::new(10, nn::Activation::Softmax));
-    let mut model = builder.build().unwrap();
+    let drop = |builder: Builder| if dropout { builder.layer(Dropout::new(0.5)) } else { builder };
+    let builder = drop(drop(builder).layer(Dense::new(90, nn::Activation::Silu)));
+    let mut model = builder.layer(Dense::new(10, nn::Activation::Softmax)).build().unwrap();
     model.compile(optimizer).unwrap();
     let rows = 40;
     let x = Matrix::new([rows, 60], Layout::RowMajor, Values::Normal, 1);
     let labels: Vec<u8> = (0..rows).map(|row| (row * 7 % 10) as u8).collect();
     let mut gradients = vec![0.0; model.count_params()];
     model.train_on_batch(x.view(), &labels).unwrap(); // makes room
-    let name = |step: &str| format!("{step} of {optimizer:?} on {}", backend.isa());
+    let name = |step: &str| format!("{step} of {optimizer:?}, dropout: {dropout}, on {}", backend.isa());
     each(&name("train_on_batch"), &mut || {
         black_box(model.train_on_batch(x.view(), &labels).unwrap());
     });

@@ -4,14 +4,16 @@
 mod nn_common;
 
 use densely::loss::CrossEntropy;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
-use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
+use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, LOSS_ROWS, MatMut, MatRef, Threads, reference};
 use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
 /// Samples, labels, and how to go through them.
 struct Task {
     x: Vec<f32>,
     labels: Vec<u8>,
+    /// One a class, and one a sample.
+    weights: Option<(Vec<f32>, Vec<f32>)>,
     batch_size: usize,
     epochs: usize,
 }
@@ -19,7 +21,7 @@ struct Task {
 impl Task {
     fn random(samples: usize, inputs: usize, classes: usize, batch_size: usize, epochs: usize) -> Self {
         let labels = random_labels(2, samples, classes);
-        Self { x: random(1, samples * inputs), labels, batch_size, epochs }
+        Self { x: random(1, samples * inputs), labels, weights: None, batch_size, epochs }
     }
 
     fn x(&self) -> MatRef<'_> {
@@ -27,13 +29,32 @@ impl Task {
     }
 
     fn options(&self) -> Fit<'_> {
-        Fit::default().epochs(self.epochs).batch_size(self.batch_size)
+        let options = Fit::default().epochs(self.epochs).batch_size(self.batch_size);
+        match &self.weights {
+            Some((classes, samples)) => options.class_weights(classes).sample_weights(samples),
+            None => options,
+        }
     }
 
-    fn batches(&self) -> impl Iterator<Item = (&[f32], &[u8])> {
-        let inputs = self.x.len() / self.labels.len();
-        self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size))
+    /// By which a sample's loss is multiplied.
+    fn weight(&self, sample: usize) -> f32 {
+        self.weights.as_ref().map_or(1.0, |(classes, samples)| classes[self.labels[sample] as usize] * samples[sample])
     }
+
+    fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
+        let inputs = self.x.len() / self.labels.len();
+        let batches = self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size));
+        batches.enumerate().map(|(number, (x, labels))| {
+            let first = number * self.batch_size;
+            Batch { x, labels, weights: (first..first + labels.len()).map(|sample| self.weight(sample)).collect() }
+        })
+    }
+}
+
+struct Batch<'a> {
+    x: &'a [f32],
+    labels: &'a [u8],
+    weights: Vec<f32>,
 }
 
 /// Inputs, outputs, and whether there is a bias.
@@ -46,9 +67,16 @@ impl Layer {
     }
 }
 
-fn model(backend: &Backend, layers: &[Layer], optimizer: Optimizer) -> Sequential {
-    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(7);
+/// What a network has besides layers: dropouts, each before the dense layer with its number.
+type Dropouts = &'static [(usize, f64)];
+const SEED: u64 = 7;
+
+fn model(backend: &Backend, layers: &[Layer], dropouts: Dropouts, optimizer: Optimizer) -> Sequential {
+    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(SEED);
     for (i, layer) in layers.iter().enumerate() {
+        for &(_, rate) in dropouts.iter().filter(|dropout| dropout.0 == i) {
+            builder = builder.layer(Dropout::new(rate));
+        }
         let activation = if i + 1 < layers.len() { Activation::Relu } else { Activation::Softmax };
         builder = builder.layer(Dense::new(layer.1, activation).use_bias(layer.2));
     }
@@ -57,19 +85,37 @@ fn model(backend: &Backend, layers: &[Layer], optimizer: Optimizer) -> Sequentia
     model
 }
 
+/// What dropouts before a layer leave in the step behind `steps` others.
+fn reference_dropouts(dropouts: Dropouts, layer: usize, steps: u64, rows: usize, mut x: Vec<f32>) -> Vec<f32> {
+    for (number, &(_, rate)) in dropouts.iter().enumerate().filter(|(_, dropout)| dropout.0 == layer) {
+        let mut y = vec![0.0; x.len()];
+        let to = MatMut::new(&mut y, rows, x.len() / rows).unwrap();
+        reference::dropout(Dropout::new(rate), [SEED, number as u64, steps], matrix(&x, rows), to).unwrap();
+        x = y;
+    }
+    x
+}
+
 /// The mean loss and the gradients, with the functions of `reference` alone.
-fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) -> densely::Result<(f32, Vec<f32>)> {
+fn reference_gradients(
+    layers: &[Layer],
+    (dropouts, steps): (Dropouts, u64),
+    w: &[f32],
+    Batch { x, labels, weights }: &Batch<'_>,
+) -> densely::Result<(f32, Vec<f32>)> {
     let batch = labels.len();
+    let drop = |layer, x| reference_dropouts(dropouts, layer, steps, batch, x);
     let start = |layer: usize| layers[..layer].iter().map(|layer| layer.parameters()).sum::<usize>();
     let kernel = |i: usize| MatRef::new(&w[start(i)..][..layers[i].0 * layers[i].1], layers[i].0, layers[i].1);
 
-    let mut values = vec![x.to_vec()];
+    let (mut values, mut dropped) = (vec![x.to_vec()], Vec::new());
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate() {
         let mut y = vec![0.0; batch * outputs];
         let bias = bias.then(|| &w[start(i) + inputs * outputs..start(i + 1)]);
         let activation = if i + 1 < layers.len() { Elementwise::Relu } else { Elementwise::Linear };
         let to = MatMut::new(&mut y, batch, outputs)?;
-        reference::dense_forward(matrix(&values[i], batch), kernel(i)?, bias, activation, to)?;
+        dropped.push(drop(i, values[i].clone()));
+        reference::dense_forward(matrix(&dropped[i], batch), kernel(i)?, bias, activation, to)?;
         values.push(y);
     }
 
@@ -77,21 +123,37 @@ fn reference_gradients(layers: &[Layer], w: &[f32], x: &[f32], labels: &[u8]) ->
     let mut dy = vec![0.0; logits.len()];
     let classes = logits.len() / batch;
     let to = Some(MatMut::new(&mut dy, batch, classes)?);
-    let loss = reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), labels, None, to)?;
+    let mut losses = vec![0.0; batch];
+    reference::cross_entropy(&CrossEntropy::new(), matrix(logits, batch), *labels, Some(&mut losses), to)?;
+    losses.iter_mut().zip(weights).for_each(|(loss, weight)| *loss *= weight);
+    dy.iter_mut().enumerate().for_each(|(i, dy)| *dy *= weights[i / classes]);
+    let loss = (f64::from(sum_of_losses(&losses)) / batch as f64) as f32;
     let mut gradients = vec![0.0; w.len()];
     for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
-        let x = matrix(&values[i], batch);
+        let x = matrix(&dropped[i], batch);
         let (dw, db) = gradients[start(i)..start(i + 1)].split_at_mut(inputs * outputs);
         let dw = MatMut::new(dw, inputs, outputs)?;
         reference::dense_backward_params(x, matrix(&dy, batch), dw, bias.then_some(db))?;
         if i > 0 {
             let mut dx = vec![0.0; batch * inputs];
             let to = MatMut::new(&mut dx, batch, inputs)?;
-            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, Some((Elementwise::Relu, x)), to)?;
-            dy = dx;
+            let gate = Some((Elementwise::Relu, matrix(&values[i], batch)));
+            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, gate, to)?;
+            dy = drop(i, dx);
         }
     }
     Ok((loss, gradients))
+}
+
+/// Adds groups of 16 in ascending order, and their sums in a tree whose first part has the largest power of 2
+/// groups that leaves some.
+fn sum_of_losses(losses: &[f32]) -> f32 {
+    let groups = losses.len().div_ceil(LOSS_ROWS);
+    if groups <= 1 {
+        return losses.iter().copied().reduce(|sum, loss| sum + loss).unwrap_or_default();
+    }
+    let (first, rest) = losses.split_at(groups.next_power_of_two() / 2 * LOSS_ROWS);
+    sum_of_losses(first) + sum_of_losses(rest)
 }
 
 /// The update rules of src/kernels/optimizer.rs, one parameter after another. The numbers are not
@@ -151,20 +213,21 @@ impl Rule {
     }
 }
 
-/// What happens to gradients before the rule takes them.
+/// What a training has besides layers and a rule: what happens to gradients before the rule takes them, and dropouts.
 #[derive(Clone, Copy, Debug, Default)]
-struct Adjust {
+struct Extras {
     l2: f64,
     clip: Option<Clip>,
+    dropouts: Dropouts,
 }
 
-impl Adjust {
+impl Extras {
     fn optimizer(self, rule: Rule) -> Optimizer {
         let optimizer = rule.optimizer().l2(self.l2);
         self.clip.map_or(optimizer, |clip| optimizer.clip(clip))
     }
 
-    fn run(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
+    fn adjust(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
         let mut start = 0;
         for layer in layers {
             let kernel = start..start + layer.0 * layer.1;
@@ -178,15 +241,16 @@ impl Adjust {
 }
 
 /// The parameters that the reference learns, and the mean loss of each epoch.
-fn reference_fit(layers: &[Layer], rule: Rule, adjust: Adjust, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
+fn reference_fit(layers: &[Layer], rule: Rule, extras: Extras, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
     let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
     let (mut t, mut losses) = (0, Vec::new());
     for _ in 0..task.epochs {
         let mut total = 0.0;
-        for (x, labels) in task.batches() {
-            let (loss, mut dw) = reference_gradients(layers, &w, x, labels).unwrap();
-            adjust.run(layers, &w, &mut dw);
-            total += f64::from(loss) * labels.len() as f64;
+        for batch in task.batches() {
+            let drop = (extras.dropouts, t as u64);
+            let (loss, mut dw) = reference_gradients(layers, drop, &w, &batch).unwrap();
+            extras.adjust(layers, &w, &mut dw);
+            total += f64::from(loss) * batch.labels.len() as f64;
             t += 1;
             (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
         }
@@ -199,22 +263,22 @@ fn reference_fit(layers: &[Layer], rule: Rule, adjust: Adjust, mut w: Vec<f32>, 
 /// multiply-add.
 #[track_caller]
 fn assert_fit_is_reference(layers: &[Layer], rule: Rule, task: &Task, threads: &[Threads]) {
-    assert_adjusted_fit_is_reference(layers, rule, Adjust::default(), task, threads);
+    assert_fit_with_is_reference(layers, rule, Extras::default(), task, threads);
 }
 
-/// The same of an optimizer that adjusts gradients first.
+/// The same, with extras.
 #[track_caller]
-fn assert_adjusted_fit_is_reference(layers: &[Layer], rule: Rule, adjust: Adjust, task: &Task, threads: &[Threads]) {
-    let optimizer = adjust.optimizer(rule);
-    let initial = model(&Backend::new().unwrap(), layers, optimizer).parameters().to_vec();
-    let (expected, expected_losses) = reference_fit(layers, rule, adjust, initial, task);
+fn assert_fit_with_is_reference(layers: &[Layer], rule: Rule, extras: Extras, task: &Task, threads: &[Threads]) {
+    let (optimizer, dropouts) = (extras.optimizer(rule), extras.dropouts);
+    let initial = model(&Backend::new().unwrap(), layers, dropouts, optimizer).parameters().to_vec();
+    let (expected, expected_losses) = reference_fit(layers, rule, extras, initial, task);
     for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
         for &threads in threads {
             let backend = backend.with_threads(threads);
-            let mut model = model(&backend, layers, optimizer);
+            let mut model = model(&backend, layers, dropouts, optimizer);
             let history = model.fit(task.x(), &task.labels, task.options().no_shuffle()).unwrap();
             let losses: Vec<f32> = history.epochs().iter().map(|end| end.loss).collect();
-            let what = format!("{rule:?}, {adjust:?}, batches of {}, {backend:?}", task.batch_size);
+            let what = format!("{rule:?}, {extras:?}, batches of {}, {backend:?}", task.batch_size);
             assert_bits(model.parameters(), &expected, &what);
             assert_bits(&losses, &expected_losses, &what);
         }
@@ -253,10 +317,36 @@ fn l2_and_clipping_give_the_bits_of_the_reference() {
     for clip in [None, Some(Clip::Value(0.02)), Some(Clip::GlobalNorm(0.75))] {
         for l2 in [0.0, 0.01] {
             for rule in Rule::ALL {
-                let adjust = Adjust { l2, clip };
-                assert_adjusted_fit_is_reference(&layers, rule, adjust, &task, &[1, 2, 3, 5, 7].map(exactly));
+                let extras = Extras { l2, clip, ..Extras::default() };
+                assert_fit_with_is_reference(&layers, rule, extras, &task, &[1, 2, 3, 5, 7].map(exactly));
             }
         }
+    }
+}
+
+#[test]
+fn dropouts_give_the_bits_of_the_reference() {
+    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
+    let task = Task::random(103, 45, 5, 32, 3);
+    let rule = Rule::Adam { weight_decay: None };
+    // Owners without and none with dropped inputs; two in a row; and gradients that are all needed first.
+    for dropouts in [&[(1, 0.5)][..], &[(0, 0.2)], &[(0, 0.2), (1, 0.5), (2, 0.1), (2, 0.3)]] {
+        for clip in [None, Some(Clip::GlobalNorm(0.75))] {
+            let extras = Extras { dropouts, clip, ..Extras::default() };
+            assert_fit_with_is_reference(&layers, rule, extras, &task, &[1, 2, 3, 5, 7].map(exactly));
+        }
+    }
+}
+
+#[test]
+fn weights_of_classes_and_samples_give_the_bits_of_the_reference() {
+    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
+    let samples = random(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect(); // many are 0
+    let weights = Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], samples));
+    let rule = Rule::Adam { weight_decay: None };
+    for batch_size in [32, 103] {
+        let task = Task { weights: weights.clone(), ..Task::random(103, 45, 5, batch_size, 3) };
+        assert_fit_is_reference(&layers, rule, &task, &[1, 2, 3, 5, 7].map(exactly));
     }
 }
 
@@ -282,7 +372,7 @@ fn sums_over_many_inputs_give_the_bits_of_the_reference() {
 #[test]
 fn real_images_give_the_bits_of_the_reference() {
     let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
     let layers = [Layer(784, 32, true), Layer(32, 10, true)];
     assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, Threads::Auto]);
 }
@@ -290,7 +380,7 @@ fn real_images_give_the_bits_of_the_reference() {
 /// Trains in a pool of so many threads.
 fn fit_in_pool(pool: usize, backend: &Backend, layers: &[Layer], task: &Task) -> Vec<f32> {
     let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
-    let mut model = model(backend, layers, Sgd::default().momentum(0.9).into());
+    let mut model = model(backend, layers, &[], Sgd::default().momentum(0.9).into());
     pool.install(|| model.fit(task.x(), &task.labels, task.options().shuffle(5))).unwrap();
     model.parameters().to_vec()
 }
@@ -330,7 +420,7 @@ fn no_number_of_threads_changes_a_bit() {
 #[test]
 fn no_number_of_threads_changes_a_bit_on_real_images() {
     let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, batch_size: 50, epochs: 3 };
+    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
     // Enough work for `Auto` to split.
     assert_same_on_all(&[Layer(784, 64, true), Layer(64, 10, true)], &task, &[Threads::Auto]);
 }

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use densely::nn::{
-    Activation, Adam, AdamW, Callback, Clip, Dense, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Optimizer,
-    Schedule, Sequential, Sgd,
+    Activation, Adam, AdamW, Callback, Clip, Dense, Dropout, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor,
+    Optimizer, Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Isa, Result};
 use nn_common::{Folder, assert_bits, backends, exactly, matrix, random, random_labels};
@@ -24,12 +24,8 @@ fn data() -> (Vec<f32>, Vec<u8>) {
     (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
 }
 
-/// A network whose first layer has owners on three threads.
-fn model(backend: &Backend, optimizer: Optimizer) -> Sequential {
-    let builder = Sequential::builder(INPUTS).backend(backend.clone()).layer(Dense::new(50, Activation::Relu));
-    let mut model = builder.layer(Dense::new(CLASSES, Activation::Softmax)).build().unwrap();
-    model.compile(optimizer).unwrap();
-    model
+fn model(backend: &Backend, optimizer: impl Into<Optimizer>) -> Sequential {
+    Task::new(optimizer).model(backend)
 }
 
 /// Multiplies the rate by a factor before each epoch, and ends the training behind so many epochs in all.
@@ -57,12 +53,33 @@ struct Task {
     validation: bool,
     early_stopping: Option<EarlyStopping>,
     shuffled: bool,
+    dropout: bool,
+    weights: bool,
 }
 
 impl Task {
     fn new(optimizer: impl Into<Optimizer>) -> Self {
         let (optimizer, trainer) = (optimizer.into(), Trainer::default());
-        Self { optimizer, trainer, validation: false, early_stopping: None, shuffled: true }
+        Self {
+            optimizer,
+            trainer,
+            validation: false,
+            early_stopping: None,
+            shuffled: true,
+            dropout: false,
+            weights: false,
+        }
+    }
+
+    /// A network whose first layer has owners on three threads.
+    fn model(&self, backend: &Backend) -> Sequential {
+        let mut builder = Sequential::builder(INPUTS).backend(backend.clone()).layer(Dense::new(50, Activation::Relu));
+        if self.dropout {
+            builder = builder.layer(Dropout::new(0.25));
+        }
+        let mut model = builder.layer(Dense::new(CLASSES, Activation::Softmax)).build().unwrap();
+        model.compile(self.optimizer).unwrap();
+        model
     }
 
     /// Trains this model; `options` sets the rest.
@@ -71,6 +88,11 @@ impl Task {
         let mut trainer = self.trainer;
         let mut options = options(Fit::default()).batch_size(15).callback(&mut trainer);
         options = if self.shuffled { options.shuffle(5) } else { options.no_shuffle() };
+        let class_weights = [1.0, 0.5, 2.0];
+        let sample_weights: Vec<f32> = random(3, SAMPLES).into_iter().map(f32::abs).collect();
+        if self.weights {
+            options = options.class_weights(&class_weights).sample_weights(&sample_weights);
+        }
         if self.validation {
             options = options.validation_split(0.2);
         }
@@ -105,15 +127,14 @@ fn assert_resumes(task: Task, name: &str) {
         // Each part has other threads, and another instruction set if one has the same bits.
         let other = backends().into_iter().find(|other| other.isa() != backend.isa() && other.isa() != Isa::Portable);
         let other = other.filter(|_| backend.isa() != Isa::Portable).unwrap_or(backend.clone());
-        let [mut whole, mut first] =
-            [2, 1].map(|threads| model(&backend.with_threads(exactly(threads)), task.optimizer));
+        let [mut whole, mut first] = [2, 1].map(|threads| task.model(&backend.with_threads(exactly(threads))));
         let history = task.fit(&mut whole, |fit| fit.epochs(EPOCHS)).unwrap();
         let whole = (history, whole);
         let initial = first.clone();
         for epochs in 1..=EPOCHS {
             first.clone_from(&initial);
             task.fit(&mut first, |fit| fit.epochs(epochs).checkpoint(&file, epochs)).unwrap();
-            let mut resumed = model(&other.with_threads(exactly(3)), task.optimizer);
+            let mut resumed = task.model(&other.with_threads(exactly(3)));
             resumed.parameters_mut().fill(f32::NAN);
             let history = task.fit(&mut resumed, |fit| fit.epochs(EPOCHS).resume(&file)).unwrap();
             assert_same(&(history, resumed), &whole, &format!("{name}, {epochs} epochs before, on {backend:?}"));
@@ -139,6 +160,13 @@ fn adam_with_clipping_and_a_schedule_goes_on() {
 fn the_rate_that_a_callback_gave_goes_on() {
     let trainer = Trainer { factor: Some(|_| 0.7), ..Trainer::default() };
     assert_resumes(Task { trainer, ..Task::new(AdamW::default().learning_rate(0.05)) }, "callback");
+}
+
+#[test]
+fn dropout_and_weights_go_on() {
+    let adam = Adam::default().learning_rate(0.02);
+    assert_resumes(Task { dropout: true, ..Task::new(adam) }, "dropout");
+    assert_resumes(Task { weights: true, ..Task::new(adam) }, "weights");
 }
 
 /// The rates make three epochs better and the others worse.
@@ -204,7 +232,7 @@ fn checkpoints_are_written_when_they_should() {
         let flag = AtomicBool::new(false);
         let mut looker = Looker { file: &file, seen: Vec::new(), stop_behind, flag: &flag, break_behind, stop_in };
         let options = Fit::default().epochs(5).batch_size(15).checkpoint(&file, every).stop(&flag);
-        let mut model = model(&Backend::new().unwrap(), Sgd::default().into());
+        let mut model = model(&Backend::new().unwrap(), Sgd::default());
         model.fit(matrix(&x, SAMPLES), &labels, options.callback(&mut looker)).unwrap();
         assert_eq!((&looker.seen[..], epochs_of(&file)), (seen, last), "every {every}");
     };

@@ -6,8 +6,8 @@ use std::fs;
 use std::path::Path;
 
 use densely::nn::{
-    Activation, Adam, AdamW, Clip, Dense, EarlyStopping, Fit, Flatten, History, Monitor, Optimizer, Schedule,
-    Sequential, Sgd,
+    Activation, Adam, AdamW, Clip, Dense, Dropout, EarlyStopping, Fit, Flatten, History, Layer, Monitor, Optimizer,
+    Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, Result};
 use nn_common::{Folder, assert_bits, matrix, random, random_labels};
@@ -21,8 +21,9 @@ const CLASSES: usize = 3;
 /// A training with every kind of option.
 #[derive(Clone)]
 struct Task {
-    layers: Vec<Dense>,
-    flatten: bool,
+    layers: Vec<Layer>,
+    seed: u64,
+    class_weights: Option<[f32; CLASSES]>,
     optimizer: Optimizer,
     samples: usize,
     batch_size: usize,
@@ -41,10 +42,11 @@ impl Task {
         let adam = Optimizer::from(Adam::default().learning_rate(0.01));
         Self {
             layers: vec![
-                Dense::new(5, Activation::LeakyRelu { slope: 0.25 }),
-                Dense::new(CLASSES, Activation::Softmax),
+                Dense::new(5, Activation::LeakyRelu { slope: 0.25 }).into(),
+                Dense::new(CLASSES, Activation::Softmax).into(),
             ],
-            flatten: false,
+            seed: 1,
+            class_weights: None,
             optimizer: adam.l2(0.01).clip(Clip::Value(0.5)).schedule(Schedule::cosine(30)),
             samples: SAMPLES,
             batch_size: 6,
@@ -57,10 +59,7 @@ impl Task {
 
     /// A model that has learnt something already.
     fn model(&self) -> Sequential {
-        let mut builder = Sequential::builder(INPUTS).backend(Backend::new().unwrap());
-        if self.flatten {
-            builder = builder.layer(Flatten);
-        }
+        let builder = Sequential::builder(INPUTS).backend(Backend::new().unwrap()).seed(self.seed);
         let mut model = self.layers.iter().fold(builder, |builder, &layer| builder.layer(layer)).build().unwrap();
         model.compile(self.optimizer).unwrap();
         step(&mut model);
@@ -71,6 +70,9 @@ impl Task {
         let (x, labels) = (random(1, self.samples * INPUTS), random_labels(2, self.samples, CLASSES));
         let mut fit = options(Fit::default()).epochs(self.epochs).batch_size(self.batch_size);
         fit = if let Some(seed) = self.shuffle { fit.shuffle(seed) } else { fit.no_shuffle() };
+        if let Some(weights) = &self.class_weights {
+            fit = fit.class_weights(weights);
+        }
         if let Some(part) = self.validation {
             fit = fit.validation_split(part);
         }
@@ -128,7 +130,8 @@ fn what_differs_is_named() {
     task.checkpoint(&file);
     task.fit(&mut task.model(), |fit| fit.resume(&file)).unwrap();
 
-    let with_layers = |first: Dense| Task { layers: vec![first, task.layers[1]], ..task.clone() };
+    let with = |layers: &[Layer]| Task { layers: layers.to_vec(), ..task.clone() };
+    let with_layers = |first: Dense| with(&[first.into(), task.layers[1]]);
     let leaky = Activation::LeakyRelu { slope: 0.25 };
     let adam = Adam::default().learning_rate(0.01);
     let with_rule = |rule: Optimizer| Task {
@@ -143,8 +146,9 @@ fn what_differs_is_named() {
         (with_layers(Dense::new(5, Activation::LeakyRelu { slope: 0.2 })), "layers"),
         (with_layers(Dense::new(5, Activation::Relu)), "layers"),
         (with_layers(Dense::new(5, leaky).use_bias(false)), "layers"),
-        (Task { layers: vec![task.layers[0], task.layers[0], task.layers[1]], ..task.clone() }, "layers"),
-        (Task { flatten: true, ..task.clone() }, "layers"),
+        (with(&[task.layers[0], task.layers[0], task.layers[1]]), "layers"),
+        (with(&[Flatten.into(), task.layers[0], task.layers[1]]), "layers"),
+        (with(&[task.layers[0], Dropout::new(0.5).into(), task.layers[1]]), "layers"),
         (with_rule(Sgd::default().into()), "optimizer"),
         (with_rule(adam.betas(0.8, 0.999).into()), "beta_1"),
         (with_rule(adam.betas(0.9, 0.99).into()), "beta_2"),
@@ -157,6 +161,7 @@ fn what_differs_is_named() {
         (with_optimizer(optimizer.schedule(Schedule::constant())), "schedule"),
         (Task { samples: SAMPLES + 4, ..task.clone() }, "samples"),
         (Task { validation: Some(0.1), ..task.clone() }, "samples"),
+        (Task { class_weights: Some([1.0; CLASSES]), ..task.clone() }, "sample weights"),
         (Task { validation: None, samples: 15, ..task.clone() }, "validation samples"),
         (Task { batch_size: 7, ..task.clone() }, "batch_size"),
         (Task { shuffle: Some(6), ..task.clone() }, "shuffle"),
@@ -185,6 +190,16 @@ fn what_differs_is_named() {
         with_rule(Sgd::default().into()).mismatch(&file),
         ["a checkpoint with momentum: 0.0", "momentum: 0.5"].map(str::to_owned)
     );
+    // The seed matters where values are dropped.
+    let other_seed = Task { seed: 2, ..sgd.clone() };
+    other_seed.fit(&mut other_seed.model(), |fit| fit.resume(&file)).unwrap();
+    let dropout = |rate| with(&[task.layers[0], Dropout::new(rate).into(), task.layers[1]]);
+    let of_dropout = folder.file("dropout");
+    dropout(0.5).checkpoint(&of_dropout);
+    let other_seed = Task { seed: 2, ..dropout(0.5) };
+    assert_eq!(other_seed.mismatch(&of_dropout), ["a checkpoint with seed: 2", "seed: 1"].map(str::to_owned));
+    assert!(dropout(0.25).mismatch(&of_dropout)[0].starts_with("a checkpoint with layers: "));
+
     let short = Task { epochs: 1, ..sgd.clone() };
     assert_eq!(short.mismatch(&file), ["a checkpoint of at most 1 epochs", "one of 2"].map(str::to_owned));
     // The rate is the checkpoint's.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use densely::Backend;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Flatten, Optimizer, Sequential, Sgd};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};
 use nn_common::{assert_close, backends, fashion_mnist, matrix};
 use safetensors::SafeTensors;
 
@@ -112,6 +112,30 @@ fn clipping_l2_and_weight_decay_go_as_in_keras() {
         for (name, optimizer) in optimizers {
             let mut model = model(&backend, &initial);
             trained(&mut model, optimizer, &images, &labels);
+            assert_parameters(model.parameters(), &keras, name);
+        }
+    }
+}
+
+#[test]
+fn weights_of_classes_and_samples_go_as_in_keras() {
+    let (initial, keras) = (fixture("tutorial"), fixture("weights"));
+    let (images, labels) = fashion_mnist(STEPS * BATCH);
+    let classes: Vec<f32> = (0..10u8).map(|label| 0.25 * f32::from(label % 4)).collect();
+    let samples: Vec<f32> = (0..STEPS * BATCH).map(|sample| (sample % 7) as f32 / 4.0).collect();
+    let options = || Fit::default().batch_size(BATCH).no_shuffle();
+    for backend in backends() {
+        let kinds = [
+            ("class_weight", options().class_weights(&classes)),
+            ("sample_weight", options().sample_weights(&samples)),
+        ];
+        for (name, options) in kinds {
+            let mut model = model(&backend, &initial);
+            model.compile(Sgd::default().momentum(0.9)).unwrap();
+            let history = model.fit(matrix(&images, STEPS * BATCH), &labels, options).unwrap();
+            let end = history.epochs()[0];
+            assert_close(&[end.loss], &keras[&format!("{name}/loss")], 1e-5, 0.0, name);
+            assert_close(&[end.accuracy], &keras[&format!("{name}/accuracy")], 1e-6, 0.0, name);
             assert_parameters(model.parameters(), &keras, name);
         }
     }

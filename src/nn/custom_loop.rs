@@ -1,6 +1,7 @@
 //! What custom training loops are made of: gradients, by the model's loss or another, and a step by gradients.
 
-use super::engine::Workspace;
+use super::dropout::Masks;
+use super::engine::{Batch, Workspace};
 use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::{MatMut, MatRef};
@@ -9,7 +10,8 @@ use crate::targets::Labels;
 impl Sequential {
     /// The mean loss of a batch, and its gradient by every parameter, in the order of
     /// [`parameters`](Self::parameters), written to `gradients`; nothing is learnt, and what the optimizer makes
-    /// of gradients, such as clipping, is not done yet: that is [`step`](Self::step)'s.
+    /// of gradients, such as clipping, is not done yet: that is [`step`](Self::step)'s. [Dropouts](super::Dropout) drop what
+    /// they will drop in the next step.
     ///
     /// # Errors
     /// As [`evaluate`](Self::evaluate), and [`Error::Shape`] if `gradients` does not have
@@ -23,9 +25,11 @@ impl Sequential {
         let labels = labels.into();
         self.check_samples(x, labels)?;
         self.check_gradients(gradients)?;
+        let masks = self.next_masks();
         let Self { plan, parameters, backend, workspace, .. } = self;
         let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
-        let (loss, _) = workspace.through(backend, (plan, parameters), (x, labels), None)?;
+        let (loss, _) =
+            workspace.through(backend, (plan, parameters, masks), Batch { x, labels, weights: &[] }, None)?;
         workspace.gradients(backend, plan, x, gradients)?;
         Ok(loss)
     }
@@ -76,9 +80,10 @@ impl Sequential {
     ) -> Result<T> {
         self.check_batch(x)?;
         self.check_gradients(gradients)?;
+        let masks = self.next_masks();
         let Self { plan, parameters, backend, workspace, .. } = self;
         let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
-        let value = workspace.through_with(backend, (plan, parameters), x, loss)?;
+        let value = workspace.through_with(backend, (plan, parameters, masks), x, loss)?;
         workspace.gradients(backend, plan, x, gradients)?;
         Ok(value)
     }
@@ -114,6 +119,11 @@ impl Sequential {
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         state.step_by(backend, plan, parameters, gradients);
         Ok(())
+    }
+
+    /// What the next step drops.
+    fn next_masks(&self) -> Masks {
+        Masks { seed: self.seed, step: self.iterations().unwrap_or_default(), row: 0 }
     }
 
     fn check_gradients(&self, gradients: &[f32]) -> Result<()> {

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::early_stopping::EarlyStopping;
+use super::engine::Batch;
 use super::history::{Callback, History};
 use super::model::Sequential;
 use super::run::{Run, Shuffle};
+use super::sample_weights::weights;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::targets::Labels;
@@ -20,6 +22,8 @@ pub struct Fit<'a> {
     batch_size: Option<usize>,
     shuffle: Shuffle,
     validation: Validation<'a>,
+    class_weights: Option<&'a [f32]>,
+    sample_weights: Option<&'a [f32]>,
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
     early_stopping: Option<EarlyStopping>,
@@ -78,6 +82,23 @@ impl<'a> Fit<'a> {
         Self { validation: Validation::Split(part), ..self }
     }
 
+    /// Multiplies each sample's loss by the weight of its class. See [`sample_weights`](Self::sample_weights).
+    pub fn class_weights(self, weights: &'a [f32]) -> Self {
+        Self { class_weights: Some(weights), ..self }
+    }
+
+    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given.
+    ///
+    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
+    /// weights; so are the losses that are reported. Accuracy and validation are without weights. A
+    /// [split](Self::validation_split) takes samples with their weights.
+    ///
+    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the sample's loss
+    /// and each of its gradients by the logits, when those have been divided by the number of samples.
+    pub fn sample_weights(self, weights: &'a [f32]) -> Self {
+        Self { sample_weights: Some(weights), ..self }
+    }
+
     /// Tells this callback of each batch and epoch.
     pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
@@ -123,9 +144,9 @@ impl<'a> Fit<'a> {
     /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends with the
     /// same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
     ///
-    /// The model must have the same layers and be compiled with the same optimizer, and batch size, shuffling, early
-    /// stopping and the samples, for training and validation, must be the same too: all this is compared, of the
-    /// samples only how many there are. Parameters, what the optimizer remembers and its learning rate, which a
+    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch size, shuffling,
+    /// early stopping and the samples, for training and validation, with their weights, must be the same too: all this is
+    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, what the optimizer remembers and its learning rate, which a
     /// callback may have changed, are the checkpoint's; threads and instruction set may differ, and there may be more
     /// epochs.
     ///
@@ -160,16 +181,16 @@ impl Sequential {
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
-    /// training or validation, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, the batch size is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or
-    /// wants a validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt
-    /// then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
+    /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
+    /// none, a weight is negative or not finite, the batch size or a checkpoint's number of epochs is 0, the split leaves
+    /// no sample on one side, early stopping has a negative `min_delta` or wants a validation that there is not, or the
+    /// last activation is neither softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
     /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
     /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { epochs, batch_size, shuffle, validation, callback, stop, early_stopping, checkpoint, resume } =
-            options;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
+        let Fit { epochs, batch_size, shuffle, validation, .. } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
@@ -184,6 +205,7 @@ impl Sequential {
             return Err(Error::value("epochs", "at most 2^32 - 1", epochs));
         }
         self.check_samples(x, labels)?;
+        let weights = weights(labels, self.outputs(), class_weights, sample_weights)?;
         let (train, validation) = match validation {
             Validation::None => (x.rows(), None),
             Validation::Data(x, labels) => {
@@ -195,13 +217,12 @@ impl Sequential {
                 (train, Some((x.split_at_row(train).1, labels.split_at(train).1)))
             }
         };
-        let (x, labels) = (x.split_at_row(train).0, labels.split_at(train).0);
+        let samples = Batch { x, labels, weights: &weights }.split_at(train).0;
 
         early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
         let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
         let run = Run {
-            x,
-            labels,
+            samples,
             validation,
             epochs,
             batch_size,

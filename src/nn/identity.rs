@@ -15,6 +15,9 @@ pub(super) struct Identity(Vec<(&'static str, String)>);
 impl Identity {
     pub(super) fn new(run: &Run<'_>, model: &Sequential) -> Self {
         let mut lines = vec![("checkpoint", "densely 1".to_owned()), ("layers", layers(model))];
+        if model.layers.iter().any(|(_, layer, _)| matches!(layer, Layer::Dropout(_))) {
+            lines.push(("seed", model.seed.to_string())); // of what is dropped
+        }
         if let Some(state) = &model.state {
             lines.extend(optimizer(state.optimizer));
         }
@@ -22,11 +25,14 @@ impl Identity {
             Shuffle::Seed(seed) => format!("seed {seed}"),
             Shuffle::No => "no".to_owned(),
         };
+        let samples = run.samples.x.rows();
+        let weights = if run.samples.weights.is_empty() { "no" } else { "yes" };
         let validation = run.validation.map_or(0, |(x, _)| x.rows());
         lines.extend([
-            ("samples", run.x.rows().to_string()),
+            ("samples", samples.to_string()),
+            ("sample weights", weights.to_owned()),
             ("validation samples", validation.to_string()),
-            ("batch_size", run.batch_size.min(run.x.rows()).to_string()),
+            ("batch_size", run.batch_size.min(samples).to_string()),
             ("shuffle", shuffle),
             ("early_stopping", early_stopping(run.early_stopping)),
         ]);
@@ -62,6 +68,7 @@ impl Identity {
 fn layers(model: &Sequential) -> String {
     let layer = |layer: &Layer| match layer {
         Layer::Flatten(_) => "Flatten".to_owned(),
+        Layer::Dropout(dropout) => format!("Dropout {:?}", dropout.rate()),
         Layer::Dense(dense) => {
             let bias = if dense.use_bias { "" } else { " without bias" };
             format!("Dense {} {:?}{bias}", dense.units, dense.activation)

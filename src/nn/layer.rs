@@ -1,9 +1,10 @@
-//! What a model is made of: shapes, `Flatten`, `Dense`.
+//! What a model is made of: shapes, `Flatten`, `Dense`, `Dropout`.
 
 use std::fmt;
 
 use super::activation::Activation;
 use super::initializer::Initializer;
+use crate::error::{Error, Result};
 
 /// The shape of one sample, without the batch: from a number, a tuple, an array or a slice.
 ///
@@ -93,6 +94,41 @@ impl Dense {
     }
 }
 
+/// In training, drops each value with a probability, and multiplies the others by 1 / (1 - rate), so that their mean
+/// stays; elsewhere it does nothing.
+///
+/// It may stand anywhere before the last [`Dense`]. What is dropped in a step follows from the model's
+/// [`seed`](super::Builder::seed), the number of [steps](super::Sequential::iterations) done before, which dropout it is, and the
+/// value's place in the batch: [`reference::dropout`](crate::reference::dropout) tells how.
+///
+/// Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Dropout {
+    rate: f64,
+}
+
+impl Dropout {
+    /// Drops this part of the values, at least 0 and below 1.
+    pub fn new(rate: f64) -> Self {
+        Self { rate }
+    }
+
+    /// The part of the values that is dropped.
+    pub fn rate(&self) -> f64 {
+        self.rate
+    }
+
+    pub(crate) fn check(&self) -> Result<()> {
+        let fits = (0.0..1.0).contains(&self.rate) && self.threshold_and_scale().1.is_finite();
+        if fits { Ok(()) } else { Err(Error::value("rate", "a number in 0..1", self.rate)) }
+    }
+
+    /// Random words below the first drop a value, the others are multiplied by the second.
+    pub(crate) fn threshold_and_scale(&self) -> (u32, f32) {
+        ((self.rate * 2f64.powi(32)) as u32, (1.0 / (1.0 - self.rate)) as f32)
+    }
+}
+
 /// Any layer.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
@@ -101,6 +137,8 @@ pub enum Layer {
     Flatten(Flatten),
     /// See [`Dense`].
     Dense(Dense),
+    /// See [`Dropout`].
+    Dropout(Dropout),
 }
 
 impl From<Flatten> for Layer {
@@ -111,5 +149,10 @@ impl From<Flatten> for Layer {
 impl From<Dense> for Layer {
     fn from(layer: Dense) -> Self {
         Self::Dense(layer)
+    }
+}
+impl From<Dropout> for Layer {
+    fn from(layer: Dropout) -> Self {
+        Self::Dropout(layer)
     }
 }

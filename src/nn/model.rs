@@ -1,7 +1,10 @@
 //! `Sequential`: building a model, and everything it does but fitting.
 
+use std::mem;
+
 use super::activation::Activation;
-use super::engine::{Engine, Workspace};
+use super::dropout::{Masks, Numbered};
+use super::engine::{Batch, Engine, Workspace};
 use super::layer::{Layer, Shape};
 use super::optimizer::Optimizer;
 use super::pass::{DensePlan, Pass, Places, argmax, correct};
@@ -25,6 +28,8 @@ pub struct Sequential {
     pub(super) parameters: Vec<f32>,
     pub(super) backend: Backend,
     pub(super) state: Option<State>,
+    /// Of the initial weights and the dropouts.
+    pub(super) seed: u64,
     /// What a step on its own works in.
     pub(super) workspace: Option<Workspace>,
 }
@@ -56,7 +61,7 @@ impl Builder {
         self
     }
 
-    /// Sets the seed of the initial weights, 0 if not set.
+    /// Sets the seed of the initial weights, and of what [dropouts](super::Dropout) drop; 0 if not set.
     pub fn seed(self, seed: u64) -> Self {
         Self { seed, ..self }
     }
@@ -70,9 +75,8 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is
-    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer, or a parameter of an
-    /// activation is out of range; [`Error::Isa`]
-    /// from [`Backend::new`].
+    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer, a dropout behind it, or a dropout's rate
+    /// or a parameter of an activation is out of range; [`Error::Isa`] from [`Backend::new`].
     pub fn build(self) -> Result<Sequential> {
         let backend = self.backend.map_or_else(Backend::new, Ok)?;
         if self.input.features().is_none_or(|features| features == 0) {
@@ -80,13 +84,20 @@ impl Builder {
         }
         let mut shape = self.input.clone();
         let (mut layers, mut plan) = (Vec::new(), Vec::<DensePlan>::new());
-        let (mut parameters, mut flattens) = (0usize, 0);
+        let (mut parameters, mut flattens, mut dropouts) = (0usize, 0, 0);
+        let mut before_next = Vec::new();
         for layer in self.layers {
             let name = match layer {
                 Layer::Flatten(_) => {
                     shape = Shape::from(shape.features().unwrap_or_default());
                     flattens += 1;
                     numbered("flatten", flattens - 1)
+                }
+                Layer::Dropout(dropout) => {
+                    dropout.check()?;
+                    before_next.push(Numbered { dropout, number: dropouts });
+                    dropouts += 1;
+                    numbered("dropout", dropouts as usize - 1)
                 }
                 Layer::Dense(dense) => {
                     let &[inputs] = shape.axes() else {
@@ -114,6 +125,7 @@ impl Builder {
                         inputs,
                         outputs: dense.units,
                         activation: dense.activation,
+                        dropouts: mem::take(&mut before_next),
                         kernel: parameters..bias_start,
                         bias: dense.use_bias.then_some(bias_start..end),
                     });
@@ -127,6 +139,9 @@ impl Builder {
         if plan.is_empty() {
             return Err(Error::shape("layers", "at least one Dense", "none"));
         }
+        if !before_next.is_empty() {
+            return Err(Error::value("layers", "a Dense behind each Dropout", "none behind the last Dropout"));
+        }
         let mut values = Vec::new();
         let no_room = |_| Error::shape("layers", "parameters that fit memory", format_args!("{parameters} of them"));
         values.try_reserve_exact(parameters).map_err(no_room)?;
@@ -137,7 +152,16 @@ impl Builder {
             let kernel = &mut values[layer.kernel.clone()];
             dense.kernel_initializer.fill(kernel, [layer.inputs, layer.outputs], self.seed, number as u32);
         }
-        Ok(Sequential { input: self.input, layers, plan, parameters: values, backend, state: None, workspace: None })
+        Ok(Sequential {
+            input: self.input,
+            layers,
+            plan,
+            parameters: values,
+            backend,
+            state: None,
+            seed: self.seed,
+            workspace: None,
+        })
     }
 }
 
@@ -321,11 +345,11 @@ impl Sequential {
     pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
-        let Self { plan, parameters, backend, state, workspace, .. } = self;
+        let Self { plan, parameters, backend, state, seed, workspace, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
-        let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
-        let (loss, correct) = engine.through((x, labels), None)?;
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
+        let (loss, correct) = engine.through(Batch { x, labels, weights: &[] }, None)?;
         engine.update(x, None)?;
         Ok(Metrics { loss, accuracy: correct as f32 / x.rows() as f32 })
     }
@@ -339,7 +363,7 @@ impl Sequential {
     ) -> Result<()> {
         let Self { plan, parameters, backend, .. } = self;
         let places = Places::forward(plan);
-        let pass = Pass { plan, places: &places, parameters };
+        let pass = Pass { plan, places: &places, parameters, masks: Masks::default() };
         let mut values = vec![0.0; BLOCK.min(x.rows()) * places.width];
         for first in (0..x.rows()).step_by(BLOCK) {
             let rows = first..x.rows().min(first + BLOCK);

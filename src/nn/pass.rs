@@ -3,10 +3,13 @@
 use std::ops::Range;
 
 use super::activation::Activation;
+use super::dropout::{Masks, Numbered};
+use super::engine::Batch;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
+use crate::kernels::Input;
 use crate::loss::CrossEntropy;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Labels;
@@ -18,6 +21,8 @@ pub(super) struct DensePlan {
     pub(super) inputs: usize,
     pub(super) outputs: usize,
     pub(super) activation: Activation,
+    /// What its inputs go through in training.
+    pub(super) dropouts: Vec<Numbered>,
     /// Row-major, inputs x outputs.
     pub(super) kernel: Range<usize>,
     /// Behind the kernel.
@@ -61,6 +66,8 @@ pub(super) struct Places {
 /// First columns of a layer's values.
 #[derive(Clone, Copy, Debug)]
 struct Place {
+    /// What dropouts leave of its inputs, if there are any.
+    input: Option<usize>,
     /// What the activation was applied to, where the way back needs that.
     sums: Option<usize>,
     output: usize,
@@ -69,10 +76,15 @@ struct Place {
 }
 
 impl Places {
-    /// For the way there.
+    /// For the way there, without dropouts.
     pub(super) fn forward(plan: &[DensePlan]) -> Self {
         let mut next = Next(0);
-        let layers = plan.iter().map(|layer| Place { sums: None, output: next.take(layer.outputs), gradient: None });
+        let layers = plan.iter().map(|layer| Place {
+            input: None,
+            sums: None,
+            output: next.take(layer.outputs),
+            gradient: None,
+        });
         let layers = layers.collect();
         Self { layers, width: next.width() }
     }
@@ -82,6 +94,7 @@ impl Places {
         let mut next = Next(0);
         let keeps = |layer: &DensePlan| layer.activation.elementwise().keeps_input();
         let place = |layer: &DensePlan| Place {
+            input: (!layer.dropouts.is_empty()).then(|| next.take(layer.inputs)),
             sums: keeps(layer).then(|| next.take(layer.outputs)),
             output: next.take(layer.outputs),
             gradient: None,
@@ -96,6 +109,19 @@ impl Places {
     /// A layer's outputs in some rows of a workspace.
     pub(super) fn output<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
         columns(rows, self.layers[layer].output, plan[layer].outputs)
+    }
+
+    /// A layer's inputs, where `x` are those of the first.
+    pub(super) fn input<'a>(&self, plan: &[DensePlan], layer: usize, x: MatRef<'a>, rows: MatRef<'a>) -> MatRef<'a> {
+        match self.layers[layer].input {
+            Some(first) => columns(rows, first, plan[layer].inputs),
+            None => self.before(plan, layer, x, rows),
+        }
+    }
+
+    /// The values before a layer and its dropouts, where `x` are those before the first.
+    fn before<'a>(&self, plan: &[DensePlan], layer: usize, x: MatRef<'a>, rows: MatRef<'a>) -> MatRef<'a> {
+        layer.checked_sub(1).map_or(x, |before| self.output(plan, before, rows))
     }
 
     /// The gradients by what a layer's activation was applied to.
@@ -148,18 +174,27 @@ pub(super) struct Pass<'a> {
     pub(super) plan: &'a [DensePlan],
     pub(super) places: &'a Places,
     pub(super) parameters: &'a [f32],
+    /// Of no meaning where there is no place for what dropouts leave.
+    pub(super) masks: Masks,
 }
 
 impl Pass<'_> {
+    /// The same, for rows of the batch from `row` on.
+    pub(super) fn at_row(self, row: usize) -> Self {
+        Self { masks: Masks { row, ..self.masks }, ..self }
+    }
+
     /// Runs the layers from `first` on, softmax left out, on samples `x`, each with its row of the workspace.
     pub(super) fn forward(self, backend: &Backend, first: usize, x: MatRef<'_>, mut rows: MatMut<'_>) -> Result<()> {
-        let Self { plan, places, parameters } = self;
+        let Self { plan, places, parameters, masks } = self;
         for (i, layer) in plan.iter().enumerate().skip(first) {
+            if let Some(first) = places.layers[i].input {
+                let (left, right) = rows.reborrow().split_at_col(first);
+                let (before, input) = (places.before(plan, i, x, left.as_ref()), right.split_at_col(layer.inputs).0);
+                masks.run(backend, &layer.dropouts, Input::Matrix(before), input);
+            }
             let (left, sums, y) = places.to_write(plan, i, rows.reborrow());
-            let input = match i.checked_sub(1) {
-                None => x,
-                Some(before) => places.output(plan, before, left.as_ref()),
-            };
+            let input = places.input(plan, i, x, left.as_ref());
             let bias = layer.bias.clone().map(|bias| &parameters[bias]);
             layer.forward(backend, input, (layer.kernel(parameters)?, bias), sums, y)?;
         }
@@ -173,15 +208,16 @@ impl Pass<'_> {
         self,
         backend: &Backend,
         batch: usize,
-        labels: Labels<'_>,
+        Batch { labels, weights, .. }: Batch<'_>,
         losses: &mut [f32],
         mut rows: MatMut<'_>,
     ) -> Result<usize> {
         let Self { plan, places, .. } = self;
         let last = plan.len() - 1;
-        let (left, dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
+        let (left, mut dlogits) = places.to_write_gradient(plan, last, rows.reborrow());
         let logits = places.output(plan, last, left.as_ref());
-        CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits)?;
+        CrossEntropy::new().rows(backend, batch as f64, (logits, labels), losses, dlogits.reborrow())?;
+        weigh(weights, losses, dlogits);
         let correct = correct(logits, labels);
         self.backward_layers(backend, rows)?;
         Ok(correct)
@@ -200,13 +236,14 @@ impl Pass<'_> {
 
     /// The gradients at all layers but the last, by those at the last.
     fn backward_layers(self, backend: &Backend, mut rows: MatMut<'_>) -> Result<()> {
-        let Self { plan, places, parameters } = self;
+        let Self { plan, places, parameters, masks } = self;
         for (i, layer) in plan.iter().enumerate().skip(1).rev() {
             let before = i - 1;
-            let (left, dx) = places.to_write_gradient(plan, before, rows.reborrow());
+            let (left, mut dx) = places.to_write_gradient(plan, before, rows.reborrow());
             let gate = Some((plan[before].activation.elementwise(), places.kept(plan, before, left.as_ref())));
             let dy = places.gradient(plan, i, left.as_ref());
-            dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx)?;
+            dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx.reborrow())?;
+            masks.run(backend, &layer.dropouts, Input::Output, dx);
         }
         Ok(())
     }
@@ -228,6 +265,17 @@ impl Places {
     ) -> (MatMut<'a>, MatMut<'a>) {
         let (left, right) = rows.split_at_col(self.layers[layer].gradient.unwrap_or(self.width));
         (left, right.split_at_col(plan[layer].outputs).0)
+    }
+}
+
+/// Multiplies losses, and the gradients by their rows, by weights, if there are any.
+fn weigh(weights: &[f32], losses: &mut [f32], mut gradients: MatMut<'_>) {
+    for (row, (weight, loss)) in weights.iter().zip(losses).enumerate() {
+        *loss *= weight;
+        for col in 0..gradients.cols() {
+            let gradient = gradients.as_ref().get(row, col).unwrap_or_default();
+            gradients.set(row, col, gradient * weight);
+        }
     }
 }
 

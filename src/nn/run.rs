@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::{self, Checkpoint};
 use super::early_stopping::{EarlyStopping, Verdict, Watch};
-use super::engine::{Batches, Engine, Workspace};
+use super::engine::{Batch, Batches, Engine, Workspace};
 use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use super::identity::Identity;
 use super::model::Sequential;
@@ -16,8 +16,7 @@ use crate::targets::Labels;
 
 /// A training whose samples and options have been checked.
 pub(super) struct Run<'a> {
-    pub(super) x: MatRef<'a>,
-    pub(super) labels: Labels<'a>,
+    pub(super) samples: Batch<'a>,
     pub(super) validation: Option<(MatRef<'a>, Labels<'a>)>,
     pub(super) epochs: usize,
     pub(super) batch_size: usize,
@@ -60,9 +59,10 @@ impl Run<'_> {
             history.ended = Ended::EarlyStopping;
             self.epochs = history.epochs.len();
         }
-        let mut batches = Batches::new(self.x, self.labels, self.batch_size);
+        let mut batches = Batches::new(self.samples, self.batch_size);
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
-        let mut workspace = Workspace::new(&model.backend, &model.plan, self.batch_size.min(self.x.rows()), owners);
+        let batch = self.batch_size.min(self.samples.x.rows());
+        let mut workspace = Workspace::new(&model.backend, &model.plan, batch, owners);
         for epoch in history.epochs.len()..self.epochs {
             let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
                 ControlFlow::Continue(end) => end,
@@ -137,13 +137,13 @@ impl Run<'_> {
         batches: &mut Batches<'_>,
         workspace: &mut Workspace,
     ) -> Result<ControlFlow<Ended, BatchEnd>> {
-        let Sequential { backend, plan, parameters, state, .. } = model;
+        let Sequential { backend, plan, parameters, state, seed, .. } = model;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let mut engine = Engine::begin(backend, plan, parameters, state, workspace);
+        let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
         if let Some(gather) = batches.gather_first() {
             gather.run(backend)?;
         }
-        engine.first_layer(batches.get(0)?.0)?;
+        engine.first_layer(batches.get(0)?.x)?;
         let (mut total, mut hits) = (0.0, 0);
         let count = batches.count();
         let mut end =
@@ -151,8 +151,8 @@ impl Run<'_> {
         for batch in 0..count {
             let (this, gather) = batches.get_and_gather(batch)?;
             let (loss, correct) = engine.through(this, gather)?;
-            let (x, _) = batches.get(batch)?;
-            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.0) } else { None };
+            let x = batches.get(batch)?.x;
+            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.x) } else { None };
             end.learning_rate = engine.learning_rate();
             engine.update(x, next)?;
             end.batch = batch;

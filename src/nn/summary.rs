@@ -24,6 +24,7 @@ impl Sequential {
         let rows = self.layers.iter().map(|(name, layer, shape)| {
             let (kind, params) = match layer {
                 Layer::Flatten(_) => ("Flatten", 0),
+                Layer::Dropout(_) => ("Dropout", 0),
                 Layer::Dense(_) => {
                     let plan = dense.next();
                     let params = plan.map(|plan| plan.kernel.len() + plan.bias.as_ref().map_or(0, |bias| bias.len()));

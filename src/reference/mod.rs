@@ -29,6 +29,7 @@
 
 mod activation;
 mod dense;
+mod dropout;
 mod gradients;
 mod math;
 mod optimizer;
@@ -38,6 +39,7 @@ pub(crate) use self::math::exp_summand;
 pub use activation::*;
 use activation::{gradient, value};
 pub use dense::*;
+pub use dropout::*;
 pub use gradients::*;
 pub use math::*;
 pub use optimizer::*;
@@ -61,6 +63,15 @@ fn map<const INPUTS: usize>(x: [MatRef<'_>; INPUTS], y: &mut MatMut<'_>, f: impl
     for row in rows(y) {
         for col in 0..y.cols() {
             y.set(row, col, f(x.map(|x| at(x, row, col))));
+        }
+    }
+}
+
+/// As [`map`], of one input, for a function of the place.
+fn map_places(x: MatRef<'_>, y: &mut MatMut<'_>, f: impl Fn(usize, usize, f32) -> f32) {
+    for row in rows(y) {
+        for col in 0..y.cols() {
+            y.set(row, col, f(row, col, at(x, row, col)));
         }
     }
 }

@@ -1,5 +1,6 @@
 //! A batch's way through the network and back by the caller's own loss.
 
+use super::super::dropout::Masks;
 use super::super::pass::{DensePlan, Pass};
 use super::workspace::{ROWS, Workspace, by_layers, even, nanoseconds, rows};
 use crate::backend::Backend;
@@ -13,43 +14,45 @@ impl Workspace {
     pub(in crate::nn) fn through_with<T>(
         &mut self,
         backend: &Backend,
-        (plan, parameters): (&[DensePlan], &[f32]),
+        (plan, parameters, masks): (&[DensePlan], &[f32], Masks),
         x: MatRef<'_>,
         loss: impl FnOnce(MatRef<'_>, MatMut<'_>) -> Result<T>,
     ) -> Result<T> {
         let Self { places, values, threads, .. } = self;
-        let pass = Pass { plan, places, parameters };
+        let pass = Pass { plan, places, parameters, masks };
         let mut values = rows(&mut values[0], x.rows(), places.width)?;
-        in_rows(backend, (plan, *threads), x, values.reborrow(), |backend, x, values| {
-            pass.forward(backend, 0, x, values)
+        in_rows(backend, (plan, *threads), x, values.reborrow(), |backend, row, x, values| {
+            pass.at_row(row).forward(backend, 0, x, values)
         })?;
         let (left, mut doutputs) = places.to_write_gradient(plan, plan.len() - 1, values.reborrow());
         for row in 0..doutputs.rows() {
             (0..doutputs.cols()).for_each(|col| _ = doutputs.set(row, col, 0.0));
         }
         let value = loss(places.output(plan, plan.len() - 1, left.as_ref()), doutputs)?;
-        in_rows(backend, (plan, *threads), x, values, |backend, _, values| pass.backward_outputs(backend, values))?;
+        in_rows(backend, (plan, *threads), x, values, |backend, row, _, values| {
+            pass.at_row(row).backward_outputs(backend, values)
+        })?;
         Ok(value)
     }
 }
 
-/// Does work on the rows of a batch, shared out as [`Workspace::through`] does it.
+/// Does work on the rows of a batch, from a row of this number on, shared out as [`Workspace::through`] does it.
 fn in_rows(
     backend: &Backend,
     (plan, threads): (&[DensePlan], usize),
     x: MatRef<'_>,
     mut values: MatMut<'_>,
-    work: impl Fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()> + Sync,
+    work: impl Fn(&Backend, usize, MatRef<'_>, MatMut<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
     if by_layers(plan, threads) {
-        return work(backend, x, values);
+        return work(backend, 0, x, values);
     }
     let mut x_rest = x;
     let parts = even(x.rows(), ROWS, threads).filter(|rows| !rows.is_empty()).map(|rows| {
         let (x, rest) = x_rest.split_at_row(rows.len());
         x_rest = rest;
-        (x, values.take_rows(rows.len()))
+        (rows.start, x, values.take_rows(rows.len()))
     });
     let serial = backend.with_threads(Threads::One);
-    backend.share(nanoseconds(plan, x.rows()), parts, |(x, values)| work(&serial, x, values))
+    backend.share(nanoseconds(plan, x.rows()), parts, |(row, x, values)| work(&serial, row, x, values))
 }

@@ -23,15 +23,15 @@ mod gather;
 mod piece;
 mod workspace;
 
-pub(super) use gather::{Batches, Gather};
+pub(super) use gather::{Batch, Batches, Gather};
 pub(super) use workspace::Workspace;
 
+use super::dropout::Masks;
 use super::pass::DensePlan;
 use super::state::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
-use crate::targets::Labels;
 
 /// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
 pub(super) struct Engine<'a> {
@@ -40,6 +40,8 @@ pub(super) struct Engine<'a> {
     parameters: &'a mut [f32],
     state: &'a mut State,
     workspace: &'a mut Workspace,
+    /// Of dropouts.
+    seed: u64,
 }
 
 impl<'a> Engine<'a> {
@@ -50,9 +52,10 @@ impl<'a> Engine<'a> {
         parameters: &'a mut [f32],
         state: &'a mut State,
         workspace: &'a mut Workspace,
+        seed: u64,
     ) -> Self {
         workspace.hand_out(&plan[0], [parameters, &state.first, &state.second]);
-        Self { backend, plan, parameters, state, workspace }
+        Self { backend, plan, parameters, state, workspace, seed }
     }
 
     /// Takes the first batch through the layer that has owners, if one has.
@@ -62,12 +65,9 @@ impl<'a> Engine<'a> {
 
     /// Takes a batch through the network and back, and gathers the next one's samples. Gives the mean loss and the
     /// number of right answers.
-    pub(super) fn through(
-        &mut self,
-        batch: (MatRef<'_>, Labels<'_>),
-        gather: Option<Gather<'_>>,
-    ) -> Result<(f32, usize)> {
-        self.workspace.through(self.backend, (self.plan, self.parameters), batch, gather)
+    pub(super) fn through(&mut self, batch: Batch<'_>, gather: Option<Gather<'_>>) -> Result<(f32, usize)> {
+        let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
+        self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, gather)
     }
 
     /// The learning rate of the next step.

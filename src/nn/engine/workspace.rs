@@ -3,16 +3,16 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::Update;
-use super::gather::Gather;
+use super::gather::{Batch, Gather};
 use super::piece::{Parameters, Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
-use crate::targets::Labels;
 
 /// Rows of the batch that a thread takes at least: tiles have so many.
 pub(super) const ROWS: usize = 8;
@@ -49,7 +49,8 @@ impl Workspace {
     pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let cost = 3 * nanoseconds(plan, batch);
         let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let owned = owners && threads > 1 && plan[0].outputs >= COLUMNS * threads;
+        let whole = plan[0].dropouts.is_empty() && plan[0].outputs >= COLUMNS * threads;
+        let owned = owners && threads > 1 && whole;
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
             if owned && i == 0 {
@@ -116,23 +117,25 @@ impl Workspace {
     pub(in crate::nn) fn through(
         &mut self,
         backend: &Backend,
-        (plan, parameters): (&[DensePlan], &[f32]),
-        (x, labels): (MatRef<'_>, Labels<'_>),
+        (plan, parameters, masks): (&[DensePlan], &[f32], Masks),
+        samples: Batch<'_>,
         mut gather: Option<Gather<'_>>,
     ) -> Result<(f32, usize)> {
         let first = usize::from(self.has_owners());
         let Self { places, values, losses, threads, .. } = self;
-        let (batch, losses) = (x.rows(), &mut losses[..x.rows()]);
-        let pass = Pass { plan, places, parameters };
+        let batch = samples.x.rows();
+        let losses = &mut losses[..batch];
+        let pass = Pass { plan, places, parameters, masks };
         let mut values = rows(&mut values[0], batch, places.width)?;
         let correct = AtomicUsize::new(0);
-        let run = |backend: &Backend, Samples { x, labels, losses, mut values }: Samples<'_>| {
-            pass.forward(backend, first, x, values.reborrow())?;
-            let hits = pass.backward(backend, batch, labels, losses, values)?;
+        let run = |backend: &Backend, Samples { row, batch: samples, losses, mut values }: Samples<'_>| {
+            let pass = pass.at_row(row);
+            pass.forward(backend, first, samples.x, values.reborrow())?;
+            let hits = pass.backward(backend, batch, samples, losses, values)?;
             correct.fetch_add(hits, Ordering::Relaxed);
             Ok(())
         };
-        let mut samples = Samples { x, labels, losses: &mut *losses, values: values.reborrow() };
+        let mut samples = Samples { row: 0, batch: samples, losses: &mut *losses, values: values.reborrow() };
         let cost = 2 * nanoseconds(&plan[first..], batch);
         let by_layers = by_layers(&plan[first..], *threads);
         if by_layers {
@@ -186,7 +189,7 @@ impl Workspace {
         let cost = nanoseconds(plan, x.rows()) + next.map_or(0, |x| nanoseconds(&plan[..1], x.rows()));
         backend.share(cost, parts, |(piece, parameters, to)| {
             let layer = piece.layer();
-            let input = layer.checked_sub(1).map_or(x, |before| places.output(plan, before, values));
+            let input = places.input(plan, layer, x, values);
             piece.update(&serial, input, places.gradient(plan, layer, values), parameters, update)?;
             if let (Some((y, sums)), Some(x)) = (to, next) {
                 piece.forward(&serial, &plan[0], x, sums, y)?;
@@ -213,7 +216,7 @@ impl Workspace {
         let serial = backend.with_threads(Threads::One);
         backend.share(nanoseconds(plan, x.rows()), parts, |(piece, gradients)| {
             let layer = piece.layer();
-            let input = layer.checked_sub(1).map_or(x, |before| places.output(plan, before, values));
+            let input = places.input(plan, layer, x, values);
             piece.gradients(&serial, input, places.gradient(plan, layer, values), gradients)
         })
     }
@@ -221,8 +224,9 @@ impl Workspace {
 
 /// Samples on their way through the network.
 struct Samples<'a> {
-    x: MatRef<'a>,
-    labels: Labels<'a>,
+    /// The first one's number in the batch.
+    row: usize,
+    batch: Batch<'a>,
     losses: &'a mut [f32],
     values: MatMut<'a>,
 }
@@ -230,10 +234,10 @@ struct Samples<'a> {
 impl Samples<'_> {
     /// The first `count`; the others stay.
     fn take_rows(&mut self, count: usize) -> Self {
-        let (x, rest) = self.x.split_at_row(count);
-        let (labels, other_labels) = self.labels.split_at(count);
-        (self.x, self.labels) = (rest, other_labels);
-        Self { x, labels, losses: cut_one(&mut self.losses, count), values: self.values.take_rows(count) }
+        let (batch, rest) = self.batch.split_at(count);
+        let (row, losses) = (self.row, cut_one(&mut self.losses, count));
+        (self.row, self.batch) = (row + count, rest);
+        Self { row, batch, losses, values: self.values.take_rows(count) }
     }
 }
 
@@ -253,7 +257,9 @@ fn weights(layer: &DensePlan) -> usize {
 
 /// How long samples take through layers in one direction, or their parameters' gradients, on one thread.
 pub(super) fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
-    layers.iter().map(weights).sum::<usize>().saturating_mul(samples) / SPEED
+    let dropped = |layer: &DensePlan| layer.dropouts.len() * layer.inputs / dropout::SPEED;
+    let sample = |layer: &DensePlan| weights(layer) + SPEED * dropped(layer);
+    layers.iter().map(sample).sum::<usize>().saturating_mul(samples) / SPEED
 }
 
 /// Cuts a length into so many parts, as even as whole units allow.

@@ -1,0 +1,43 @@
+//! Where and when dropouts drop.
+
+use super::layer::Dropout;
+use crate::backend::Backend;
+use crate::kernels::Input;
+use crate::kernels::dropout::{self, Words};
+use crate::matrix::MatMut;
+
+/// A dropout, and which of the model's it is.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Numbered {
+    pub(super) dropout: Dropout,
+    pub(super) number: u32,
+}
+
+/// What a step drops, in some rows of its batch.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Masks {
+    /// The model's.
+    pub(super) seed: u64,
+    /// How many steps were done before.
+    pub(super) step: u64,
+    /// The first row's number.
+    pub(super) row: usize,
+}
+
+impl Masks {
+    /// Writes to `y` what dropouts that follow each other leave of `x`.
+    pub(super) fn run(self, backend: &Backend, dropouts: &[Numbered], mut x: Input<'_>, mut y: MatMut<'_>) {
+        let Self { seed, step, row } = self;
+        let cost = y.rows().saturating_mul(y.cols()) / SPEED;
+        for &Numbered { dropout, number } in dropouts {
+            let words = Words::new(seed, number, step);
+            let (threshold, scale) = dropout.threshold_and_scale();
+            let kernel = dropout::Dropout { words, row, threshold, scale, x, y: y.reborrow() };
+            backend.run(cost, 1, kernel);
+            x = Input::Output;
+        }
+    }
+}
+
+/// Values that are dropped or kept in a nanosecond, about.
+pub(super) const SPEED: usize = 1;

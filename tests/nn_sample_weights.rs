@@ -1,0 +1,105 @@
+//! Weights of classes and samples in `fit`. Their bits are those of `nn_bits`, their meaning Keras' (`nn_keras`).
+
+mod nn_common;
+
+use densely::nn::{Activation, Adam, Dense, Fit, History, Sequential, Sgd};
+use densely::{Backend, Error};
+use nn_common::{assert_bits, matrix, mlp, random, random_labels};
+
+const SAMPLES: usize = 90;
+
+fn data() -> (Vec<f32>, Vec<u8>) {
+    (random(1, SAMPLES * 20), random_labels(2, SAMPLES, 5))
+}
+
+/// Trains on the first samples, shuffled, with momentum.
+fn train(samples: usize, options: Fit<'_>) -> (Vec<f32>, History) {
+    let (x, labels) = data();
+    let mut model = mlp(&Backend::new().unwrap(), 20, &[40, 5]);
+    model.compile(Sgd::default().momentum(0.9)).unwrap();
+    let history = model.fit(matrix(&x[..samples * 20], samples), &labels[..samples], options.epochs(2)).unwrap();
+    (model.parameters().to_vec(), history)
+}
+
+#[test]
+fn weights_of_1_change_nothing() {
+    let without = train(SAMPLES, Fit::default());
+    let (ones, classes) = ([1.0; SAMPLES], [1.0; 5]);
+    for options in [Fit::default().sample_weights(&ones), Fit::default().class_weights(&classes)] {
+        let with = train(SAMPLES, options);
+        assert_bits(&with.0, &without.0, "weights of 1");
+        assert_eq!(with.1, without.1);
+    }
+}
+
+#[test]
+fn weights_go_with_their_samples_however_they_are_shuffled() {
+    // As weights of samples and as weights of classes: the same numbers.
+    let classes = [0.5, 1.0, 3.0, 0.0, 0.3];
+    let samples: Vec<f32> = data().1.iter().map(|&label| classes[usize::from(label)]).collect();
+    for seed in [0, 1] {
+        let of_samples = train(SAMPLES, Fit::default().shuffle(seed).sample_weights(&samples));
+        let of_classes = train(SAMPLES, Fit::default().shuffle(seed).class_weights(&classes));
+        assert_bits(&of_samples.0, &of_classes.0, "weights of classes");
+        assert_eq!(of_samples.1, of_classes.1);
+        assert_ne!(of_samples.0, train(SAMPLES, Fit::default().shuffle(seed)).0);
+    }
+}
+
+#[test]
+fn a_split_takes_samples_with_their_weights_and_validates_without() {
+    let weights: Vec<f32> = random(3, SAMPLES).iter().map(|weight| weight + 1.0).collect();
+    let (split, history) = train(SAMPLES, Fit::default().validation_split(0.2).sample_weights(&weights));
+    let (alone, _) = train(72, Fit::default().sample_weights(&weights[..72]));
+    assert_bits(&split, &alone, "the first 72");
+
+    let (x, labels) = data();
+    let mut model = mlp(&Backend::new().unwrap(), 20, &[40, 5]);
+    model.parameters_mut().copy_from_slice(&split);
+    let expected = model.evaluate(matrix(&x[72 * 20..], 18), &labels[72..]).unwrap();
+    assert_eq!(history.epochs()[1].validation, Some(expected));
+}
+
+#[test]
+fn the_loss_is_weighted_and_the_accuracy_is_not() {
+    let (x, labels) = data();
+    let mut model = mlp(&Backend::new().unwrap(), 20, &[40, 5]);
+    model.compile(Sgd::default().learning_rate(0.0)).unwrap();
+    let plain = model.evaluate(matrix(&x, SAMPLES), &labels).unwrap();
+    let twice = [2.0; SAMPLES];
+    let options = Fit::default().batch_size(SAMPLES).no_shuffle().sample_weights(&twice);
+    let history = model.fit(matrix(&x, SAMPLES), &labels, options).unwrap();
+    let end = history.epochs()[0];
+    assert!((end.loss - 2.0 * plain.loss).abs() <= 1e-6 * plain.loss, "{} and {}", end.loss, plain.loss);
+    assert_eq!(end.accuracy, plain.accuracy);
+}
+
+#[test]
+fn bad_weights_are_refused_and_nothing_is_learnt() {
+    let (x, labels) = data();
+    let mut model = Sequential::builder(20).layer(Dense::new(5, Activation::Softmax)).build().unwrap();
+    model.compile(Adam::default()).unwrap();
+    let before = model.parameters().to_vec();
+    let with = |at: usize, weight: f32| {
+        let mut weights = vec![1.0; SAMPLES];
+        weights[at] = weight;
+        weights
+    };
+    let mut message = |options: Fit<'_>| match model.fit(matrix(&x, SAMPLES), &labels, options) {
+        Err(error @ (Error::Shape { .. } | Error::Value { .. })) => error.to_string(),
+        other => panic!("{other:?}"),
+    };
+    let few = message(Fit::default().sample_weights(&[1.0; SAMPLES - 1]));
+    assert_eq!(few, "`sample_weights`: expected 90 weights, one a sample, got 89");
+    let few = message(Fit::default().class_weights(&[1.0; 4]));
+    assert_eq!(few, "`class_weights`: expected 5 weights, one a class, got 4");
+    for bad in [-1.0, f32::NAN, f32::INFINITY] {
+        let value = message(Fit::default().sample_weights(&with(89, bad)));
+        assert_eq!(value, format!("`sample_weights`: expected finite weights of at least 0, got {bad}"));
+        let value = message(Fit::default().class_weights(&[1.0, 1.0, 1.0, 1.0, bad]));
+        assert_eq!(value, format!("`class_weights`: expected finite weights of at least 0, got {bad}"));
+    }
+    let large = message(Fit::default().sample_weights(&with(0, 3e38)).class_weights(&[10.0; 5]));
+    assert_eq!(large, "`sample_weights`: expected finite products with class_weights, got inf");
+    assert_bits(model.parameters(), &before, "what was there before");
+}
