@@ -216,6 +216,7 @@ fn options_of_fit() {
         assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
     }
 
+    assert_eq!(fit(Fit::default().checkpoint("no/such/folder", 0)), "Value every");
     for min_delta in [-0.1, f64::NAN, f64::INFINITY] {
         let stopping = EarlyStopping::new(Monitor::Loss).min_delta(min_delta);
         assert_eq!(fit(Fit::default().early_stopping(stopping)), "Value min_delta", "{min_delta}");

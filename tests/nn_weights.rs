@@ -3,41 +3,13 @@
 mod nn_common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use densely::nn::Sequential;
 use densely::{Backend, Error};
-use nn_common::{assert_bits, matrix, mlp, random};
+use nn_common::{Folder, assert_bits, matrix, mlp, random};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
-
-/// A new folder that goes away with this.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(test: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("densely-{test}-{}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str) -> PathBuf {
-        self.0.join(name)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = fs::read_dir(&self.0).unwrap();
-        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
-        names.sort();
-        names
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// Four layers, so that names one bit apart, dense_2 and dense_3, are among them.
 fn model() -> Sequential {
@@ -190,7 +162,7 @@ fn no_bit_of_the_header_can_be_flipped_unseen() {
 #[test]
 fn a_file_that_cannot_be_read_is_named() {
     let folder = Folder::new("missing");
-    for path in [folder.file("missing"), folder.0.clone()] {
+    for path in [folder.file("missing"), folder.path().to_owned()] {
         let mut model = other();
         let error = model.load_weights(&path).unwrap_err();
         assert!(error.to_string().starts_with(&format!("cannot read {}: ", path.display())), "{error}");

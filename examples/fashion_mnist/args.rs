@@ -25,6 +25,8 @@ Usage: cargo run --release --example fashion_mnist -- [FLAGS]
   --threads N          threads to compute on              [default: all processors]
   --load FILE          begin with these weights (safetensors)
   --save FILE          write the trained weights (safetensors)
+  --checkpoint FILE    keep all that training needs to go on here, after each epoch
+  --resume             go on from the file of --checkpoint
   --picture FILE       where to draw curves, confusion matrix and samples (SVG)
                                                  [default: target/fashion_mnist.svg]
   --quiet              print nothing but the test loss and accuracy
@@ -59,6 +61,8 @@ pub struct Args {
     pub threads: Option<NonZeroUsize>,
     pub load: Option<PathBuf>,
     pub save: Option<PathBuf>,
+    pub checkpoint: Option<PathBuf>,
+    pub resume: bool,
     pub picture: Option<PathBuf>,
     pub quiet: bool,
 }
@@ -75,6 +79,8 @@ impl Default for Args {
             threads: None,
             load: None,
             save: None,
+            checkpoint: None,
+            resume: false,
             picture: None,
             quiet: false,
         }
@@ -92,6 +98,9 @@ impl Args {
                 other => return Err(other.unexpected()),
             };
             args.set(&name, Values { flag: &name, parser: &mut parser })?;
+        }
+        if args.resume && args.checkpoint.is_none() {
+            return Err("--resume: expected --checkpoint FILE beside it, got nothing".into());
         }
         Ok(Some(args))
     }
@@ -114,6 +123,8 @@ impl Args {
             }
             "load" => self.load = Some(values.path("a file")?),
             "save" => self.save = Some(values.path("a file")?),
+            "checkpoint" => self.checkpoint = Some(values.path("a file")?),
+            "resume" => self.resume = true,
             "picture" => self.picture = Some(values.path("a file")?),
             "quiet" => self.quiet = true,
             _ => return Err(lexopt::Error::UnexpectedOption(format!("--{flag}"))),
@@ -174,12 +185,12 @@ mod tests {
 
     #[test]
     fn flags_are_read() {
-        let line =
-            "--epochs 3 --batch-size=64 --optimizer sgd --learning-rate 0.1 --seed 7 --threads 2 --save a --quiet";
+        let line = "--epochs 3 --batch-size=64 --optimizer sgd --learning-rate 0.1 --seed 7 --threads 2 --save a --checkpoint b --resume --quiet";
         let args = parse(line).expect("good flags").expect("no help");
         assert_eq!((args.epochs, args.batch_size.get(), args.seed), (3, 64, 7));
         assert_eq!((args.optimizer, args.learning_rate), (Sgd::default().into(), Some(0.1)));
         assert_eq!((args.threads.map(NonZeroUsize::get), args.save), (Some(2), Some("a".into())));
+        assert_eq!((args.checkpoint, args.resume), (Some("b".into()), true));
         assert!(args.quiet && args.load.is_none());
         assert!(parse("--epochs 3 --help --unknown").expect("help").is_none());
     }
@@ -196,6 +207,7 @@ mod tests {
             ("--seed x", "--seed: expected a whole number from 0 to 2^64 - 1, got `x`"),
             ("--threads 1025", "--threads: expected a whole number from 1 to 1024, got `1025`"),
             ("--save", "--save: expected a file, got nothing"),
+            ("--resume", "--resume: expected --checkpoint FILE beside it, got nothing"),
             ("--epoch 3", "invalid option '--epoch'"),
             ("extra", "unexpected argument \"extra\""),
             ("--quiet=yes", "unexpected argument for option '--quiet': \"yes\""),

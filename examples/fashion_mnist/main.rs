@@ -47,8 +47,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     let mut notes: Box<dyn Write> = if args.quiet { Box::new(io::sink()) } else { Box::new(io::stdout()) };
     let picture = output::picture(args.picture.as_deref())?;
-    if let Some(path) = &args.save {
-        output::check("--save", path)?;
+    for (flag, path) in [("--save", &args.save), ("--checkpoint", &args.checkpoint)] {
+        path.iter().try_for_each(|path| output::check(flag, path))?;
     }
 
     let source = Source::find(args.data.as_deref());
@@ -61,13 +61,17 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     writeln!(notes, "Instruction set: {}, threads: {threads}\n\n{}", model.backend().isa(), model.summary())?;
 
     let mut progress = Progress::new(args.epochs, train.len(), args.quiet);
-    let options = Fit::default()
+    let mut options = Fit::default()
         .epochs(args.epochs)
         .batch_size(args.batch_size.get())
         .shuffle(args.seed)
         .validation_data(test.x()?, &test.labels)
         .callback(&mut progress)
         .stop(interrupt::flag()?);
+    if let Some(path) = &args.checkpoint {
+        options = options.checkpoint(path, 1);
+        options = if args.resume { options.resume(path) } else { options };
+    }
     let history = model.fit(train.x()?, &train.labels, options)?;
     interrupt::training_is_over();
     if history.ended() == Ended::Stopped {

@@ -158,6 +158,11 @@ impl Watch {
     pub(super) fn best_parameters(&self) -> Option<&[f32]> {
         (self.options.restore_best && self.best.is_some()).then_some(&self.parameters)
     }
+
+    /// The same, to be written.
+    pub(super) fn best_parameters_mut(&mut self) -> Option<&mut [f32]> {
+        (self.options.restore_best && self.best.is_some()).then_some(&mut self.parameters)
+    }
 }
 
 #[cfg(test)]

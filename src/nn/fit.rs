@@ -1,6 +1,7 @@
 //! `fit`: epochs of shuffled batches, with what a trainer wants to know on the way.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
 use super::early_stopping::EarlyStopping;
@@ -26,6 +27,8 @@ pub struct Fit<'a> {
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
     early_stopping: Option<EarlyStopping>,
+    checkpoint: Option<(PathBuf, usize)>,
+    resume: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -129,6 +132,47 @@ impl<'a> Fit<'a> {
     pub fn early_stopping(self, early_stopping: EarlyStopping) -> Self {
         Self { early_stopping: Some(early_stopping), ..self }
     }
+
+    /// Writes a checkpoint to this file after every so many epochs, at least 1, after the last, and after one at whose
+    /// end training is ended otherwise; each replaces the one before it as a whole. A training that is ended within an
+    /// epoch leaves the last one that was written.
+    ///
+    /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
+    /// that error; what was learnt stays.
+    pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
+        Self { checkpoint: Some((path.into(), every)), ..self }
+    }
+
+    /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends with the
+    /// same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
+    ///
+    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch size, shuffling,
+    /// early stopping and the samples, for training and validation, with their weights, must be the same too: all this is
+    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, what the optimizer remembers and its learning rate, which a
+    /// callback may have changed, are the checkpoint's; threads and instruction set may differ, and there may be more
+    /// epochs.
+    ///
+    /// ```
+    /// use densely::MatRef;
+    /// use densely::nn::{Activation, Adam, Dense, Fit, Sequential};
+    /// # let file = std::env::temp_dir().join(format!("densely-doctest-{}.safetensors", std::process::id()));
+    /// let model = || -> densely::Result<Sequential> {
+    ///     let mut model = Sequential::builder(1).layer(Dense::new(2, Activation::Softmax)).build()?;
+    ///     model.compile(Adam::default())?;
+    ///     Ok(model)
+    /// };
+    /// let (x, labels) = (MatRef::new(&[0.0, 1.0], 2, 1)?, [0u8, 1]);
+    /// let (mut resumed, mut whole) = (model()?, model()?);
+    /// model()?.fit(x, &labels, Fit::default().epochs(3).checkpoint(&file, 1))?;
+    /// let history = resumed.fit(x, &labels, Fit::default().epochs(5).resume(&file))?;
+    /// assert_eq!(history, whole.fit(x, &labels, Fit::default().epochs(5))?);
+    /// assert_eq!(resumed.parameters(), whole.parameters());
+    /// # std::fs::remove_file(&file).expect("it was written");
+    /// # Ok::<(), densely::Error>(())
+    /// ```
+    pub fn resume(self, path: impl Into<PathBuf>) -> Self {
+        Self { resume: Some(path.into()), ..self }
+    }
 }
 
 impl Sequential {
@@ -140,12 +184,14 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight is negative or not finite, the batch size is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or
-    /// wants a validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt
-    /// then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
+    /// none, a weight is negative or not finite, the batch size or a checkpoint's number of epochs is 0, the split leaves
+    /// no sample on one side, early stopping has a negative `min_delta` or wants a validation that there is not, or the
+    /// last activation is neither softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
+    /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
+    /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { class_weights, sample_weights, callback, stop, early_stopping, .. } = options;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
         let Fit { epochs, batch_size, shuffle, validation, .. } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
@@ -153,6 +199,9 @@ impl Sequential {
         }
         if batch_size == 0 {
             return Err(Error::value("batch_size", "at least 1", 0));
+        }
+        if checkpoint.as_ref().is_some_and(|(_, every)| *every == 0) {
+            return Err(Error::value("every", "at least 1 epoch", 0));
         }
         if u32::try_from(epochs).is_err() {
             return Err(Error::value("epochs", "at most 2^32 - 1", epochs));
@@ -174,7 +223,19 @@ impl Sequential {
 
         early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
         let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
-        Run { samples, validation, epochs, batch_size, shuffle, callback, stop, early_stopping }.run(self)
+        let run = Run {
+            samples,
+            validation,
+            epochs,
+            batch_size,
+            shuffle,
+            callback,
+            stop,
+            early_stopping,
+            checkpoint,
+            resume,
+        };
+        run.run(self)
     }
 }
 

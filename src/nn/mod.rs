@@ -30,13 +30,16 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod checkpoint;
 mod clip;
 mod custom_loop;
 mod dropout;
 mod early_stopping;
 mod engine;
+mod file;
 mod fit;
 mod history;
+mod identity;
 mod initializer;
 mod layer;
 mod model;

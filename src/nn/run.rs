@@ -1,11 +1,14 @@
 //! The epochs of a `fit`, one after another.
 
 use std::ops::ControlFlow;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::checkpoint::{self, Checkpoint};
 use super::early_stopping::{EarlyStopping, Verdict, Watch};
 use super::engine::{Batch, Batches, Engine, Workspace};
 use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
+use super::identity::Identity;
 use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
@@ -21,6 +24,10 @@ pub(super) struct Run<'a> {
     pub(super) callback: Option<&'a mut dyn Callback>,
     pub(super) stop: Option<&'a AtomicBool>,
     pub(super) early_stopping: Option<EarlyStopping>,
+    /// Where to write one, and behind each how manyth epoch.
+    pub(super) checkpoint: Option<(PathBuf, usize)>,
+    /// A checkpoint to go on from.
+    pub(super) resume: Option<PathBuf>,
 }
 
 /// The order of the samples.
@@ -40,11 +47,23 @@ impl Run<'_> {
     pub(super) fn run(mut self, model: &mut Sequential) -> Result<History> {
         let mut history = History::default();
         let mut watch = self.early_stopping.map(|options| Watch::new(options, model.count_params()));
+        let identity = Identity::new(&self, model);
+        let mut has_stopped = false;
+        if let Some(path) = &self.resume {
+            let size = (self.epochs, self.validation.is_some());
+            let read = Checkpoint::read(path, &identity, model, size, watch.as_mut())?;
+            (model.parameters, model.state) = (read.parameters, Some(read.state));
+            (history.epochs, has_stopped) = (read.epochs, read.has_stopped);
+        }
+        if has_stopped {
+            history.ended = Ended::EarlyStopping;
+            self.epochs = history.epochs.len();
+        }
         let mut batches = Batches::new(self.samples, self.batch_size);
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::new(&model.backend, &model.plan, batch, owners);
-        for epoch in 0..self.epochs {
+        for epoch in history.epochs.len()..self.epochs {
             let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
                 ControlFlow::Continue(end) => end,
                 ControlFlow::Break(ended) => {
@@ -63,7 +82,14 @@ impl Run<'_> {
                 (told, Ended::Callback),
                 (self.is_stopped(), Ended::Stopped),
             ];
-            if let Some((_, ended)) = ended.into_iter().find(|(has_ended, _)| *has_ended) {
+            let ended = ended.into_iter().find_map(|(has_ended, why)| has_ended.then_some(why));
+            if let Some((path, every)) = &self.checkpoint
+                && ((epoch + 1).is_multiple_of(*every) || epoch + 1 == self.epochs || ended.is_some())
+            {
+                let best = watch.as_ref().and_then(Watch::best_parameters);
+                checkpoint::write(path, &identity, model, &history.epochs, best)?;
+            }
+            if let Some(ended) = ended {
                 history.ended = ended;
                 break;
             }

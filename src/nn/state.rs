@@ -19,7 +19,7 @@ pub(super) struct State {
     /// Steps done.
     pub(super) steps: u64,
     /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
-    powers: [f64; 2],
+    pub(super) powers: [f64; 2],
 }
 
 impl State {
@@ -42,7 +42,7 @@ impl State {
     pub(super) fn next_step(&mut self) -> Update {
         let optimizer = self.optimizer.at(self.steps);
         let (adjust, decay) = (adjust(optimizer), optimizer.decay());
-        self.steps += 1;
+        self.steps = self.steps.saturating_add(1);
         let adam = match optimizer.rule {
             Rule::Sgd(sgd) => {
                 let step = kernels::SgdStep {

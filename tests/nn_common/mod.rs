@@ -2,9 +2,10 @@
 
 #![allow(dead_code)] // every test file uses its own part
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 
 use densely::nn::{Activation, Dense, Sequential};
 use densely::{Backend, Isa, MatRef, Threads};
@@ -85,5 +86,37 @@ pub fn assert_close(found: &[f32], expected: &[f32], relative: f32, of_largest: 
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         let bound = relative * b.abs() + of_largest * largest;
         assert!((a - b).abs() <= bound, "{what}: element {i} is {a:e}, expected {b:e} within {bound:e}");
+    }
+}
+
+/// A new folder that goes away with this.
+pub struct Folder(PathBuf);
+
+impl Folder {
+    pub fn new(test: &str) -> Self {
+        let path = std::env::temp_dir().join(format!("densely-{test}-{}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    pub fn names(&self) -> Vec<String> {
+        let entries = fs::read_dir(&self.0).unwrap();
+        let mut names: Vec<String> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
     }
 }

@@ -1,0 +1,55 @@
+//! A checkpoint with any bytes in place of some of its own, or any bytes alone: trained on, or an error and nothing touched.
+#![no_main]
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::{env, fs, process};
+
+use densely::nn::{Activation, Adam, Dense, EarlyStopping, Fit, Monitor, Sequential};
+use densely::{MatRef, Result};
+use libfuzzer_sys::fuzz_target;
+
+fn path() -> PathBuf {
+    env::temp_dir().join(format!("densely-fuzz-checkpoint-{}.safetensors", process::id()))
+}
+
+fn model() -> Result<Sequential> {
+    let builder = Sequential::builder(2).layer(Dense::new(3, Activation::Relu));
+    let mut model = builder.layer(Dense::new(2, Activation::Softmax)).build()?;
+    model.compile(Adam::default())?;
+    Ok(model)
+}
+
+fn fit(model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Result<()> {
+    let x = [1.0, 2.0, -1.0, 0.5, 0.25, 3.0];
+    let options = options(Fit::default()).early_stopping(EarlyStopping::new(Monitor::Loss).patience(2));
+    model.fit(MatRef::new(&x, 3, 2)?, &[0u8, 1, 1], options).map(drop)
+}
+
+/// A checkpoint of one epoch.
+fn checkpoint() -> Vec<u8> {
+    let written = model().and_then(|mut model| fit(&mut model, |fit| fit.checkpoint(path(), 1)));
+    written.expect("a sound model and a folder that can be written");
+    fs::read(path()).expect("it was written")
+}
+
+fuzz_target!(|data: &[u8]| {
+    static WHOLE: OnceLock<Vec<u8>> = OnceLock::new();
+    let whole = WHOLE.get_or_init(checkpoint);
+    let content = match data {
+        [0, low, high, bytes @ ..] => {
+            let mut content = whole.clone();
+            let place = usize::from(u16::from_le_bytes([*low, *high])) % content.len();
+            content[place..].iter_mut().zip(bytes).for_each(|(old, new)| *old = *new);
+            content
+        }
+        bytes => bytes.to_vec(),
+    };
+    fs::write(path(), content).expect("a temporary folder that can be written");
+    let mut model = model().expect("a sound model");
+    let bits = |model: &Sequential| model.parameters().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>();
+    let before = bits(&model);
+    if fit(&mut model, |fit| fit.epochs(2).resume(path())).is_err() {
+        assert_eq!((bits(&model), model.iterations()), (before, Some(0)));
+    }
+});

@@ -1,0 +1,261 @@
+//! Checkpoints: a training that was interrupted goes on as if it had not been.
+
+mod nn_common;
+
+use std::fs;
+use std::ops::ControlFlow;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use densely::nn::{
+    Activation, Adam, AdamW, Callback, Clip, Dense, Dropout, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor,
+    Optimizer, Schedule, Sequential, Sgd,
+};
+use densely::{Backend, Isa, Result};
+use nn_common::{Folder, assert_bits, backends, exactly, matrix, random, random_labels};
+use safetensors::SafeTensors;
+
+const SAMPLES: usize = 40;
+const INPUTS: usize = 7;
+const CLASSES: usize = 3;
+const EPOCHS: usize = 6;
+
+fn data() -> (Vec<f32>, Vec<u8>) {
+    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
+}
+
+fn model(backend: &Backend, optimizer: impl Into<Optimizer>) -> Sequential {
+    Task::new(optimizer).model(backend)
+}
+
+/// Multiplies the rate by a factor before each epoch, and ends the training behind so many epochs in all.
+#[derive(Clone, Copy, Default)]
+struct Trainer {
+    factor: Option<fn(usize) -> f64>,
+    last_epoch: Option<usize>,
+}
+
+impl Callback for Trainer {
+    fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
+        self.factor.map_or(rate, |factor| rate * factor(epoch))
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
+        if self.last_epoch == Some(end.epoch + 1) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+/// A training, but for how many epochs it has.
+#[derive(Clone, Copy)]
+struct Task {
+    optimizer: Optimizer,
+    trainer: Trainer,
+    validation: bool,
+    early_stopping: Option<EarlyStopping>,
+    shuffled: bool,
+    dropout: bool,
+    weights: bool,
+}
+
+impl Task {
+    fn new(optimizer: impl Into<Optimizer>) -> Self {
+        let (optimizer, trainer) = (optimizer.into(), Trainer::default());
+        Self {
+            optimizer,
+            trainer,
+            validation: false,
+            early_stopping: None,
+            shuffled: true,
+            dropout: false,
+            weights: false,
+        }
+    }
+
+    /// A network whose first layer has owners on three threads.
+    fn model(&self, backend: &Backend) -> Sequential {
+        let mut builder = Sequential::builder(INPUTS).backend(backend.clone()).layer(Dense::new(50, Activation::Relu));
+        if self.dropout {
+            builder = builder.layer(Dropout::new(0.25));
+        }
+        let mut model = builder.layer(Dense::new(CLASSES, Activation::Softmax)).build().unwrap();
+        model.compile(self.optimizer).unwrap();
+        model
+    }
+
+    /// Trains this model; `options` sets the rest.
+    fn fit(&self, model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Result<History> {
+        let (x, labels) = data();
+        let mut trainer = self.trainer;
+        let mut options = options(Fit::default()).batch_size(15).callback(&mut trainer);
+        options = if self.shuffled { options.shuffle(5) } else { options.no_shuffle() };
+        let class_weights = [1.0, 0.5, 2.0];
+        let sample_weights: Vec<f32> = random(3, SAMPLES).into_iter().map(f32::abs).collect();
+        if self.weights {
+            options = options.class_weights(&class_weights).sample_weights(&sample_weights);
+        }
+        if self.validation {
+            options = options.validation_split(0.2);
+        }
+        if let Some(stopping) = self.early_stopping {
+            options = options.early_stopping(stopping);
+        }
+        model.fit(matrix(&x, SAMPLES), &labels, options)
+    }
+}
+
+/// Asserts that two trainings have come to the same, and go on alike.
+#[track_caller]
+fn assert_same(found: &(History, Sequential), expected: &(History, Sequential), what: &str) {
+    assert_eq!(found.0, expected.0, "{what}");
+    let [mut found, mut expected] = [found, expected].map(|(_, model)| model.clone());
+    assert_bits(found.parameters(), expected.parameters(), what);
+    assert_eq!(found.iterations(), expected.iterations(), "{what}");
+    assert_eq!(found.learning_rate(), expected.learning_rate(), "{what}");
+    let (x, labels) = data();
+    for model in [&mut found, &mut expected] {
+        model.train_on_batch(matrix(&x, SAMPLES), &labels).unwrap();
+    }
+    assert_bits(found.parameters(), expected.parameters(), &format!("{what}: a step more"));
+}
+
+/// Asserts that a training that is interrupted behind any epoch comes to what it comes to as a whole.
+#[track_caller]
+fn assert_resumes(task: Task, name: &str) {
+    let folder = Folder::new(&format!("resume-{name}"));
+    let file = folder.file("checkpoint");
+    for backend in backends() {
+        // Each part has other threads, and another instruction set if one has the same bits.
+        let other = backends().into_iter().find(|other| other.isa() != backend.isa() && other.isa() != Isa::Portable);
+        let other = other.filter(|_| backend.isa() != Isa::Portable).unwrap_or(backend.clone());
+        let [mut whole, mut first] = [2, 1].map(|threads| task.model(&backend.with_threads(exactly(threads))));
+        let history = task.fit(&mut whole, |fit| fit.epochs(EPOCHS)).unwrap();
+        let whole = (history, whole);
+        let initial = first.clone();
+        for epochs in 1..=EPOCHS {
+            first.clone_from(&initial);
+            task.fit(&mut first, |fit| fit.epochs(epochs).checkpoint(&file, epochs)).unwrap();
+            let mut resumed = task.model(&other.with_threads(exactly(3)));
+            resumed.parameters_mut().fill(f32::NAN);
+            let history = task.fit(&mut resumed, |fit| fit.epochs(EPOCHS).resume(&file)).unwrap();
+            assert_same(&(history, resumed), &whole, &format!("{name}, {epochs} epochs before, on {backend:?}"));
+        }
+    }
+}
+
+#[test]
+fn plain_descent_and_momentum_go_on() {
+    let sgd = Sgd::default().learning_rate(0.1);
+    assert_resumes(Task { shuffled: false, ..Task::new(sgd) }, "plain");
+    assert_resumes(Task::new(sgd.momentum(0.9).nesterov(true)), "momentum");
+}
+
+#[test]
+fn adam_with_clipping_and_a_schedule_goes_on() {
+    let adam = Optimizer::from(Adam::default().learning_rate(0.02)).l2(0.01).clip(Clip::GlobalNorm(0.3));
+    assert_resumes(Task::new(adam.schedule(Schedule::cosine(12).to(0.1).warm_up(4))), "schedule");
+    assert_resumes(Task::new(adam.schedule(Schedule::step(2, 0.7))), "steps");
+}
+
+#[test]
+fn the_rate_that_a_callback_gave_goes_on() {
+    let trainer = Trainer { factor: Some(|_| 0.7), ..Trainer::default() };
+    assert_resumes(Task { trainer, ..Task::new(AdamW::default().learning_rate(0.05)) }, "callback");
+}
+
+#[test]
+fn dropout_and_weights_go_on() {
+    let adam = Adam::default().learning_rate(0.02);
+    assert_resumes(Task { dropout: true, ..Task::new(adam) }, "dropout");
+    assert_resumes(Task { weights: true, ..Task::new(adam) }, "weights");
+}
+
+/// The rates make three epochs better and the others worse.
+fn with_early_stopping(stopping: EarlyStopping) -> Task {
+    let trainer = Trainer { factor: Some(|epoch| if epoch == 3 { 50.0 } else { 1.0 }), ..Trainer::default() };
+    let sgd = Sgd::default().learning_rate(0.1).momentum(0.5);
+    Task { trainer, validation: true, early_stopping: Some(stopping), ..Task::new(sgd) }
+}
+
+#[test]
+fn early_stopping_goes_on() {
+    for (name, patience, restore_best, ended, epochs) in [
+        ("never", 9, true, Ended::Finished, 6),
+        ("stopped", 2, true, Ended::EarlyStopping, 5),
+        ("not-restored", 2, false, Ended::EarlyStopping, 5),
+    ] {
+        let stopping = EarlyStopping::new(Monitor::ValidationLoss).patience(patience).restore_best(restore_best);
+        let task = with_early_stopping(stopping);
+        let mut whole = model(&Backend::new().unwrap(), task.optimizer);
+        let history = task.fit(&mut whole, |fit| fit.epochs(EPOCHS)).unwrap();
+        assert_eq!((history.ended(), history.epochs().len(), history.best_epoch()), (ended, epochs, Some(2)));
+        // Also from behind its end.
+        assert_resumes(task, name);
+    }
+}
+
+/// How many epochs a checkpoint has, if it is there.
+fn epochs_of(file: &Path) -> Option<usize> {
+    let bytes = fs::read(file).ok()?;
+    Some(SafeTensors::deserialize(&bytes).unwrap().tensor("history.loss").unwrap().shape()[0])
+}
+
+/// Sees how many epochs the checkpoint has that was written before each one's end.
+struct Looker<'a> {
+    file: &'a Path,
+    seen: Vec<Option<usize>>,
+    stop_behind: Option<usize>,
+    flag: &'a AtomicBool,
+    break_behind: Option<usize>,
+    stop_in: Option<usize>,
+}
+
+impl Callback for Looker<'_> {
+    fn on_batch_end(&mut self, end: &densely::nn::BatchEnd) -> ControlFlow<()> {
+        self.flag.fetch_or(self.stop_in == Some(end.epoch), Ordering::Relaxed);
+        ControlFlow::Continue(())
+    }
+
+    fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
+        self.seen.push(epochs_of(self.file));
+        self.flag.fetch_or(self.stop_behind == Some(end.epoch), Ordering::Relaxed);
+        if self.break_behind == Some(end.epoch) { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    }
+}
+
+#[test]
+fn checkpoints_are_written_when_they_should() {
+    let folder = Folder::new("when");
+    let file = folder.file("checkpoint");
+    let (x, labels) = data();
+    let check = |every, [stop_behind, break_behind, stop_in]: [Option<usize>; 3], seen: &[Option<usize>], last| {
+        let _ = fs::remove_file(&file);
+        let flag = AtomicBool::new(false);
+        let mut looker = Looker { file: &file, seen: Vec::new(), stop_behind, flag: &flag, break_behind, stop_in };
+        let options = Fit::default().epochs(5).batch_size(15).checkpoint(&file, every).stop(&flag);
+        let mut model = model(&Backend::new().unwrap(), Sgd::default());
+        model.fit(matrix(&x, SAMPLES), &labels, options.callback(&mut looker)).unwrap();
+        assert_eq!((&looker.seen[..], epochs_of(&file)), (seen, last), "every {every}");
+    };
+    check(1, [None; 3], &[None, Some(1), Some(2), Some(3), Some(4)], Some(5));
+    check(2, [None; 3], &[None, None, Some(2), Some(2), Some(4)], Some(5));
+    check(usize::MAX, [None; 3], &[None; 5], Some(5));
+    check(9, [Some(2), None, None], &[None; 3], Some(3));
+    check(9, [None, Some(2), None], &[None; 3], Some(3));
+    // Within the epoch.
+    check(2, [None, None, Some(3)], &[None, None, Some(2)], Some(2));
+    check(9, [None, None, Some(3)], &[None; 3], None);
+    assert!(folder.names().is_empty());
+}
+
+#[test]
+fn the_same_training_writes_the_same_bytes() {
+    let folder = Folder::new("same-bytes");
+    let task = with_early_stopping(EarlyStopping::new(Monitor::ValidationLoss).patience(9));
+    let bytes = ["first", "second"].map(|name| {
+        let mut model = model(&Backend::new().unwrap(), task.optimizer);
+        task.fit(&mut model, |fit| fit.epochs(2).checkpoint(folder.file(name), 1)).unwrap();
+        fs::read(folder.file(name)).unwrap()
+    });
+    assert_eq!(bytes[0], bytes[1]);
+    assert_eq!(folder.names(), ["first", "second"]);
+}
