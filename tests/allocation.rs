@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
-use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Optimizer, Predictor, Sequential, Sgd};
+use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Optimizer, Predictor, Schedule, Sequential, Sgd};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
 
@@ -117,7 +117,7 @@ fn for_each_call(backend: &Backend, mut each: impl FnMut(&str, &mut dyn FnMut())
     if backend.isa() != Isa::Portable {
         predictions(backend, &mut each);
         for optimizer in [
-            Adam::default().into(),
+            Optimizer::from(Adam::default()).schedule(Schedule::cosine(50).warm_up(10)),
             Optimizer::from(Sgd::default()).l2(1e-4).clip(Clip::Value(0.1)).weight_decay(1e-3),
             Optimizer::from(Adam::default()).l2(1e-4).clip(Clip::GlobalNorm(0.1)),
         ] {
