@@ -11,7 +11,8 @@ use crate::nn::Dropout;
 ///
 /// The word comes from Philox4x32 with 10 rounds. Its key is the model's `seed`, lower half first. Its counter
 /// has four words: c / 64 * 16 + c mod 16 for column c, whose word of the result is (c / 16) mod 4; the row; `step`, the
-/// number of steps done before, lower half; and the `number` of the dropout in the model, from 0 on, plus 2^16 times the upper half of the step.
+/// number of steps done before, lower half; and the `number` of the dropout in the model, from 0 on, exclusive-or 2^16 times
+/// the upper half of the step. Of each, the lower 32 bits.
 ///
 /// Sources: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), scaled in
 /// training as Keras does; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
