@@ -70,7 +70,7 @@ impl PackedWeights {
         self.outputs
     }
 
-    fn panels(&self) -> Panels<'_> {
+    pub(crate) fn panels(&self) -> Panels<'_> {
         Panels { lines: &self.lines, depth: self.inputs, cols: self.outputs }
     }
 }
@@ -146,6 +146,10 @@ impl<'a> Panels<'a> {
     /// Lines of a panel.
     pub(crate) fn depth(self) -> usize {
         self.depth
+    }
+
+    pub(crate) fn cols(self) -> usize {
+        self.cols
     }
 
     /// The lines from row `row` of the panel with column `col` on.

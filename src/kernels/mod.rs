@@ -18,6 +18,7 @@ pub(crate) mod gradients;
 pub(crate) mod optimizer;
 mod pack;
 pub(crate) mod portable_gemm;
+pub(crate) mod sample;
 pub(crate) mod softmax;
 pub(crate) mod tier;
 mod tile;

@@ -1,15 +1,17 @@
 //! `Predictor`: a model made ready to answer.
 
 use std::cell::Cell;
+use std::sync::OnceLock;
 
 use super::activation::Activation;
 use super::model::Sequential;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense::{self, check_shape};
+use crate::dispatch::Isa;
 use crate::error::{Error, Result};
 use crate::kernels::tier::Tier;
-use crate::kernels::{Kernel, Split};
+use crate::kernels::{Kernel, Split, sample};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::PackedWeights;
 use crate::parallel::Threads;
@@ -21,6 +23,13 @@ const UNIT: usize = 8;
 /// Samples too few for two threads are shared out by a layer's columns, where the network has so many weights
 /// that one thread would wait for memory.
 const MANY_WEIGHTS: usize = 1 << 20;
+
+/// Networks with so many weights, and so many values between two layers, take few samples one by one, in one kernel: a
+/// product of each layer would take longer to be planned than to be done.
+const FEW_WEIGHTS: usize = 8 * 1024;
+const NARROW: usize = 128;
+/// As many samples as are few.
+const FEW: usize = 3;
 
 /// A trained model's layers with their weights laid out for forward calls: it answers with the same bits as
 /// [`Sequential::predict_into`].
@@ -55,6 +64,8 @@ pub struct Predictor {
     /// About how long a sample takes on one thread, in nanoseconds.
     cost: usize,
     weights: usize,
+    /// Whether few samples go one by one; not where the sums of products are `matrixmultiply`'s.
+    small: bool,
 }
 
 /// A dense layer.
@@ -89,8 +100,11 @@ impl Predictor {
         let weights = sizes().fold(0, usize::saturating_add);
         let inner = layers.len().saturating_sub(1);
         let widest = layers[..inner].iter().map(|layer| layer.weights.outputs()).max().unwrap_or(0);
+        let backend = model.backend().clone();
+        let narrow = widest <= NARROW && model.outputs() <= NARROW;
         Self {
-            backend: model.backend().clone(),
+            small: weights <= FEW_WEIGHTS && narrow && backend.isa() != Isa::Portable,
+            backend,
             inputs: model.inputs(),
             outputs: model.outputs(),
             widest,
@@ -156,13 +170,13 @@ impl Predictor {
     fn run(&self, x: MatRef<'_>, y: MatMut<'_>, last: Last) -> Result<()> {
         check_shape("x", [x.rows(), x.cols()], [x.rows(), self.inputs])?;
         check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs])?;
-        let work = Samples { predictor: self, x, y, last };
+        let failed = OnceLock::new();
+        let work = Samples { predictor: self, x, y, last, failed: &failed };
         if x.rows() < 2 * UNIT && self.weights >= MANY_WEIGHTS {
-            work.through(&self.backend);
-        } else {
-            self.backend.run(x.rows().saturating_mul(self.cost), UNIT, work);
+            return work.through(&self.backend);
         }
-        Ok(())
+        self.backend.run(x.rows().saturating_mul(self.cost), UNIT, work);
+        failed.into_inner().map_or(Ok(()), Err)
     }
 }
 
@@ -172,15 +186,25 @@ struct Samples<'a> {
     x: MatRef<'a>,
     y: MatMut<'a>,
     last: Last,
+    /// What a part of them ended with.
+    failed: &'a OnceLock<Error>,
 }
 
 impl Kernel for Samples<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<T: Tier>(self, _: T) {
+    fn run<T: Tier>(mut self, tier: T) {
         let serial = self.predictor.backend.with_threads(Threads::One);
-        self.through(&serial);
+        if self.predictor.small && self.x.rows() <= FEW && self.x.row(0).is_some() {
+            self.one_by_one(tier);
+            self.predictor.finish(&serial, self.y, self.last);
+            return;
+        }
+        let failed = self.failed;
+        if let Err(error) = self.through(&serial) {
+            let _ = failed.set(error);
+        }
     }
 }
 
@@ -201,9 +225,30 @@ thread_local! {
 }
 
 impl Samples<'_> {
+    /// Each through all layers of a small network, but for the last one's softmax; their values are neighbours.
+    #[inline(always)]
+    fn one_by_one<T: Tier>(&mut self, tier: T) {
+        let [mut even, mut odd] = [[0.0; NARROW]; 2];
+        for (row, x) in (0..self.x.rows()).filter_map(|row| Some((row, self.x.row(row)?))) {
+            let mut width = None;
+            for (number, layer) in self.predictor.layers.iter().enumerate() {
+                let (from, to) = if number.is_multiple_of(2) { (&odd, &mut even) } else { (&even, &mut odd) };
+                let x = width.map_or(x, |width| &from[..width]);
+                let y = &mut to[..layer.weights.outputs()];
+                let (weights, bias) = (layer.weights.panels(), layer.bias.as_deref());
+                sample::forward(tier, x, weights, bias, layer.activation.elementwise(), y);
+                width = Some(y.len());
+            }
+            let last = if self.predictor.layers.len().is_multiple_of(2) { &odd } else { &even };
+            for (col, &value) in last.iter().enumerate().take(self.y.cols()) {
+                self.y.set(row, col, value);
+            }
+        }
+    }
+
     #[inline(never)]
-    fn through(self, backend: &Backend) {
-        let Self { predictor, mut x, mut y, last } = self;
+    fn through(self, backend: &Backend) -> Result<()> {
+        let Self { predictor, mut x, mut y, last, .. } = self;
         // A thread that is ending has no buffers any more.
         let mut kept = KEPT.try_with(Cell::take).unwrap_or_default();
         let room = predictor.widest * BLOCK.min(x.rows());
@@ -216,10 +261,10 @@ impl Samples<'_> {
             let (block, block_y);
             (block, x) = x.split_at_row(BLOCK);
             (block_y, y) = y.split_at_row(BLOCK);
-            let result = predictor.block(backend, block, block_y, &mut kept, last);
-            debug_assert!(result.is_ok(), "all shapes are the model's: {result:?}");
+            predictor.block(backend, block, block_y, &mut kept, last)?;
         }
         let _ = KEPT.try_with(|place| place.set(kept));
+        Ok(())
     }
 }
 
@@ -250,14 +295,17 @@ impl Predictor {
             Some(width) => MatRef::new(&from[..rows * width], rows, width)?,
         };
         output.forward(backend, input, y.reborrow())?;
-        if output.activation == Activation::Softmax {
-            match last {
-                Last::Probabilities => activation::softmax_in_place(backend, y),
-                Last::LogProbabilities => activation::log_softmax_in_place(backend, y),
-                Last::Logits => {}
-            }
-        }
+        self.finish(backend, y, last);
         Ok(())
+    }
+
+    /// Makes of the last layer's values what is asked for.
+    fn finish(&self, backend: &Backend, y: MatMut<'_>, last: Last) {
+        match (self.layers.last().map(|layer| layer.activation), last) {
+            (Some(Activation::Softmax), Last::Probabilities) => activation::softmax_in_place(backend, y),
+            (Some(Activation::Softmax), Last::LogProbabilities) => activation::log_softmax_in_place(backend, y),
+            _ => {}
+        }
     }
 }
 

@@ -20,6 +20,7 @@
 
 mod custom;
 mod gather;
+mod owners;
 mod piece;
 mod workspace;
 

@@ -7,6 +7,7 @@ use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::Update;
 use super::gather::{Batch, Gather};
+use super::owners::{self, COLUMNS};
 use super::piece::{Parameters, Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
@@ -16,10 +17,8 @@ use crate::parallel::Threads;
 
 /// Rows of the batch that a thread takes at least: tiles have so many.
 pub(super) const ROWS: usize = 8;
-/// Columns of the first layer that an owner has at least: a cache line.
-const COLUMNS: usize = 16;
 /// Multiply-adds that a thread does in a nanosecond, about.
-const SPEED: usize = 50;
+pub(super) const SPEED: usize = 50;
 /// Steps shorter than so many nanoseconds stay on one thread.
 const SHORT: usize = 20_000;
 /// Least nanoseconds of a piece.
@@ -49,12 +48,12 @@ impl Workspace {
     pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let cost = 3 * nanoseconds(plan, batch);
         let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let whole = plan[0].dropouts.is_empty() && plan[0].outputs >= COLUMNS * threads;
-        let owned = owners && threads > 1 && whole;
+        let owners = if owners { owners::count(&plan[0], batch, threads) } else { 0 };
+        let owned = owners > 0;
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
             if owned && i == 0 {
-                pieces.extend(even(layer.outputs, COLUMNS, threads).map(|cols| Piece::with_panel(layer, cols)));
+                pieces.extend(even(layer.outputs, COLUMNS, owners).map(|cols| Piece::with_panel(layer, cols)));
             } else {
                 let count =
                     (nanoseconds(&plan[i..=i], batch) / PIECE).min(layer.inputs.div_ceil(ROWS)).clamp(1, threads);
@@ -251,7 +250,7 @@ pub(super) fn by_layers(plan: &[DensePlan], threads: usize) -> bool {
     threads > 1 && plan.iter().map(weights).sum::<usize>() >= MANY_WEIGHTS
 }
 
-fn weights(layer: &DensePlan) -> usize {
+pub(super) fn weights(layer: &DensePlan) -> usize {
     layer.inputs * layer.outputs
 }
 

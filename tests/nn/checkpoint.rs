@@ -1,18 +1,16 @@
 //! Checkpoints: a training that was interrupted goes on as if it had not been.
 
-mod nn_common;
-
 use std::fs;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::{Folder, assert_bits, backends, exactly, matrix, random, random_labels};
 use densely::nn::{
     Activation, Adam, AdamW, Callback, Clip, Dense, Dropout, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor,
     Optimizer, Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Isa, Result};
-use nn_common::{Folder, assert_bits, backends, exactly, matrix, random, random_labels};
 use safetensors::SafeTensors;
 
 const SAMPLES: usize = 40;

@@ -1,13 +1,11 @@
 //! Keras' numbers and tables, as tests/fixtures/keras holds them.
 
-mod nn_common;
-
 use std::collections::BTreeMap;
 use std::fs;
 
+use crate::common::{assert_close, backends, fashion_mnist, matrix};
 use densely::Backend;
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Sequential, Sgd};
-use nn_common::{assert_close, backends, fashion_mnist, matrix};
 use safetensors::SafeTensors;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keras");

@@ -1,8 +1,6 @@
 //! Cross-entropy with all its options: against the reference, against PyTorch's figures and against its definition.
 
-mod common;
-
-use common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, check, check_serial};
+use crate::common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, cases, check, check_serial};
 use densely::loss::{self, CrossEntropy, Reduction};
 use densely::{Backend, Labels, MatMut, MatRef, Targets, reference};
 use proptest::array::uniform4;
@@ -172,7 +170,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn any_shape_layout_values_and_options(case in any_case()) {

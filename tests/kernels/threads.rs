@@ -1,10 +1,8 @@
 //! The same bits on any number of threads, from inside and outside of any rayon pool.
 
-mod common;
-
 use std::sync::LazyLock;
 
-use common::{Layout, Matrix, Values, canonical, exactly};
+use crate::common::{Layout, Matrix, Values, backends, canonical, exactly};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense};
 use rayon::prelude::*;
@@ -97,7 +95,7 @@ type Serial = (Backend, Vec<Written>);
 
 /// What each instruction set writes on the calling thread alone.
 static SERIAL: LazyLock<Vec<Serial>> = LazyLock::new(|| {
-    let serial = common::backends().map(|backend| (backend.clone(), run_all(&backend)));
+    let serial = backends().map(|backend| (backend.clone(), run_all(&backend)));
     serial.collect()
 });
 

@@ -1,10 +1,8 @@
 //! What stands between gradients and parameters: L2, clipping, weight decay, and steps by hand.
 
-mod nn_common;
-
+use crate::common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Fit, Optimizer, Sequential, Sgd};
 use densely::{Backend, Error, Isa, MatMut, MatRef, activation, loss, reference};
-use nn_common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 40;
 const INPUTS: usize = 30;

@@ -1,19 +1,24 @@
 //! `Predictor`: the bits of the model that it was made from, whoever asks.
 
-mod nn_common;
-
 use std::num::NonZeroUsize;
 
+use crate::common::{assert_bits, backends, matrix, mlp, random};
 use densely::nn::{Activation, Dense, Predictor, Sequential};
 use densely::{Error, MatMut, MatRef, Threads, activation};
-use nn_common::{assert_bits, backends, matrix, mlp, random};
 use rayon::ThreadPoolBuilder;
 
-/// Inputs and units; the last net's weights are many.
-const NETS: [(usize, &[usize]); 5] =
-    [(6, &[64, 8, 4]), (784, &[128, 10]), (5, &[3]), (33, &[70, 17, 65, 12]), (1030, &[1024, 30])];
+/// Inputs and units; the last net's weights are many, those of most others few.
+const NETS: [(usize, &[usize]); 7] = [
+    (6, &[64, 8, 4]),
+    (784, &[128, 10]),
+    (5, &[3]),
+    (33, &[70, 17, 65, 12]),
+    (1, &[128, 47]),
+    (2, &[129, 9]),
+    (1030, &[1024, 30]),
+];
 /// None, few, a block and more, several blocks.
-const BATCHES: [usize; 8] = [0, 1, 7, 16, 33, 128, 129, 300];
+const BATCHES: [usize; 11] = [0, 1, 2, 3, 4, 7, 16, 33, 128, 129, 300];
 
 fn predict(predictor: &Predictor, x: MatRef<'_>) -> Vec<f32> {
     let mut y = vec![f32::NAN; x.rows() * predictor.outputs()];
@@ -52,9 +57,11 @@ fn every_activation_has_the_bits_of_the_model() {
                 let builder = Sequential::builder(9).backend(backend.clone());
                 let builder = builder.layer(Dense::new(21, hidden).use_bias(false)).layer(Dense::new(5, last));
                 let model = builder.build().unwrap();
-                let x = random(1, 30 * 9);
-                let (x, name) = (matrix(&x, 30), format!("{hidden} and {last} on {}", backend.isa()));
-                assert_bits(&predict(&Predictor::new(&model), x), &model.predict(x).unwrap(), &name);
+                for rows in [2, 30] {
+                    let x = random(1, rows * 9);
+                    let (x, name) = (matrix(&x, rows), format!("{hidden} and {last} on {}", backend.isa()));
+                    assert_bits(&predict(&Predictor::new(&model), x), &model.predict(x).unwrap(), &name);
+                }
             }
         }
     }
@@ -62,38 +69,36 @@ fn every_activation_has_the_bits_of_the_model() {
 
 #[test]
 fn logits_and_logarithms_are_those_of_the_probabilities() {
-    for backend in backends() {
+    for (backend, rows) in backends().into_iter().flat_map(|backend| [2, 150].map(|rows| (backend.clone(), rows))) {
         let model = mlp(&backend, 20, &[40, 7]);
         let predictor = Predictor::new(&model);
-        let x = random(3, 150 * 20);
-        let x = matrix(&x, 150);
-        let [mut logits, mut logs, mut expected] = [(); 3].map(|()| vec![f32::NAN; 150 * 7]);
-        predictor.logits_into(x, MatMut::new(&mut logits, 150, 7).unwrap()).unwrap();
-        predictor.log_probabilities_into(x, MatMut::new(&mut logs, 150, 7).unwrap()).unwrap();
-        activation::log_softmax(&backend, matrix(&logits, 150), MatMut::new(&mut expected, 150, 7).unwrap()).unwrap();
+        let x = random(3, rows * 20);
+        let x = matrix(&x, rows);
+        let [mut logits, mut logs, mut expected] = [(); 3].map(|()| vec![f32::NAN; rows * 7]);
+        predictor.logits_into(x, MatMut::new(&mut logits, rows, 7).unwrap()).unwrap();
+        predictor.log_probabilities_into(x, MatMut::new(&mut logs, rows, 7).unwrap()).unwrap();
+        activation::log_softmax(&backend, matrix(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
         assert_bits(&logs, &expected, "logarithms");
-        activation::softmax(&backend, matrix(&logits, 150), MatMut::new(&mut expected, 150, 7).unwrap()).unwrap();
+        activation::softmax(&backend, matrix(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
         assert_bits(&predict(&predictor, x), &expected, "probabilities");
     }
 }
 
 #[test]
-fn what_lies_between_rows_is_neither_read_nor_written() {
+fn what_lies_between_rows_and_columns_is_neither_read_nor_written() {
     let model = mlp(&backends()[0], 6, &[64, 4]);
-    let (rows, predictor) = (140, Predictor::new(&model));
-    let x = random(5, rows * 6);
-    let mut gaps = vec![f32::NAN; rows * 9];
-    for (to, from) in gaps.chunks_mut(9).zip(x.chunks(6)) {
-        to[..6].copy_from_slice(from);
-    }
-    let gaps = MatRef::with_strides(&gaps, rows, 6, 9, 1).unwrap();
-    let mut y = vec![-7.0; rows * 5];
-    let to = MatMut::with_strides(&mut y, rows, 4, 5, 1).unwrap();
-    predictor.predict_into(gaps, to).unwrap();
-    let expected = model.predict(matrix(&x, rows)).unwrap();
-    for (found, expected) in y.chunks(5).zip(expected.chunks(4)) {
-        assert_bits(&found[..4], expected, "a row");
-        assert_eq!(found[4], -7.0);
+    let predictor = Predictor::new(&model);
+    for (rows, [row, col]) in [2, 140].into_iter().flat_map(|rows| [[9, 1], [17, 2]].map(|strides| (rows, strides))) {
+        let x = random(5, rows * 6);
+        let (mut gaps, mut y) = (vec![f32::NAN; rows * row], vec![-7.0; rows * row]);
+        let places = || (0..rows * 6).map(|i| i / 6 * row + i % 6 * col);
+        places().zip(&x).for_each(|(place, &x)| gaps[place] = x);
+        let gaps = MatRef::with_strides(&gaps, rows, 6, row, col).unwrap();
+        predictor.predict_into(gaps, MatMut::with_strides(&mut y, rows, 4, row, col).unwrap()).unwrap();
+        let mut expected = vec![-7.0; rows * row];
+        let values = model.predict(matrix(&x, rows)).unwrap();
+        (0..rows * 4).zip(values).for_each(|(i, value)| expected[i / 4 * row + i % 4 * col] = value);
+        assert_bits(&y, &expected, "all of y");
     }
 }
 

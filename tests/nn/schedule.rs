@@ -1,12 +1,10 @@
 //! Learning rates that change from step to step.
 
-mod nn_common;
-
 use std::ops::ControlFlow;
 
+use crate::common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 use densely::nn::{Adam, AdamW, BatchEnd, Callback, Clip, EpochEnd, Fit, Optimizer, Schedule, Sequential, Sgd};
 use densely::{Backend, Error, Isa, Result, reference};
-use nn_common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 40;
 const INPUTS: usize = 30;

@@ -1,15 +1,13 @@
 //! Bad input of level 2: each is refused with the argument's name, and leaves no trace.
 
-mod nn_common;
-
 use std::fmt::Debug;
 
+use crate::common::{assert_bits, matrix, mlp, random};
 use densely::nn::{
     Activation, Adam, AdamW, Builder, Clip, Dense, EarlyStopping, Fit, Flatten, Initializer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, MatMut, MatRef, Result};
-use nn_common::{assert_bits, matrix, mlp, random};
 
 /// The variant and the argument that it names.
 fn name(error: &Error) -> String {

@@ -1,9 +1,7 @@
 //! Dense layers against the reference: every instruction set, number of threads, layout of the
 //! operands and kind of values.
 
-mod common;
-
-use common::{Layout, Matrix, Values, any_activation, any_layout, any_values, check, exact};
+use crate::common::{Layout, Matrix, Values, any_activation, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, Isa, PackedWeights, Threads, Weights, activation, dense, reference};
 use proptest::array::{uniform3, uniform4};
 use proptest::prelude::*;
@@ -139,7 +137,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn forward(case in any_case()) {

@@ -1,10 +1,8 @@
 //! Matrix views: what they give, and which layouts they accept.
 
-mod common;
-
 use std::collections::HashSet;
 
-use common::{Layout, Matrix};
+use crate::common::{Layout, Matrix, cases};
 use densely::{MatMut, MatRef, flatten};
 use proptest::prelude::*;
 
@@ -161,7 +159,7 @@ fn any_stride() -> impl Strategy<Value = usize> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(20_000))]
+    #![proptest_config(cases(20_000))]
 
     /// Accepted layouts stay inside and hold no element twice; what is refused leaves the slice,
     /// overlaps, or has rows woven into each other.

@@ -1,13 +1,11 @@
 //! Weights on disk: what is saved is loaded, and what is broken is refused.
 
-mod nn_common;
-
 use std::fs;
 use std::path::Path;
 
+use crate::common::{Folder, assert_bits, matrix, mlp, path_on_full_disk, random, run_on_full_disk};
 use densely::nn::Sequential;
 use densely::{Backend, Error};
-use nn_common::{Folder, assert_bits, matrix, mlp, random};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
@@ -190,28 +188,17 @@ fn a_path_that_cannot_be_written_is_named_and_nothing_is_left_behind() {
     assert!(folder.file("folder").is_dir());
 }
 
-/// A process that may write no byte to any file stands in for a full disk.
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
 fn a_save_that_fails_leaves_the_old_file() {
-    const PATH: &str = "DENSELY_TEST_FULL_DISK";
-    if let Some(path) = std::env::var_os(PATH) {
-        return assert_save_fails(Path::new(&path));
+    if let Some(path) = path_on_full_disk() {
+        return assert_save_fails(&path);
     }
     let folder = Folder::new("full-disk");
     let path = folder.file("weights");
     model().save_weights(&path).unwrap();
-    let old = fs::read(&path).unwrap();
-    let status = std::process::Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact a_save_that_fails_leaves_the_old_file"#])
-        .arg(std::env::current_exe().unwrap())
-        .env(PATH, &path)
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    assert_eq!(fs::read(&path).unwrap(), old);
-    assert_eq!(folder.names(), ["weights"]);
+    run_on_full_disk("weights::a_save_that_fails_leaves_the_old_file", &path);
 }
 
 #[cfg(unix)]

@@ -1,9 +1,7 @@
 //! Activations against the reference: every instruction set, number of threads,
 //! layout of the operands and kind of values.
 
-mod common;
-
-use common::{ACTIVATIONS, Layout, Matrix, Values, any_layout, any_values, check, exact};
+use crate::common::{ACTIVATIONS, Layout, Matrix, Values, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, MatMut, MatRef, Result, activation, reference};
 use proptest::array::{uniform2, uniform3};
 use proptest::prelude::*;
@@ -199,7 +197,7 @@ fn any_case() -> impl Strategy<Value = Case> {
 }
 
 proptest! {
-    #![proptest_config(common::cases(256))]
+    #![proptest_config(cases(256))]
 
     #[test]
     fn any_shape_layout_and_values(case in any_case()) {

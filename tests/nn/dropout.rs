@@ -1,11 +1,9 @@
 //! Dropout in networks: where it may stand, when it drops, and what seeds change. Its bits are those of `nn_bits`.
 
-mod nn_common;
-
+use crate::common::{assert_bits, backends, exactly, matrix, random, random_labels};
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, Dense, Dropout, Fit, Flatten, Predictor, Sequential, Sgd};
 use densely::{Activation as Elementwise, Error, Isa, MatMut, MatRef, Threads, reference};
-use nn_common::{assert_bits, backends, exactly, matrix, random, random_labels};
 
 /// Samples of 20 x 3 values, of 5 classes.
 const SAMPLES: usize = 70;

@@ -1,8 +1,6 @@
 //! Special values at every position of rows of every length, on one thread.
 
-mod common;
-
-use common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
+use crate::common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
 

@@ -1,16 +1,14 @@
 //! Checkpoints that do not fit, are broken or can't be written: an error, and nothing is lost.
 
-mod nn_common;
-
 use std::fs;
 use std::path::Path;
 
+use crate::common::{Folder, assert_bits, matrix, path_on_full_disk, random, random_labels, run_on_full_disk};
 use densely::nn::{
     Activation, Adam, AdamW, Clip, Dense, Dropout, EarlyStopping, Fit, Flatten, History, Layer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, Result};
-use nn_common::{Folder, assert_bits, matrix, random, random_labels};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
@@ -329,29 +327,18 @@ fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() 
     assert!(folder.names().is_empty());
 }
 
-/// A process that may write no byte to any file stands in for a full disk.
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
 fn a_write_that_fails_leaves_the_old_checkpoint() {
-    const PATH: &str = "DENSELY_TEST_FULL_DISK";
     let task = Task::new();
-    if let Some(path) = std::env::var_os(PATH) {
+    if let Some(path) = path_on_full_disk() {
         let error = task.fit(&mut task.model(), |fit| fit.checkpoint(&path, 1)).unwrap_err();
         return assert!(matches!(error, Error::File { action: "write", .. }), "{error}");
     }
     let folder = Folder::new("checkpoint-full-disk");
     let path = folder.file("checkpoint");
     task.checkpoint(&path);
-    let old = fs::read(&path).unwrap();
-    let status = std::process::Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact a_write_that_fails_leaves_the_old_checkpoint"#])
-        .arg(std::env::current_exe().unwrap())
-        .env(PATH, &path)
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    assert_eq!(fs::read(&path).unwrap(), old);
-    assert_eq!(folder.names(), ["checkpoint"]);
+    run_on_full_disk("checkpoint_errors::a_write_that_fails_leaves_the_old_checkpoint", &path);
     task.fit(&mut task.model(), |fit| fit.resume(&path)).unwrap();
 }

@@ -1,9 +1,9 @@
 //! Instruction sets: their names, which are available, and how one is chosen.
 
-mod common;
-
 use std::ffi::OsStr;
 use std::process::Command;
+
+use crate::common::exactly;
 
 use densely::{Backend, Error, ISA_VARIABLE, Isa, Threads};
 
@@ -49,8 +49,8 @@ fn backends_run_on_what_they_are_asked_for() {
     for isa in Isa::available() {
         let backend = Backend::with_isa(isa).unwrap();
         assert_eq!((backend.isa(), backend.threads()), (isa, Threads::Auto));
-        let backend = backend.with_threads(common::exactly(3));
-        assert_eq!((backend.isa(), backend.threads()), (isa, common::exactly(3)));
+        let backend = backend.with_threads(exactly(3));
+        assert_eq!((backend.isa(), backend.threads()), (isa, exactly(3)));
     }
 }
 
@@ -90,7 +90,7 @@ fn child() {
 /// What [`child`] prints when the variable has this value.
 fn child_with(value: Option<&OsStr>) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "child", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
+    command.args(["--exact", "isa::child", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
     if let Some(value) = value {
         command.env(ISA_VARIABLE, value);
     }

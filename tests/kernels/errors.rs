@@ -1,12 +1,10 @@
 //! Bad input of every kind: an error that names the argument, nothing written, no panic.
 
-mod common;
-
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use common::{Layout, Matrix, backends};
+use crate::common::{Layout, Matrix, backends};
 use densely::loss::{self, CrossEntropy};
 use densely::{
     Activation, Backend, Error, Labels, MatMut, MatRef, Result, Targets, activation, dense, flatten, reference,

@@ -1,10 +1,8 @@
 //! Weights of classes and samples in `fit`. Their bits are those of `nn_bits`, their meaning Keras' (`nn_keras`).
 
-mod nn_common;
-
+use crate::common::{assert_bits, matrix, mlp, random, random_labels};
 use densely::nn::{Activation, Adam, Dense, Fit, History, Sequential, Sgd};
 use densely::{Backend, Error, MatMut, reference};
-use nn_common::{assert_bits, matrix, mlp, random, random_labels};
 
 const SAMPLES: usize = 90;
 

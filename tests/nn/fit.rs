@@ -1,31 +1,11 @@
 //! What `fit` and its companions do with samples, labels, callbacks and the optimizer.
 
-mod nn_common;
-
 use std::ops::ControlFlow;
 
+use crate::common::{assert_bits, backends, matrix, mlp, random, random_labels};
+use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Metrics, Sequential, Sgd};
 use densely::{Backend, MatMut, MatRef};
-use nn_common::{assert_bits, backends, matrix, mlp, random, random_labels};
-
-const SAMPLES: usize = 25;
-const INPUTS: usize = 7;
-const CLASSES: usize = 3;
-const BATCH: usize = 10; // batches of 10, 10 and 5
-
-fn data() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
-}
-
-fn model() -> Sequential {
-    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
-    model.compile(Adam::default().learning_rate(0.01)).unwrap();
-    model
-}
-
-fn in_order<'a>(epochs: usize) -> Fit<'a> {
-    Fit::default().epochs(epochs).batch_size(BATCH).no_shuffle()
-}
 
 /// The first steps of [`in_order`], batch after batch, and their metrics with the batches' sizes.
 fn train_by_hand(model: &mut Sequential, steps: usize) -> Vec<(Metrics, usize)> {

@@ -1,32 +1,12 @@
 //! What ends a training before all its epochs are done.
 
-mod nn_common;
-
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use crate::common::{assert_bits, matrix, mlp};
+use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::Backend;
-use densely::nn::{Adam, BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Sequential, Sgd};
-use nn_common::{assert_bits, matrix, mlp, random, random_labels};
-
-const SAMPLES: usize = 25;
-const INPUTS: usize = 7;
-const CLASSES: usize = 3;
-const BATCH: usize = 10; // batches of 10, 10 and 5
-
-fn data() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
-}
-
-fn model() -> Sequential {
-    let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
-    model.compile(Adam::default().learning_rate(0.01)).unwrap();
-    model
-}
-
-fn in_order<'a>(epochs: usize) -> Fit<'a> {
-    Fit::default().epochs(epochs).batch_size(BATCH).no_shuffle()
-}
+use densely::nn::{BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, History, Monitor, Sequential, Sgd};
 
 /// The parameters after the first steps of [`in_order`].
 fn by_hand(steps: usize) -> Vec<f32> {

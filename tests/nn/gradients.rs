@@ -1,9 +1,7 @@
 //! Gradients of whole networks against finite differences of a network in f64.
 
-mod nn_common;
-
+use crate::common::{assert_close, backends, matrix, random, random_labels};
 use densely::nn::{Activation, Dense, Flatten, Sequential, Shape};
-use nn_common::{assert_close, backends, matrix, random, random_labels};
 
 /// Moves of a parameter to either side. The differences are then off by about 1e-10: the square
 /// of this, and f64's rounding divided by it.

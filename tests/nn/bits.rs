@@ -1,12 +1,10 @@
 //! The bits of training: the same on any number of threads and any instruction set with fused
 //! multiply-add, and those of the scalar reference.
 
-mod nn_common;
-
+use crate::common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
 use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
-use nn_common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels};
 
 /// Samples, labels, and how to go through them.
 struct Task {

@@ -1,7 +1,5 @@
 //! What the tests of level 2 share.
 
-#![allow(dead_code)] // every test file uses its own part
-
 use std::fs::{self, File};
 use std::io::Read;
 use std::num::NonZeroUsize;
@@ -119,4 +117,31 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = fs::remove_dir_all(&self.0);
     }
+}
+
+#[cfg(unix)]
+const FULL_DISK: &str = "DENSELY_TEST_FULL_DISK";
+
+/// The file that a test is to fail to write, if it is the one that [`run_on_full_disk`] runs.
+#[cfg(unix)]
+pub fn path_on_full_disk() -> Option<PathBuf> {
+    std::env::var_os(FULL_DISK).map(PathBuf::from)
+}
+
+/// Runs a test once more, in a process that may write no byte to any file: that stands in for a full disk. What is in the
+/// file must stay, and nothing may come beside it.
+#[cfg(unix)]
+#[track_caller]
+pub fn run_on_full_disk(test: &str, path: &Path) {
+    let files = || fs::read_dir(path.parent().unwrap()).unwrap().count();
+    let old = (fs::read(path).unwrap(), files());
+    let status = std::process::Command::new("sh")
+        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact "$1""#])
+        .arg(std::env::current_exe().unwrap())
+        .arg(test)
+        .env(FULL_DISK, path)
+        .stdout(std::process::Stdio::null())
+        .status();
+    assert!(status.unwrap().success());
+    assert_eq!((fs::read(path).unwrap(), files()), old);
 }

@@ -1,0 +1,69 @@
+//! Whether the first layer's columns have owners, and how many: a model of what a step costs either way.
+
+use super::super::pass::DensePlan;
+use super::workspace::{ROWS, SPEED, weights};
+
+/// Columns of the first layer that an owner has at least: a cache line.
+pub(super) const COLUMNS: usize = 16;
+/// Floats that a thread gets from another's cache in a nanosecond, about, while it computes.
+const MOVED: usize = 4;
+
+/// How many owners the first layer's columns have, 0 if there are better none: then its forward pass is shared out by rows of
+/// the batch and its update by rows of its kernel.
+///
+/// Both do the same multiply-adds; what differs is on how many threads, and how many floats the busiest of them gets that
+/// another has written. Owners read the whole batch, and their own columns of the gradients. Without owners,
+/// a thread reads all weights, on the way, and for the update its columns of the batch, and all gradients. More owners are
+/// always better than fewer.
+///
+/// Large batches therefore have no owners, and the more threads there are, the fewer samples are many.
+pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
+    let owners = threads.min(layer.outputs / COLUMNS);
+    if owners < 2 || !layer.dropouts.is_empty() {
+        return 0;
+    }
+    let moved = |floats: usize| floats / MOVED;
+    let way = weights(layer).saturating_mul(batch) / SPEED;
+    let DensePlan { inputs, outputs, .. } = *layer;
+    let owned = 2 * way / owners + moved(batch.saturating_mul(inputs + outputs / owners));
+    let by_rows = way / threads.min(batch.div_ceil(ROWS)) + way / threads.min(inputs.div_ceil(ROWS));
+    let shared = by_rows + moved(weights(layer) + batch.saturating_mul(inputs / threads + outputs));
+    if owned <= shared { owners } else { 0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::Activation;
+
+    fn count_of([inputs, outputs]: [usize; 2], batch: usize, threads: usize) -> usize {
+        let layer = DensePlan {
+            name: String::new(),
+            inputs,
+            outputs,
+            activation: Activation::Relu,
+            dropouts: Vec::new(),
+            kernel: 0..inputs * outputs,
+            bias: None,
+        };
+        count(&layer, batch, threads)
+    }
+
+    #[test]
+    fn small_batches_have_owners_as_many_as_threads_and_cache_lines_of_columns_allow() {
+        for (threads, owners) in [(1, 0), (2, 2), (3, 3), (8, 8), (9, 8), (64, 8)] {
+            assert_eq!(count_of([784, 128], 32, threads), owners, "{threads} threads");
+        }
+        assert_eq!(count_of([784, 32], 32, 3), 2);
+        assert_eq!(count_of([784, 31], 32, 3), 0);
+    }
+
+    #[test]
+    fn large_batches_have_none_and_more_threads_sooner() {
+        let sooner = [2, 8, 64].map(|threads| (1..).find(|rows| count_of([784, 128], 8 * rows, threads) == 0).unwrap());
+        assert!(sooner.is_sorted_by(|a, b| a > b), "{sooner:?}");
+        for threads in [2, 8, 64, 128] {
+            assert_eq!(count_of([784, 128], 1024, threads), 0, "{threads} threads");
+        }
+    }
+}
