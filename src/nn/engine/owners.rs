@@ -54,8 +54,8 @@ mod tests {
         for (threads, owners) in [(1, 0), (2, 2), (3, 3), (8, 8), (9, 8), (64, 8)] {
             assert_eq!(count_of([784, 128], 32, threads), owners, "{threads} threads");
         }
-        assert_eq!(count_of([784, 32], 32, 3), 2);
-        assert_eq!(count_of([784, 31], 32, 3), 0);
+        assert_eq!(count_of([784, 32], 32, 2), 2);
+        assert_eq!(count_of([784, 31], 32, 2), 0);
     }
 
     #[test]
