@@ -1,9 +1,9 @@
-//! Dropout in networks: where it may stand, when it drops, and what seeds change. Its bits are those of `nn_bits`.
+//! Dropout in networks: where it may stand, when it drops, and what seeds change. Module `bits` has its bits.
 
 use crate::common::{assert_bits, backends, exactly, matrix, random, random_labels};
 use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, Dense, Dropout, Fit, Flatten, Predictor, Sequential, Sgd};
-use densely::{Activation as Elementwise, Error, Isa, MatMut, MatRef, Threads, reference};
+use densely::{Activation as Elementwise, Backend, Error, Isa, MatMut, MatRef, Threads, reference};
 
 /// Samples of 20 x 3 values, of 5 classes.
 const SAMPLES: usize = 70;
@@ -207,6 +207,32 @@ fn gradients_of_a_custom_loss_are_those_of_what_is_left() {
 }
 
 #[test]
+fn gradients_of_a_custom_loss_are_the_same_on_any_number_of_threads() {
+    let gradients = |threads| {
+        let mut model = Sequential::builder(60)
+            .layer(Dropout::new(0.2))
+            .layer(Dense::new(70, Activation::Relu))
+            .layer(Dropout::new(0.5))
+            .layer(Dense::new(5, Activation::Linear))
+            .backend(Backend::new().unwrap().with_threads(threads))
+            .build()
+            .unwrap();
+        let mut gradients = vec![f32::NAN; model.count_params()];
+        let halves_of_squares = |y: MatRef<'_>, mut dy: MatMut<'_>| {
+            let places = (0..y.rows()).flat_map(|row| (0..y.cols()).map(move |col| (row, col)));
+            places.for_each(|(row, col)| _ = dy.set(row, col, y.get(row, col).unwrap()));
+            Ok(())
+        };
+        model.gradients_with(matrix(&samples().0, SAMPLES), halves_of_squares, &mut gradients).unwrap();
+        gradients
+    };
+    let expected = gradients(Threads::One);
+    for threads in [2, 3, 7] {
+        assert_bits(&gradients(exactly(threads)), &expected, &format!("{threads} threads"));
+    }
+}
+
+#[test]
 fn networks_that_go_layer_by_layer_drop_the_same() {
     // 2^20 weights and more.
     let train = |threads| {
@@ -215,7 +241,7 @@ fn networks_that_go_layer_by_layer_drop_the_same() {
             .layer(Dense::new(1024, Activation::Relu))
             .layer(Dropout::new(0.5))
             .layer(Dense::new(20, Activation::Softmax))
-            .backend(densely::Backend::new().unwrap().with_threads(threads))
+            .backend(Backend::new().unwrap().with_threads(threads))
             .build()
             .unwrap();
         model.compile(Sgd::default()).unwrap();

@@ -5,16 +5,18 @@ use super::workspace::{ROWS, SPEED, weights};
 
 /// Columns of the first layer that an owner has at least: a cache line.
 pub(super) const COLUMNS: usize = 16;
-/// Floats that a thread gets from another's cache in a nanosecond, about, while it computes.
-const MOVED: usize = 4;
+/// Values that a thread gets from another's cache in a nanosecond, about, while it computes.
+const VALUES: usize = 3;
+/// Weights that all threads read and one then writes in a nanosecond, about: each waits for the other cores twice.
+const SHARED_WEIGHTS: usize = 1;
 
 /// How many owners the first layer's columns have, 0 if there are better none: then its forward pass is shared out by rows of
 /// the batch and its update by rows of its kernel.
 ///
 /// Both do the same multiply-adds; what differs is on how many threads, and how many floats the busiest of them gets that
-/// another has written. Owners read the whole batch, and their own columns of the gradients. Without owners,
-/// a thread reads all weights, on the way, and for the update its columns of the batch, and all gradients. More owners are
-/// always better than fewer.
+/// another has written. Owners read the whole batch, and their own columns of the gradients. Without owners, a
+/// thread reads all weights, and for the update its columns of the batch, and all gradients. More owners are always better
+/// than fewer.
 ///
 /// Large batches therefore have no owners, and the more threads there are, the fewer samples are many.
 pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
@@ -22,12 +24,13 @@ pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
     if owners < 2 || !layer.dropouts.is_empty() {
         return 0;
     }
-    let moved = |floats: usize| floats / MOVED;
+    let values = |count: usize| count / VALUES;
     let way = weights(layer).saturating_mul(batch) / SPEED;
     let DensePlan { inputs, outputs, .. } = *layer;
-    let owned = 2 * way / owners + moved(batch.saturating_mul(inputs + outputs / owners));
+    let owned = 2 * way / owners + values(batch.saturating_mul(inputs + outputs / owners));
     let by_rows = way / threads.min(batch.div_ceil(ROWS)) + way / threads.min(inputs.div_ceil(ROWS));
-    let shared = by_rows + moved(weights(layer) + batch.saturating_mul(inputs / threads + outputs));
+    let moved = weights(layer) / SHARED_WEIGHTS + values(batch.saturating_mul(inputs / threads + outputs));
+    let shared = by_rows + moved;
     if owned <= shared { owners } else { 0 }
 }
 
