@@ -2,8 +2,8 @@
 
 use crate::dispatch::{Dispatch, Isa};
 use crate::error::Result;
-use crate::kernels::Split;
 use crate::kernels::tree::Join;
+use crate::kernels::{Kernel, Split};
 use crate::parallel::{self, Threads};
 
 /// Which instruction set and how many threads the kernels use; every level 1 call takes one.
@@ -61,6 +61,16 @@ impl Backend {
     /// Runs a kernel whose work is `cost` nanoseconds long, split at multiples of `unit`.
     pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Split<Output = ()>) {
         parallel::run(self.dispatch, self.threads, cost, unit, kernel);
+    }
+
+    /// Does a piece of work on the calling thread.
+    pub(crate) fn run_alone<K: Kernel>(&self, kernel: K) -> K::Output {
+        self.dispatch.run(kernel)
+    }
+
+    /// Whether products are taken by fused multiply-adds, all in this crate's order.
+    pub(crate) fn has_fma(&self) -> bool {
+        self.isa() != Isa::Portable
     }
 
     /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives, in a tree whose leaves are `unit` long.

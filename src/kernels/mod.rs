@@ -9,6 +9,7 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod activation;
+pub(crate) mod descent;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
 mod flat;

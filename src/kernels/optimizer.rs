@@ -11,19 +11,36 @@ use crate::simd::Simd;
 /// 2^-100 the product with a learning rate above 2^-26 is still normal.
 pub(crate) const LEAST_MOMENT: f32 = 7.888_609e-31;
 
-/// Plain and momentum gradient descent.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct SgdStep {
+/// What an optimizer does to a parameter by its gradient. Everything must be `#[inline(always)]`.
+pub(crate) trait Rule: Copy + Send {
+    /// How many moments it keeps of each.
+    const MOMENTS: usize;
+
+    /// The new weight and moments; those that are not kept mean nothing.
+    fn step<S: Simd>(self, s: S, gradient: S::F32, old: [S::F32; 3]) -> [S::F32; 3];
+}
+
+/// w = w - learning_rate * dw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Plain {
+    pub learning_rate: f32,
+    pub decay: Decay,
+}
+
+/// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov
+/// w = w + (momentum * m - learning_rate * dw) with the new m.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Momentum {
     pub learning_rate: f32,
     pub momentum: f32,
     pub nesterov: bool,
-    /// learning_rate * weight_decay, where weights decay.
-    pub decay: Option<f32>,
+    pub decay: Decay,
 }
 
-/// Adam at one step; `alpha` carries the bias corrections of that step.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) struct AdamStep {
+/// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v) and w = w - alpha * m / (sqrt(v) + epsilon); `alpha` carries
+/// the bias corrections of a step.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Adam {
     /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
     pub alpha: f32,
     /// 1 - beta_1.
@@ -31,119 +48,115 @@ pub(crate) struct AdamStep {
     /// 1 - beta_2.
     pub rate_2: f32,
     pub epsilon: f32,
-    /// learning_rate * weight_decay, where weights decay.
-    pub decay: Option<f32>,
+    pub decay: Decay,
+}
+
+/// w = w - decay * w, before all else; learning_rate * weight_decay, where weights decay.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Decay(pub Option<f32>);
+
+impl Decay {
+    /// Without a branch, which would stand in the midst of what a compiler is to mix.
+    #[inline(always)]
+    fn of<S: Simd>(self, s: S, w: S::F32) -> S::F32 {
+        let is_none = s.lt(s.splat(0.0), s.splat(if self.0.is_none() { 1.0 } else { 0.0 }));
+        s.select(is_none, w, s.fma(w, s.splat(-self.0.unwrap_or(0.0)), w))
+    }
 }
 
 /// 0 where `moment` is nearer to 0 than [`LEAST_MOMENT`], else `moment`.
 #[inline(always)]
 fn settle<S: Simd>(s: S, moment: S::F32) -> S::F32 {
-    let below = s.lt(moment, s.splat(LEAST_MOMENT));
-    let above = s.lt(s.splat(-LEAST_MOMENT), moment);
-    s.select(below, s.select(above, s.splat(0.0), moment), moment)
+    s.select(s.lt(s.abs(moment), s.splat(LEAST_MOMENT)), s.splat(0.0), moment)
 }
 
-/// w = w - decay * w, where there is a decay; then w = w - learning_rate * dw; with momentum
-/// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov
-/// w = w + (momentum * m - learning_rate * dw) with the new m. Slices of one length, but that m may be empty where there is no momentum.
-pub(crate) struct Sgd<'a> {
-    pub step: SgdStep,
-    pub w: &'a mut [f32],
+impl Rule for Plain {
+    const MOMENTS: usize = 0;
+
+    #[inline(always)]
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
+        [s.fma(gradient, s.splat(-self.learning_rate), self.decay.of(s, w)), m, v]
+    }
+}
+
+impl Rule for Momentum {
+    const MOMENTS: usize = 1;
+
+    #[inline(always)]
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
+        let momentum = s.splat(self.momentum);
+        let change = s.mul(gradient, s.splat(-self.learning_rate));
+        let m = settle(s, s.fma(m, momentum, change));
+        let step = if self.nesterov { s.fma(m, momentum, change) } else { m };
+        [s.add(self.decay.of(s, w), step), m, v]
+    }
+}
+
+impl Rule for Adam {
+    const MOMENTS: usize = 2;
+
+    #[inline(always)]
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
+        let m = settle(s, s.fma(s.sub(gradient, m), s.splat(self.rate_1), m));
+        let v = settle(s, s.fma(s.sub(s.mul(gradient, gradient), v), s.splat(self.rate_2), v));
+        let change = s.div(s.mul(m, s.splat(self.alpha)), s.add(s.sqrt(v), s.splat(self.epsilon)));
+        [s.sub(self.decay.of(s, w), change), m, v]
+    }
+}
+
+/// A rule's step on parameters by their gradients.
+pub(crate) struct Update<'a, R> {
+    pub rule: R,
     pub dw: &'a [f32],
-    pub m: &'a mut [f32],
+    /// Weights and moments of one length; those that are not kept may be empty.
+    pub parameters: [&'a mut [f32]; 3],
 }
 
-impl Kernel for Sgd<'_> {
+impl<R: Rule> Kernel for Update<'_, R> {
     type Output = ();
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) {
-        let (s, step, m_len) = (tier.vector(), self.step, self.m.len());
-        let (rate, momentum) = (s.splat(-step.learning_rate), s.splat(step.momentum));
-        let plain = step.momentum == 0.0;
-        let len = self.w.len().min(self.dw.len()).min(if plain { usize::MAX } else { m_len });
-        let (w, dw, m) = (self.w.as_mut_ptr(), self.dw.as_ptr(), self.m.as_mut_ptr());
+        let s = tier.vector();
+        let Self { rule, dw, parameters } = self;
+        let len = parameters[..=R::MOMENTS].iter().fold(dw.len(), |len, slice| len.min(slice.len()));
+        let at = parameters.map(<[f32]>::as_mut_ptr);
         for (i, n) in vectors(s, len) {
             // SAFETY: i + n <= len, which all slices in use have.
-            unsafe {
-                let (mut old, g) = (load(s, w.add(i), n), load(s, dw.add(i), n));
-                if let Some(decay) = step.decay {
-                    old = s.fma(old, s.splat(-decay), old);
-                }
-                let new = if plain {
-                    s.fma(g, rate, old)
-                } else {
-                    let change = s.mul(g, rate);
-                    let m_new = settle(s, s.fma(load(s, m.add(i), n), momentum, change));
-                    store_row(s, m.add(i), 1, n, m_new);
-                    s.add(old, if step.nesterov { s.fma(m_new, momentum, change) } else { m_new })
-                };
-                store_row(s, w.add(i), 1, n, new);
-            }
+            unsafe { step(s, rule, load(s, dw.as_ptr().add(i), n), at.map(|at| at.wrapping_add(i)), n) };
         }
     }
 }
 
-impl Split for Sgd<'_> {
-    fn len(&self) -> usize {
-        self.w.len()
-    }
-
-    fn split(self, at: usize) -> (Self, Self) {
-        let (w, dw, m) = (halves(self.w, at), self.dw.split_at(at.min(self.dw.len())), halves(self.m, at));
-        (Self { w: w.0, dw: dw.0, m: m.0, step: self.step }, Self { w: w.1, dw: dw.1, m: m.1, step: self.step })
-    }
-}
-
-/// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v), then, where there is a decay,
-/// w = w - decay * w, and w = w - alpha * m / (sqrt(v) + epsilon). Slices of one length.
-pub(crate) struct Adam<'a> {
-    pub step: AdamStep,
-    pub w: &'a mut [f32],
-    pub dw: &'a [f32],
-    pub m: &'a mut [f32],
-    pub v: &'a mut [f32],
-}
-
-impl Kernel for Adam<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn run<T: Tier>(self, tier: T) {
-        let (s, step) = (tier.vector(), self.step);
-        let (rate_1, rate_2) = (s.splat(step.rate_1), s.splat(step.rate_2));
-        let (alpha, epsilon) = (s.splat(step.alpha), s.splat(step.epsilon));
-        let len = self.w.len().min(self.dw.len()).min(self.m.len()).min(self.v.len());
-        let (w, dw) = (self.w.as_mut_ptr(), self.dw.as_ptr());
-        let (m, v) = (self.m.as_mut_ptr(), self.v.as_mut_ptr());
-        for (i, n) in vectors(s, len) {
-            // SAFETY: i + n <= len, which all slices have.
-            unsafe {
-                let (mut old, g) = (load(s, w.add(i), n), load(s, dw.add(i), n));
-                let (m_old, v_old) = (load(s, m.add(i), n), load(s, v.add(i), n));
-                let m_new = settle(s, s.fma(s.sub(g, m_old), rate_1, m_old));
-                let v_new = settle(s, s.fma(s.sub(s.mul(g, g), v_old), rate_2, v_old));
-                if let Some(decay) = step.decay {
-                    old = s.fma(old, s.splat(-decay), old);
-                }
-                let change = s.div(s.mul(m_new, alpha), s.add(s.sqrt(v_new), epsilon));
-                store_row(s, m.add(i), 1, n, m_new);
-                store_row(s, v.add(i), 1, n, v_new);
-                store_row(s, w.add(i), 1, n, s.sub(old, change));
-            }
+/// Takes a rule's step on `n` parameters.
+///
+/// # Safety
+/// So many floats, at most `S::LANES`, can be read and written at the address of the weights and at those of the moments that
+/// the rule keeps.
+#[inline(always)]
+pub(super) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
+    let mut values = [s.splat(0.0); 3];
+    // SAFETY: the caller's.
+    unsafe {
+        for i in 0..=R::MOMENTS {
+            values[i] = load(s, at[i], n);
+        }
+        values = rule.step(s, gradient, values);
+        for i in 0..=R::MOMENTS {
+            store_row(s, at[i], 1, n, values[i]);
         }
     }
 }
 
-impl Split for Adam<'_> {
+impl<R: Rule> Split for Update<'_, R> {
     fn len(&self) -> usize {
-        self.w.len()
+        self.dw.len()
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let (w, dw) = (halves(self.w, at), self.dw.split_at(at.min(self.dw.len())));
-        let (m, v, step) = (halves(self.m, at), halves(self.v, at), self.step);
-        (Self { w: w.0, dw: dw.0, m: m.0, v: v.0, step }, Self { w: w.1, dw: dw.1, m: m.1, v: v.1, step })
+        let Self { rule, dw, parameters: [w, m, v] } = self;
+        let (dw, w, m, v) = (dw.split_at(at.min(dw.len())), halves(w, at), halves(m, at), halves(v, at));
+        (Self { rule, dw: dw.0, parameters: [w.0, m.0, v.0] }, Self { rule, dw: dw.1, parameters: [w.1, m.1, v.1] })
     }
 }
 

@@ -8,7 +8,6 @@ use super::model::Sequential;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense::{self, check_shape};
-use crate::dispatch::Isa;
 use crate::error::{Error, Result};
 use crate::kernels::tier::Tier;
 use crate::kernels::{Kernel, Split, sample};
@@ -103,7 +102,7 @@ impl Predictor {
         let backend = model.backend().clone();
         let narrow = widest <= NARROW && model.outputs() <= NARROW;
         Self {
-            small: weights <= FEW_WEIGHTS && narrow && backend.isa() != Isa::Portable,
+            small: weights <= FEW_WEIGHTS && narrow && backend.has_fma(),
             backend,
             inputs: model.inputs(),
             outputs: model.outputs(),

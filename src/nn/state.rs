@@ -4,7 +4,9 @@ use super::clip::Adjust;
 use super::optimizer::{Optimizer, Rule};
 use super::pass::DensePlan;
 use crate::backend::Backend;
+use crate::kernels::descent::{self, Descent};
 use crate::kernels::optimizer as kernels;
+use crate::matrix::MatRef;
 
 /// An optimizer and what it remembers between steps.
 #[derive(Clone, Debug)]
@@ -43,43 +45,45 @@ impl State {
         let optimizer = self.optimizer.at(self.steps);
         let (adjust, decay) = (adjust(optimizer), optimizer.decay());
         self.steps = self.steps.saturating_add(1);
-        let adam = match optimizer.rule {
-            Rule::Sgd(sgd) => {
-                let step = kernels::SgdStep {
-                    learning_rate: sgd.learning_rate as f32,
-                    momentum: sgd.momentum as f32,
-                    nesterov: sgd.nesterov,
-                    decay,
-                };
-                return Update { adjust, step: Step::Sgd(step) };
+        let decay = kernels::Decay(decay);
+        let step = match optimizer.rule {
+            Rule::Sgd(sgd) if sgd.momentum == 0.0 => {
+                Step::Plain(kernels::Plain { learning_rate: sgd.learning_rate as f32, decay })
             }
-            Rule::Adam(adam) => adam,
+            Rule::Sgd(sgd) => Step::Momentum(kernels::Momentum {
+                learning_rate: sgd.learning_rate as f32,
+                momentum: sgd.momentum as f32,
+                nesterov: sgd.nesterov,
+                decay,
+            }),
+            Rule::Adam(adam) => {
+                self.powers[0] *= adam.beta_1;
+                self.powers[1] *= adam.beta_2;
+                let [power_1, power_2] = self.powers;
+                Step::Adam(kernels::Adam {
+                    alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
+                    rate_1: (1.0 - adam.beta_1) as f32,
+                    rate_2: (1.0 - adam.beta_2) as f32,
+                    epsilon: adam.epsilon as f32,
+                    decay,
+                })
+            }
         };
-        self.powers[0] *= adam.beta_1;
-        self.powers[1] *= adam.beta_2;
-        let [power_1, power_2] = self.powers;
-        let step = kernels::AdamStep {
-            alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
-            rate_1: (1.0 - adam.beta_1) as f32,
-            rate_2: (1.0 - adam.beta_2) as f32,
-            epsilon: adam.epsilon as f32,
-            decay,
-        };
-        Update { adjust, step: Step::Adam(step) }
+        Update { adjust, step }
     }
 
     /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
     pub(super) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
         let Update { adjust, step } = self.next_step();
         adjust.all(backend, plan, w, &mut self.gradients);
-        step.run(backend, w, &self.gradients, &mut self.first, &mut self.second);
+        step.run(backend, &self.gradients, [w, &mut self.first, &mut self.second]);
     }
 
     /// A step on all parameters `w` by these gradients.
     pub(super) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
         if self.gradients.is_empty() {
             let Update { step, .. } = self.next_step();
-            return step.run(backend, w, gradients, &mut self.first, &mut self.second);
+            return step.run(backend, gradients, [w, &mut self.first, &mut self.second]);
         }
         self.gradients.copy_from_slice(gradients);
         self.step(backend, plan, w);
@@ -90,6 +94,9 @@ fn adjust(Optimizer { l2, clip, .. }: Optimizer) -> Adjust {
     Adjust { l2: (l2 != 0.0).then_some((2.0 * l2) as f32), clip }
 }
 
+/// Parameters, and their first and second moments, of one length, or empty where the optimizer keeps none.
+pub(super) type Parameters<'a> = [&'a mut [f32]; 3];
+
 /// One step of an optimizer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Update {
@@ -98,28 +105,44 @@ pub(super) struct Update {
 }
 
 impl Update {
-    /// Updates parameters `w` by their gradients `dw`, which it changes, if not all gradients are needed first. The
+    /// Updates parameters by their gradients `dw`, which it changes, if not all gradients are needed first. The
     /// first `kernel` of the parameters are of a kernel, the others of a bias.
-    pub(super) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], [w, m, v]: [&mut [f32]; 3]) {
-        self.adjust.each(backend, kernel, w, dw);
-        self.step.run(backend, w, dw, m, v);
+    pub(super) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], parameters: Parameters<'_>) {
+        self.adjust.each(backend, kernel, parameters[0], dw);
+        self.step.run(backend, dw, parameters);
+    }
+
+    /// Updates a kernel by its layer's input and the gradients by its outputs, before their activation, without
+    /// its own gradients being written down. Whether it did: not all shapes and optimizers are done so.
+    pub(super) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
+        let takes = self.adjust.is_nothing() && backend.has_fma() && descent::takes(x, dy);
+        if takes {
+            let parameters = kernel.each_mut().map(|slice| &mut **slice);
+            match self.step {
+                Step::Plain(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
+                Step::Momentum(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
+                Step::Adam(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
+            }
+        }
+        takes
     }
 }
 
 /// One step of a rule.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Sgd(kernels::SgdStep),
-    Adam(kernels::AdamStep),
+    Plain(kernels::Plain),
+    Momentum(kernels::Momentum),
+    Adam(kernels::Adam),
 }
 
 impl Step {
-    /// Updates parameters `w` by their gradients `dw`. Their moments `m` and `v` are as long, or empty where the
-    /// rule has none.
-    fn run(self, backend: &Backend, w: &mut [f32], dw: &[f32], m: &mut [f32], v: &mut [f32]) {
+    /// Updates parameters by their gradients `dw`.
+    fn run(self, backend: &Backend, dw: &[f32], parameters: Parameters<'_>) {
         match self {
-            Self::Sgd(step) => backend.run(w.len() / SGD_SPEED, UNIT, kernels::Sgd { step, w, dw, m }),
-            Self::Adam(step) => backend.run(w.len() / ADAM_SPEED, UNIT, kernels::Adam { step, w, dw, m, v }),
+            Self::Plain(rule) => backend.run(dw.len() / SGD_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
+            Self::Momentum(rule) => backend.run(dw.len() / SGD_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
+            Self::Adam(rule) => backend.run(dw.len() / ADAM_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
         }
     }
 }
@@ -179,7 +202,7 @@ mod tests {
                     let mut dw = values(3 + t);
                     dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
                     let update = state.next_step();
-                    update.step.run(&backend, &mut found, &dw, &mut state.first, &mut state.second);
+                    update.step.run(&backend, &dw, [&mut found, &mut state.first, &mut state.second]);
                     reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
                 }
                 let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();

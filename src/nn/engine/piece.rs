@@ -3,14 +3,11 @@
 use std::ops::Range;
 
 use super::super::pass::DensePlan;
-use super::super::state::Update;
+use super::super::state::{Parameters, Update};
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
-
-/// Parameters, and their first and second moments, which may be missing.
-pub(super) type Parameters<'a> = [&'a mut [f32]; 3];
 
 /// Gradients that are computed before the optimizer takes them, as long as they are in an L1 cache of 32 KiB.
 const BLOCK: usize = 4096;
@@ -133,9 +130,13 @@ impl Piece {
             Some(Panel(panel)) => panel.each_mut().map(Vec::as_mut_slice),
             None => given,
         };
+        let descended = update.descend(backend, part.input(x), part.gradient(dy), &mut parameters);
+        let done = if descended { part.rows.len() } else { 0 };
+        cut(&mut parameters, done * width);
         // Blocks of about equal height.
-        let blocks = height.div_ceil(gradients.len() / width);
-        let end = |block: usize| height * block / blocks;
+        let left = height - done;
+        let blocks = left.div_ceil(gradients.len() / width);
+        let end = |block: usize| done + left * block / blocks;
         for first in 0..blocks {
             let (first, end) = (end(first), end(first + 1));
             let dw = &mut gradients[..(end - first) * width];
@@ -154,15 +155,24 @@ impl Part {
         self.rows.len() + usize::from(self.has_bias)
     }
 
+    /// What of a layer's input belongs to its rows.
+    fn input<'a>(&self, x: MatRef<'a>) -> MatRef<'a> {
+        x.split_at_col(self.rows.start).1.split_at_col(self.rows.len()).0
+    }
+
+    /// What of the gradients by a layer's outputs belongs to its columns.
+    fn gradient<'a>(&self, dy: MatRef<'a>) -> MatRef<'a> {
+        dy.split_at_col(self.cols.start).1.split_at_col(self.cols.len()).0
+    }
+
     /// The gradients by as many rows as fit, from the part's row `first` on.
     fn gradients(&self, backend: &Backend, first: usize, x: MatRef<'_>, dy: MatRef<'_>, to: &mut [f32]) -> Result<()> {
         let width = self.cols.len();
         let rows = (to.len() / width).min(self.rows.len() - first);
         let (dw, db) = to.split_at_mut(rows * width);
-        let x = x.split_at_col(self.rows.start + first).1.split_at_col(rows).0;
-        let dy = dy.split_at_col(self.cols.start).1.split_at_col(width).0;
+        let x = self.input(x).split_at_col(first).1.split_at_col(rows).0;
         let db = if db.is_empty() { None } else { Some(db) };
-        dense::backward_params(backend, x, dy, MatMut::new(dw, rows, width)?, db)
+        dense::backward_params(backend, x, self.gradient(dy), MatMut::new(dw, rows, width)?, db)
     }
 }
 

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
-use super::super::state::Update;
+use super::super::state::{Parameters, Update};
 use super::gather::{Batch, Gather};
 use super::owners::{self, COLUMNS};
-use super::piece::{Parameters, Piece, cut, cut_one};
+use super::piece::{Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::loss;

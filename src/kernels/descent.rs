@@ -1,0 +1,288 @@
+//! The gradient by a layer's weights and an optimizer's step on them at once, for batches of a single chunk.
+//!
+//! ```text
+//! for each strip of NV vectors of columns, for each tile of MR rows
+//!   for k in 0..batch
+//!     acc[i][v] = fma(x[k][i], dy[k][v], acc[i][v])   MR * NV fmas
+//!     the step on one vector of the tile before       while there is one
+//!   the gradients of the tile, acc, wait for the next
+//! ```
+//!
+//! A step of Adam divides and takes a root: units that do nothing else are busy with that for longer than the fused
+//! multiply-adds of a few samples take. In turn, each would wait for the other; side by side, the steps cost little. Gradients
+//! stay in the L1 cache.
+//!
+//! Sums are taken as [`Product`](super::gemm::Product) takes them, sample after sample.
+
+use std::mem::MaybeUninit;
+
+use super::optimizer::{Rule, step};
+use super::tier::Tier;
+use super::{CHUNK_ROWS, Kernel, MAX_LANES};
+use crate::matrix::MatRef;
+use crate::packed::Line;
+use crate::simd::{ROW_LANES, Simd, Work};
+
+/// The step of `rule` on weights and moments by the gradient xᵀ dy.
+pub(crate) struct Descent<'a, R> {
+    pub rule: R,
+    /// Batch x inputs.
+    pub x: MatRef<'a>,
+    /// Batch x outputs.
+    pub dy: MatRef<'a>,
+    /// Weights and moments, inputs x outputs, without gaps; those that the rule does not keep may be empty.
+    pub parameters: [&'a mut [f32]; 3],
+}
+
+/// Whether [`Descent`] does all of it: rows without gaps, columns that make whole vectors, and samples that are one chunk.
+pub(crate) fn takes(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
+    let samples = x.rows().min(dy.rows());
+    x.col_stride() == 1 && dy.col_stride() == 1 && dy.cols().is_multiple_of(ROW_LANES) && samples <= CHUNK_ROWS
+}
+
+impl<R: Rule> Kernel for Descent<'_, R> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<T: Tier>(self, tier: T) {
+        let Self { rule, x, dy, parameters } = self;
+        let s = tier.vector();
+        let width = dy.cols();
+        if !takes(x, dy) || width == 0 {
+            return;
+        }
+        let kept = parameters[..=R::MOMENTS].iter().map(|slice| slice.len() / width);
+        let rows = kept.fold(x.cols(), usize::min);
+        let block = Block {
+            s,
+            rule,
+            x: x.as_ptr(),
+            x_row: x.row_stride(),
+            dy: dy.as_ptr(),
+            dy_row: dy.row_stride(),
+            samples: x.rows().min(dy.rows()),
+            at: parameters.map(<[f32]>::as_mut_ptr),
+            width,
+            rows,
+        };
+        let mut col = 0;
+        while col < width {
+            let left = (width - col) / T::Vector::LANES;
+            // SAFETY: all rows and columns, which have whole vectors, are within the views and slices.
+            col += T::Vector::LANES * unsafe { if left >= 2 { block.strip::<2>(col) } else { block.strip::<1>(col) } };
+        }
+    }
+}
+
+/// Some rows of a layer's weights, and what they need.
+#[derive(Clone, Copy)]
+struct Block<S, R> {
+    s: S,
+    rule: R,
+    x: *const f32,
+    x_row: usize,
+    dy: *const f32,
+    dy_row: usize,
+    samples: usize,
+    /// The first row's weights and moments.
+    at: [*mut f32; 3],
+    /// Weights of a row.
+    width: usize,
+    rows: usize,
+}
+
+impl<S: Simd, R: Rule> Block<S, R> {
+    /// All rows of `NV` vectors from column `col` on; gives `NV`.
+    ///
+    /// # Safety
+    /// So many rows and columns, and all samples, are there.
+    #[inline(always)]
+    unsafe fn strip<const NV: usize>(mut self, col: usize) -> usize {
+        self.dy = self.dy.wrapping_add(col);
+        self.at = self.at.map(|at| at.wrapping_add(col));
+        // SAFETY: the caller's.
+        unsafe {
+            // Beside the accumulators and a row of dy, a step needs registers.
+            if const { S::REGISTERS >= 32 } {
+                self.tiles::<8, NV>();
+            }
+            self.tiles::<4, NV>();
+            self.tiles::<1, NV>();
+        }
+        NV
+    }
+
+    /// As many tiles of `MR` rows as there are; the other rows are left.
+    ///
+    /// # Safety
+    /// As for [`strip`](Self::strip).
+    #[inline(always)]
+    unsafe fn tiles<const MR: usize, const NV: usize>(&mut self) {
+        let tiles = self.rows / MR;
+        if tiles > 0 {
+            // SAFETY: the caller's.
+            self.s.call(unsafe { Tiles::<S, R, MR, NV>::new(*self, tiles) });
+            self.skip_rows(tiles * MR);
+        }
+    }
+
+    #[inline(always)]
+    fn skip_rows(&mut self, rows: usize) {
+        self.x = self.x.wrapping_add(rows);
+        self.at = self.at.map(|at| at.wrapping_add(rows * self.width));
+        self.rows -= rows;
+    }
+}
+
+/// So many tiles below each other, as a function of its own.
+struct Tiles<S, R, const MR: usize, const NV: usize> {
+    block: Block<S, R>,
+    tiles: usize,
+}
+
+/// The most vectors of a tile.
+const MAX_VECTORS: usize = 16;
+
+impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
+    /// # Safety
+    /// The block has the tiles' rows, NV vectors of columns, and all samples, when it is run.
+    #[inline(always)]
+    unsafe fn new(block: Block<S, R>, tiles: usize) -> Self {
+        Self { block, tiles }
+    }
+}
+
+impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR, NV> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run(self) {
+        let Self { block: Block { s, rule, x_row, dy_row, samples, width, .. }, tiles } = self;
+        let Block { x: mut tile_x, mut at, .. } = self.block;
+        let mut gradients = [MaybeUninit::<Line>::uninit(); MAX_VECTORS * MAX_LANES / ROW_LANES];
+        let gradients = gradients.as_mut_ptr().cast::<f32>();
+        // The tile before, whose gradients wait, and how many of its vectors.
+        let (mut before, mut waiting) = (at, 0);
+        // SAFETY: the word of the caller of `new`; the buffer has room for the vectors of a tile, and holds those that wait.
+        unsafe {
+            for _ in 0..tiles {
+                let mut acc = [[s.splat(0.0); NV]; MR];
+                let (mut x, mut dy) = (tile_x, self.block.dy);
+                // A macro, since a function would take the accumulators' address.
+                macro_rules! sample {
+                    () => {
+                        let mut row = [s.splat(0.0); NV];
+                        for (v, value) in row.iter_mut().enumerate() {
+                            *value = s.load(dy.wrapping_add(v * S::LANES));
+                        }
+                        for (i, acc) in acc.iter_mut().enumerate() {
+                            let x = s.splat(x.wrapping_add(i).read());
+                            for (acc, &dy) in acc.iter_mut().zip(&row) {
+                                *acc = s.fma(x, dy, *acc);
+                            }
+                        }
+                        // The next tile's share of the sample.
+                        s.prefetch(x.wrapping_add(2 * MR - 1));
+                        (x, dy) = (x.wrapping_add(x_row), dy.wrapping_add(dy_row));
+                    };
+                }
+                // Likewise: the step on a vector that waits.
+                macro_rules! step {
+                    ($number:expr) => {
+                        let place = $number / NV * width + $number % NV * S::LANES;
+                        let gradient = s.load(gradients.wrapping_add($number * S::LANES));
+                        step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
+                    };
+                }
+                let together = samples.min(waiting);
+                for number in 0..together {
+                    sample!();
+                    step!(number);
+                }
+                for _ in together..samples {
+                    sample!();
+                }
+                for number in together..waiting {
+                    step!(number);
+                }
+                for (i, row) in acc.iter().enumerate() {
+                    for (v, &acc) in row.iter().enumerate() {
+                        s.store(gradients.wrapping_add((i * NV + v) * S::LANES), acc);
+                    }
+                }
+                (before, waiting) = (at, MR * NV);
+                tile_x = tile_x.wrapping_add(MR);
+                at = at.map(|at| at.wrapping_add(MR * width));
+            }
+            for number in 0..waiting {
+                let place = number / NV * width + number % NV * S::LANES;
+                let gradient = s.load(gradients.wrapping_add(number * S::LANES));
+                step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::optimizer::{Adam, Decay, Momentum, Plain, Update};
+    use super::*;
+    use crate::{Backend, Isa, MatMut, Threads, dense};
+
+    /// Deterministic values in -1..1.
+    fn values(seed: u32, len: usize) -> Vec<f32> {
+        let bits = |i: u32| i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503).rotate_left(i % 32);
+        (0..len as u32).map(|i| (bits(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
+    }
+
+    /// Compares with the two steps, one after the other; rows of x and dy stand further apart than they are long.
+    fn check<R: Rule>(backend: &Backend, rule: R, [samples, rows, width]: [usize; 3]) {
+        let (x, dy) = (values(1, samples * (rows + 3)), values(2, samples * (width + 5)));
+        let x = MatRef::with_strides(&x, samples, rows, rows + 3, 1).unwrap();
+        let dy = MatRef::with_strides(&dy, samples, width, width + 5, 1).unwrap();
+        let mut found = [3, 4, 5].map(|seed| values(seed, rows * width));
+        found[2].iter_mut().for_each(|v| *v = v.abs());
+        let mut expected = found.clone();
+        let mut dw = vec![0.0; rows * width];
+        dense::backward_params(backend, x, dy, MatMut::new(&mut dw, rows, width).unwrap(), None).unwrap();
+        let parameters = expected.each_mut().map(Vec::as_mut_slice);
+        backend.run_alone(Update { rule, dw: &dw, parameters });
+        assert!(takes(x, dy));
+        let parameters = found.each_mut().map(Vec::as_mut_slice);
+        backend.run_alone(Descent { rule, x, dy, parameters });
+        let bits =
+            |values: &[Vec<f32>; 3]| values.each_ref().map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
+        assert!(bits(&found) == bits(&expected), "{samples} x {rows} x {width} on {}", backend.isa());
+    }
+
+    #[test]
+    fn it_has_the_bits_of_a_gradient_and_an_update() {
+        let decay = Decay(Some(0.01));
+        let plain = Plain { learning_rate: 0.1, decay: Decay(None) };
+        let momentum = Momentum { learning_rate: 0.1, momentum: 0.9, nesterov: true, decay };
+        let adam = Adam { alpha: 0.1, rate_1: 0.1, rate_2: 0.01, epsilon: 1e-7, decay };
+        for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
+            let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
+            for samples in [1, 2, 7, 15, 16, 17, 33, CHUNK_ROWS] {
+                for width in [16, 32, 48, 80] {
+                    for rows in (1..=21).chain([41]) {
+                        check(&backend, plain, [samples, rows, width]);
+                        check(&backend, momentum, [samples, rows, width]);
+                        check(&backend, adam, [samples, rows, width]);
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_it_does_not_do_it_refuses() {
+        let values = values(1, 300 * 40);
+        let matrix = |rows, cols| MatRef::new(&values, rows, cols).unwrap();
+        let strided = MatRef::with_strides(&values, 8, 16, 40, 2).unwrap();
+        assert!(takes(matrix(8, 3), matrix(8, 32)));
+        assert!(!takes(matrix(8, 3), matrix(8, 24)));
+        assert!(!takes(strided, matrix(8, 32)) && !takes(matrix(8, 3), strided));
+        assert!(!takes(matrix(CHUNK_ROWS + 1, 3), matrix(CHUNK_ROWS + 1, 16)));
+    }
+}
