@@ -1,7 +1,7 @@
 //! The gradient by a layer's weights and an optimizer's step on them at once, for batches of a single chunk.
 //!
 //! ```text
-//! for each strip of NV vectors of columns, for each tile of MR rows
+//! for each row of tiles, for each tile of MR rows and NV vectors
 //!   for k in 0..batch
 //!     acc[i][v] = fma(x[k][i], dy[k][v], acc[i][v])   MR * NV fmas
 //!     the step on one vector of the tile before       while there is one
@@ -65,11 +65,11 @@ impl<R: Rule> Kernel for Descent<'_, R> {
             width,
             rows,
         };
-        let mut col = 0;
-        while col < width {
-            let left = (width - col) / T::Vector::LANES;
-            // SAFETY: all rows and columns, which have whole vectors, are within the views and slices.
-            col += T::Vector::LANES * unsafe { if left >= 2 { block.strip::<2>(col) } else { block.strip::<1>(col) } };
+        let vectors = width / T::Vector::LANES;
+        // SAFETY: all rows and columns, which have whole vectors, are within the views and slices.
+        unsafe {
+            block.columns::<2>(0, vectors / 2);
+            block.columns::<1>(vectors / 2 * 2, vectors % 2);
         }
     }
 }
@@ -92,52 +92,46 @@ struct Block<S, R> {
 }
 
 impl<S: Simd, R: Rule> Block<S, R> {
-    /// All rows of `NV` vectors from column `col` on; gives `NV`.
+    /// All rows of so many times `NV` vectors, from vector `first` on.
     ///
     /// # Safety
     /// So many rows and columns, and all samples, are there.
     #[inline(always)]
-    unsafe fn strip<const NV: usize>(mut self, col: usize) -> usize {
-        self.dy = self.dy.wrapping_add(col);
-        self.at = self.at.map(|at| at.wrapping_add(col));
+    unsafe fn columns<const NV: usize>(mut self, first: usize, tiles: usize) {
+        self.dy = self.dy.wrapping_add(first * S::LANES);
+        self.at = self.at.map(|at| at.wrapping_add(first * S::LANES));
         // SAFETY: the caller's.
         unsafe {
             // Beside the accumulators and a row of dy, a step needs registers.
             if const { S::REGISTERS >= 32 } {
-                self.tiles::<8, NV>();
+                self.tiles::<8, NV>(tiles);
             }
-            self.tiles::<4, NV>();
-            self.tiles::<1, NV>();
+            self.tiles::<4, NV>(tiles);
+            self.tiles::<1, NV>(tiles);
         }
-        NV
     }
 
-    /// As many tiles of `MR` rows as there are; the other rows are left.
+    /// As many rows of so many tiles of `MR` rows as there are; the other rows are left.
     ///
     /// # Safety
-    /// As for [`strip`](Self::strip).
+    /// As for [`columns`](Self::columns).
     #[inline(always)]
-    unsafe fn tiles<const MR: usize, const NV: usize>(&mut self) {
-        let tiles = self.rows / MR;
-        if tiles > 0 {
+    unsafe fn tiles<const MR: usize, const NV: usize>(&mut self, in_row: usize) {
+        let rows = self.rows / MR;
+        if rows > 0 && in_row > 0 {
             // SAFETY: the caller's.
-            self.s.call(unsafe { Tiles::<S, R, MR, NV>::new(*self, tiles) });
-            self.skip_rows(tiles * MR);
+            self.s.call(unsafe { Tiles::<S, R, MR, NV>::new(*self, [rows, in_row]) });
         }
-    }
-
-    #[inline(always)]
-    fn skip_rows(&mut self, rows: usize) {
-        self.x = self.x.wrapping_add(rows);
-        self.at = self.at.map(|at| at.wrapping_add(rows * self.width));
-        self.rows -= rows;
+        self.x = self.x.wrapping_add(rows * MR);
+        self.at = self.at.map(|at| at.wrapping_add(rows * MR * self.width));
+        self.rows -= rows * MR;
     }
 }
 
-/// So many tiles below each other, as a function of its own.
+/// Rows of tiles, so many in each, as a function of its own.
 struct Tiles<S, R, const MR: usize, const NV: usize> {
     block: Block<S, R>,
-    tiles: usize,
+    count: [usize; 2],
 }
 
 /// The most vectors of a tile.
@@ -145,10 +139,10 @@ const MAX_VECTORS: usize = 16;
 
 impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
     /// # Safety
-    /// The block has the tiles' rows, NV vectors of columns, and all samples, when it is run.
+    /// The block has all their rows and columns, and all samples, when they are run.
     #[inline(always)]
-    unsafe fn new(block: Block<S, R>, tiles: usize) -> Self {
-        Self { block, tiles }
+    unsafe fn new(block: Block<S, R>, count: [usize; 2]) -> Self {
+        Self { block, count }
     }
 }
 
@@ -157,17 +151,18 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
 
     #[inline(always)]
     fn run(self) {
-        let Self { block: Block { s, rule, x_row, dy_row, samples, width, .. }, tiles } = self;
-        let Block { x: mut tile_x, mut at, .. } = self.block;
+        let Self { block: Block { s, rule, x_row, dy_row, samples, width, .. }, count: [rows, in_row] } = self;
         let mut gradients = [MaybeUninit::<Line>::uninit(); MAX_VECTORS * MAX_LANES / ROW_LANES];
         let gradients = gradients.as_mut_ptr().cast::<f32>();
         // The tile before, whose gradients wait, and how many of its vectors.
-        let (mut before, mut waiting) = (at, 0);
+        let (mut before, mut waiting) = (self.block.at, 0);
         // SAFETY: the word of the caller of `new`; the buffer has room for the vectors of a tile, and holds those that wait.
         unsafe {
-            for _ in 0..tiles {
+            for (row, tile) in (0..rows).flat_map(|row| (0..in_row).map(move |tile| (row, tile))) {
+                let (row, col) = (row * MR, tile * NV * S::LANES);
+                let at = self.block.at.map(|at| at.wrapping_add(row * width + col));
+                let (mut x, mut dy) = (self.block.x.wrapping_add(row), self.block.dy.wrapping_add(col));
                 let mut acc = [[s.splat(0.0); NV]; MR];
-                let (mut x, mut dy) = (tile_x, self.block.dy);
                 // A macro, since a function would take the accumulators' address.
                 macro_rules! sample {
                     () => {
@@ -211,8 +206,6 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
                     }
                 }
                 (before, waiting) = (at, MR * NV);
-                tile_x = tile_x.wrapping_add(MR);
-                at = at.map(|at| at.wrapping_add(MR * width));
             }
             for number in 0..waiting {
                 let place = number / NV * width + number % NV * S::LANES;
