@@ -162,6 +162,14 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
         let gradients = gradients.as_mut_ptr().cast::<f32>();
         // The tile before, whose gradients wait, and how many of its vectors.
         let (mut before, mut waiting) = (self.block.at, 0);
+        // A macro, since a closure with intrinsics may not be inlined: the step on a vector that waits.
+        macro_rules! step {
+            ($number:expr) => {
+                let place = $number / NV * width + $number % NV * S::LANES;
+                let gradient = s.load(gradients.wrapping_add($number * S::LANES));
+                step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
+            };
+        }
         // SAFETY: the word of the caller of `new`; the buffer has room for the vectors of a tile, and holds those that wait.
         unsafe {
             for (row, tile) in (0..rows).flat_map(|row| (0..in_row).map(move |tile| (row, tile))) {
@@ -169,7 +177,7 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
                 let at = self.block.at.map(|at| at.wrapping_add(row * width + col));
                 let (mut x, mut dy) = (self.block.x.wrapping_add(row), self.block.dy.wrapping_add(col));
                 let mut acc = [[s.splat(0.0); NV]; MR];
-                // A macro, since a function would take the accumulators' address.
+                // Likewise, since a function would take the accumulators' address.
                 macro_rules! sample {
                     () => {
                         let mut row = [s.splat(0.0); NV];
@@ -185,14 +193,6 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
                         // The next tile's share of the sample.
                         s.prefetch(x.wrapping_add(2 * MR - 1));
                         (x, dy) = (x.wrapping_add(x_row), dy.wrapping_add(dy_row));
-                    };
-                }
-                // Likewise: the step on a vector that waits.
-                macro_rules! step {
-                    ($number:expr) => {
-                        let place = $number / NV * width + $number % NV * S::LANES;
-                        let gradient = s.load(gradients.wrapping_add($number * S::LANES));
-                        step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
                     };
                 }
                 let together = samples.min(waiting);
@@ -214,9 +214,7 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
                 (before, waiting) = (at, MR * NV);
             }
             for number in 0..waiting {
-                let place = number / NV * width + number % NV * S::LANES;
-                let gradient = s.load(gradients.wrapping_add(number * S::LANES));
-                step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
+                step!(number);
             }
         }
     }

@@ -148,9 +148,9 @@ impl<'a> Fit<'a> {
     ///
     /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch size, shuffling,
     /// early stopping and the samples, for training and validation, with their weights, must be the same too: all this is
-    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, what the optimizer remembers and its learning rate, which a
-    /// callback may have changed, are the checkpoint's; threads and instruction set may differ, and there may be more
-    /// epochs.
+    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, what the
+    /// optimizer remembers and its learning rate, which a callback may have changed, are the checkpoint's; threads and
+    /// instruction set may differ, and there may be more epochs.
     ///
     /// ```
     /// use densely::MatRef;
