@@ -274,7 +274,7 @@ pub(super) struct Finish<S> {
 /// The block can be read and written, and what was kept be read, in the given size.
 #[inline(always)]
 pub(super) unsafe fn finish<S: Simd>(finish: Finish<S>) {
-    finish.s.call(finish);
+    finish.s.outline(finish);
 }
 
 impl<S: Simd> Work for Finish<S> {

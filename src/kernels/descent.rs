@@ -126,7 +126,7 @@ impl<S: Simd, R: Rule> Block<S, R> {
         let rows = self.rows / MR;
         if rows > 0 && in_row > 0 {
             // SAFETY: the caller's.
-            self.s.call(unsafe { Tiles::<S, R, MR, NV>::new(*self, [rows, in_row]) });
+            self.s.outline(unsafe { Tiles::<S, R, MR, NV>::new(*self, [rows, in_row]) });
         }
         self.x = self.x.wrapping_add(rows * MR);
         self.at = self.at.map(|at| at.wrapping_add(rows * MR * self.width));

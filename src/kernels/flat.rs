@@ -47,14 +47,14 @@ pub(super) fn flat<S: Simd>(s: S, p: &mut Product<'_>) -> bool {
     let (c, c_row) = (p.c.as_mut_ptr(), p.c.row_stride());
     let flat = Flat { s, a: p.a, b, c, c_row, bias, relu, size: [m, n] };
     match k {
-        1 => s.call(Deep::<S, 1>(flat)),
-        2 => s.call(Deep::<S, 2>(flat)),
-        3 => s.call(Deep::<S, 3>(flat)),
-        4 => s.call(Deep::<S, 4>(flat)),
-        5 => s.call(Deep::<S, 5>(flat)),
-        6 => s.call(Deep::<S, 6>(flat)),
-        7 => s.call(Deep::<S, 7>(flat)),
-        _ => s.call(Deep::<S, MAX_DEPTH>(flat)),
+        1 => s.outline(Deep::<S, 1>(flat)),
+        2 => s.outline(Deep::<S, 2>(flat)),
+        3 => s.outline(Deep::<S, 3>(flat)),
+        4 => s.outline(Deep::<S, 4>(flat)),
+        5 => s.outline(Deep::<S, 5>(flat)),
+        6 => s.outline(Deep::<S, 6>(flat)),
+        7 => s.outline(Deep::<S, 7>(flat)),
+        _ => s.outline(Deep::<S, MAX_DEPTH>(flat)),
     }
     true
 }

@@ -648,7 +648,7 @@ unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
     let tiles = left / (NV * S::LANES);
     if tiles > 0 {
         // SAFETY: the caller's, for a part of the columns.
-        s.call(unsafe { Outlined::<S, A, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
+        s.outline(unsafe { Outlined::<S, A, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
         done += tiles * NV;
     }
     let left = left % (NV * S::LANES);
@@ -662,8 +662,8 @@ unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
         // SAFETY: as above.
         unsafe {
             match whole {
-                Some(last) => s.call(Outlined::<S, A, B, MR, NV, true>::new(s, last, 1)),
-                None => s.call(Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1)),
+                Some(last) => s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, last, 1)),
+                None => s.outline(Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1)),
             }
         }
         done += NV;

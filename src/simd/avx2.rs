@@ -60,7 +60,6 @@ pub(super) fn opaque(mut p: *const f32) -> *const f32 {
     p
 }
 
-#[inline(never)]
 #[target_feature(enable = "avx2,fma")]
 fn call<W: Work>(work: W) -> W::Output {
     work.run()

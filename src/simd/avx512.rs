@@ -55,7 +55,6 @@ impl Avx512 {
 }
 
 // Not dq or vl: rustc 1.95 miscompiles auto-vectorised code under those.
-#[inline(never)]
 #[target_feature(enable = "avx512f")]
 fn call<W: Work>(work: W) -> W::Output {
     work.run()

@@ -48,8 +48,14 @@ pub(crate) trait Simd: Copy {
     /// `LANES` truth values.
     type Mask: Copy;
 
-    /// Does the work in a function that has this instruction set's features.
+    /// Does the work in a function that has this instruction set's features: for kernels, which begin there.
     fn call<W: Work>(self, work: W) -> W::Output;
+
+    /// Does a part of a kernel's work in a function of its own.
+    #[inline(always)]
+    fn outline<W: Work>(self, work: W) -> W::Output {
+        outlined(self, work)
+    }
 
     fn splat(self, x: f32) -> Self::F32;
 
@@ -142,6 +148,13 @@ pub(crate) trait Simd: Copy {
 
     /// [`max`](Self::max) of the lanes, in the tree of [`reduce_add`](Self::reduce_add).
     fn reduce_max(self, a: Self::F32) -> f32;
+}
+
+/// [`Simd::outline`]. Up to 1.95 at least, rustc drops `inline(never)` from functions with target features;
+/// this one has none, and LLVM inlines no function with more features into it.
+#[inline(never)]
+fn outlined<S: Simd, W: Work>(s: S, work: W) -> W::Output {
+    s.call(work)
 }
 
 /// `if a > b { a } else { b }`, the scalar form of [`Simd::max`].

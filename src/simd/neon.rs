@@ -42,7 +42,6 @@ impl Neon {
     }
 }
 
-#[inline(never)]
 #[target_feature(enable = "neon")]
 fn call<W: Work>(work: W) -> W::Output {
     work.run()
