@@ -9,10 +9,13 @@ use crate::dense;
 use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
 
-/// Gradients that are computed before the optimizer takes them, as long as they are in an L1 cache of 32 KiB.
-const BLOCK: usize = 4096;
-/// But so many rows at least: tiles are as high.
-const BLOCK_ROWS: usize = 16;
+/// Gradients that are computed before the optimizer takes them: they stay in an L1 cache of 32 KiB.
+const BLOCK: usize = 4 * 1024;
+/// But so many rows at least, if they stay in a quarter of an L2 cache of 512 KiB, or else a tile's height: a block reads
+/// all gradients by the outputs, and the first row of its tiles waits for the samples, which the others find near.
+const BLOCK_ROWS: usize = 56;
+const LARGE_BLOCK: usize = 32 * 1024;
+const TILE_ROWS: usize = 14;
 
 /// A part of a layer's parameters.
 #[derive(Clone, Debug)]
@@ -51,8 +54,10 @@ impl Piece {
     }
 
     fn of(layer: usize, part: Part, panel: Option<Panel>) -> Self {
-        let block = (BLOCK / part.cols.len()).max(BLOCK_ROWS).min(part.height());
-        Self { layer, gradients: vec![0.0; block * part.cols.len()], part, panel }
+        let width = part.cols.len();
+        let rows = (BLOCK / width).max(BLOCK_ROWS.min(LARGE_BLOCK / width)).max(TILE_ROWS);
+        let block = rows.min(part.height());
+        Self { layer, gradients: vec![0.0; block * width], part, panel }
     }
 
     pub(super) fn layer(&self) -> usize {
