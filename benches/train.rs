@@ -1,12 +1,13 @@
 //! `train/<epoch_adam|epoch_sgd>/<batch>/densely`: one epoch of the tutorial's network over 60,000
-//! random images, shuffled, with loss and accuracy tracked, in images a second.
+//! random images, shuffled, with loss and accuracy tracked, in images a second; behind each with Adam, the same on one
+//! thread under `train_1_thread`.
 
 mod common;
 
 use common::data::{random, random_labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use densely::MatRef;
 use densely::nn::{Activation, Adam, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};
+use densely::{Backend, MatRef, Threads};
 
 const IMAGES: usize = 60_000;
 const PIXELS: usize = 28 * 28;
@@ -14,23 +15,28 @@ const PIXELS: usize = 28 * 28;
 fn benches(c: &mut Criterion) {
     let (images, labels) = (random(IMAGES * PIXELS), random_labels(IMAGES, 10));
     let x = MatRef::new(&images, IMAGES, PIXELS).expect("sizes fit");
-    let optimizers = [("epoch_adam", Optimizer::from(Adam::default())), ("epoch_sgd", Sgd::default().into())];
-    for (name, optimizer) in optimizers {
-        let mut group = c.benchmark_group(format!("train/{name}"));
-        group.throughput(Throughput::Elements(IMAGES as u64)).sample_size(10);
+    let both = [("train", Threads::Auto), ("train_1_thread", Threads::One)];
+    let sgd = Optimizer::from(Sgd::default());
+    let optimizers = [("epoch_adam", Adam::default().into(), &both[..]), ("epoch_sgd", sgd, &both[..1])];
+    for (name, optimizer, threads) in optimizers {
         for batch in [32, 128, 1024] {
-            let mut model = Sequential::builder((28, 28))
-                .layer(Flatten)
-                .layer(Dense::new(128, Activation::Relu))
-                .layer(Dense::new(10, Activation::Softmax))
-                .build()
-                .expect("a sound model");
-            model.compile(optimizer).expect("sound hyperparameters");
-            group.bench_function(format!("{batch}/densely"), |b| {
-                b.iter(|| model.fit(x, &labels, Fit::default().batch_size(batch)).expect("sound data"));
-            });
+            for &(group, threads) in threads {
+                let mut model = Sequential::builder((28, 28))
+                    .layer(Flatten)
+                    .layer(Dense::new(128, Activation::Relu))
+                    .layer(Dense::new(10, Activation::Softmax))
+                    .backend(Backend::new().expect("a known instruction set").with_threads(threads))
+                    .build()
+                    .expect("a sound model");
+                model.compile(optimizer).expect("sound hyperparameters");
+                let mut group = c.benchmark_group(format!("{group}/{name}"));
+                group.throughput(Throughput::Elements(IMAGES as u64)).sample_size(10);
+                group.bench_function(format!("{batch}/densely"), |b| {
+                    b.iter(|| model.fit(x, &labels, Fit::default().batch_size(batch)).expect("sound data"));
+                });
+                group.finish();
+            }
         }
-        group.finish();
     }
 }
 

@@ -9,11 +9,12 @@ pub struct Times {
     pub times: Vec<f64>,
 }
 
-/// A framework's cells: median and least of the way that was its best.
+/// A framework's cells: median and least of the way that was its best, and the median of its usual way on all threads.
 struct Cell {
     way: Way,
     median: f64,
     least: f64,
+    usual: Option<f64>,
 }
 
 impl Cell {
@@ -48,16 +49,23 @@ impl Table {
         Self { columns, threads, logs: Vec::new(), behind: 0 }
     }
 
-    /// Medians, below them the fastest turns, and below each median's ratio to densely's.
+    /// Medians, below them the fastest turns, each median's ratio to densely's, and, where that is another, the one of
+    /// the usual way.
     pub fn row(&mut self, work: &Work, times: Vec<Times>) {
         let mut cells: Vec<Cell> = Vec::new();
         for Times { way, mut times } in times {
             times.sort_by(f64::total_cmp);
             let (median, least) = (times[times.len() / 2], times[0]);
-            let cell = Cell { way, median, least };
+            let usual = (way.setting.is_none() && way.threads == self.threads).then_some(median);
+            let mut cell = Cell { way, median, least, usual };
             match cells.iter_mut().find(|other| other.name() == cell.name()) {
-                Some(other) if other.median <= median => {}
-                Some(other) => *other = cell,
+                Some(other) => {
+                    let usual = other.usual.or(cell.usual);
+                    if median < other.median {
+                        std::mem::swap(other, &mut cell);
+                    }
+                    other.usual = usual;
+                }
                 None => cells.push(cell),
             }
         }
@@ -86,6 +94,11 @@ impl Table {
         println!();
         self.line("    ratio", &cells, |cell| format!("{:.2}", cell.median / ours));
         println!();
+        if cells.iter().any(|cell| cell.usual.is_some_and(|usual| usual > cell.median)) {
+            let ratio = |usual: f64| format!("{:.2}", usual / ours);
+            self.line("    ratio in its usual way", &cells, |cell| cell.usual.map_or("-".into(), ratio));
+            println!();
+        }
     }
 
     fn line(&self, label: &str, cells: &[Cell], text: impl Fn(&Cell) -> String) {
