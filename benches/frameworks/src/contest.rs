@@ -7,7 +7,8 @@ use densely_frameworks::Result;
 
 use crate::Options;
 use crate::child::{Child, Epoch, FRAMEWORKS, Framework, Place, Way};
-use crate::table::Times;
+use crate::peak::Limits;
+use crate::table::{Measured, Times};
 use crate::work::{Part, Work};
 
 /// After this long without a call every contestant's threads sleep.
@@ -119,8 +120,8 @@ enum Expected {
 }
 
 /// Lets all take turns at some work. Who fails or gives another answer is dropped, with a word; densely may not.
-pub fn measure(options: &Options, work: &Work, players: &mut [Player]) -> Result<Vec<Times>> {
-    let mut expected = None;
+pub fn measure(options: &Options, work: &Work, players: &mut [Player], limits: &Limits) -> Result<Measured> {
+    let (mut expected, mut peaks) = (None, Vec::new());
     let mut all: Vec<Turns<'_>> = Vec::new();
     for player in players.iter_mut().filter(|player| player.child.is_some() && player.way.framework.takes(work.part)) {
         progress(&format!("{}: {} begins", work.name(), player.way));
@@ -137,6 +138,10 @@ pub fn measure(options: &Options, work: &Work, players: &mut [Player]) -> Result
             {
                 drop_out(work, turns.player, &error)?;
             }
+            if turns.player.way.framework.name == FRAMEWORKS[0].name {
+                std::thread::sleep(SETTLE);
+                peaks.push(limits.fma());
+            }
         }
     }
     progress("");
@@ -150,7 +155,8 @@ pub fn measure(options: &Options, work: &Work, players: &mut [Player]) -> Result
         }
     }
     let finished = all.into_iter().filter(|turns| turns.player.child.is_some());
-    Ok(finished.map(|Turns { player, times, .. }| Times { way: player.way, times }).collect())
+    let times = finished.map(|Turns { player, times, .. }| Times { way: player.way, times }).collect();
+    Ok(Measured { times, peaks })
 }
 
 /// Asks for a first answer, which has to be like densely's; of training, that is the first epoch.

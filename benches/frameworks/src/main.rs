@@ -1,13 +1,17 @@
 //! densely beside JAX, ONNX Runtime, PyTorch, Keras, burn and candle on the same training and inference, in one run.
 //!
 //! Each contestant is a process with its own threads. All have the same samples and begin with the same weights;
-//! answers are compared before anyone's time is taken. Contestants take turns; figures are medians.
+//! answers are compared before anyone's time is taken. Contestants take turns; figures are medians. Beside densely's
+//! turns, the peak of fused multiply-adds is measured: what the machine had to give then.
 
 mod child;
 mod contest;
 #[path = "../../common/data.rs"]
 #[allow(dead_code)]
 mod data;
+#[path = "../../common/peak.rs"]
+#[allow(dead_code)]
+mod peak;
 mod table;
 mod work;
 
@@ -15,7 +19,9 @@ use std::time::Duration;
 
 use child::{FRAMEWORKS, Place};
 use contest::{measure, start};
+use densely::Isa;
 use densely_frameworks::Result;
+use peak::Limits;
 use table::{MARKS, Table};
 use work::{Part, Work};
 
@@ -103,9 +109,10 @@ fn main() -> Result<()> {
     );
     let names: Vec<&str> = players.iter().map(|player| player.way.framework.name).collect();
     let mut table = Table::new(&names, options.threads);
+    let limits = Limits::new(Isa::from_environment()?, options.threads);
     for work in options.parts.iter().flat_map(|&part| Work::of(part)) {
-        let times = measure(&options, &work, &mut players)?;
-        table.row(&work, times);
+        let measured = measure(&options, &work, &mut players, &limits)?;
+        table.row(&work, measured);
     }
     table.end();
     for player in players.iter().filter(|player| player.child.is_none()) {

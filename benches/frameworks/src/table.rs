@@ -9,6 +9,13 @@ pub struct Times {
     pub times: Vec<f64>,
 }
 
+/// What was measured of some work.
+pub struct Measured {
+    pub times: Vec<Times>,
+    /// FLOP a second of fused multiply-adds alone, beside densely's turns.
+    pub peaks: Vec<f64>,
+}
+
 /// A framework's cells: median and least of the way that was its best, and the median of its usual way on all threads.
 struct Cell {
     way: Way,
@@ -50,8 +57,8 @@ impl Table {
     }
 
     /// Medians, below them the fastest turns, each median's ratio to densely's, and, where that is another, the one of
-    /// the usual way.
-    pub fn row(&mut self, work: &Work, times: Vec<Times>) {
+    /// the usual way; then the peak, and how much of it densely's fastest turn had.
+    pub fn row(&mut self, work: &Work, Measured { times, mut peaks }: Measured) {
         let mut cells: Vec<Cell> = Vec::new();
         for Times { way, mut times } in times {
             times.sort_by(f64::total_cmp);
@@ -98,6 +105,15 @@ impl Table {
             let ratio = |usual: f64| format!("{:.2}", usual / ours);
             self.line("    ratio in its usual way", &cells, |cell| cell.usual.map_or("-".into(), ratio));
             println!();
+        }
+        peaks.sort_by(f64::total_cmp);
+        if let [least, .., most] = peaks[..] {
+            let giga = [most, peaks[peaks.len() / 2], least].map(|peak| peak / 1e9);
+            let part = 100.0 * work.flop() / cells[0].least / giga[0];
+            let [most, median, least] = giga;
+            println!(
+                "    peak, GFLOP/s: {most:.0}, median {median:.0}, least {least:.0}; densely's fastest turn: {part:.0} % of it"
+            );
         }
     }
 

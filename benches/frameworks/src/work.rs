@@ -77,10 +77,26 @@ impl Work {
         }
     }
 
+    /// Floating-point operations of the products in what a turn's time is of: an epoch or a call.
+    pub fn flop(&self) -> f64 {
+        let sizes: Vec<f64> = self.net.split('-').map(|size| size.parse().unwrap_or_default()).collect();
+        let layers: Vec<f64> = sizes.windows(2).map(|pair| 2.0 * pair[0] * pair[1]).collect();
+        let forward: f64 = layers.iter().sum();
+        if self.part == Part::Infer {
+            return self.batch as f64 * forward;
+        }
+        // Nobody wants the gradients by the samples.
+        self.samples() as f64 * (3.0 * forward - layers[0])
+    }
+
+    /// Samples of the network.
+    fn samples(&self) -> usize {
+        NETS.iter().find(|(name, _)| *name == self.net).map_or(0, |(_, samples)| *samples)
+    }
+
     /// Steps of an epoch.
     fn steps(&self) -> usize {
-        let net = NETS.iter().find(|(name, _)| *name == self.net);
-        net.map_or(0, |(_, samples)| samples.div_ceil(self.batch))
+        self.samples().div_ceil(self.batch)
     }
 }
 
