@@ -150,7 +150,7 @@ pub(crate) trait Simd: Copy {
     fn reduce_max(self, a: Self::F32) -> f32;
 }
 
-/// [`Simd::outline`]. Up to 1.95 at least, rustc drops `inline(never)` from functions with target features;
+/// [`Simd::outline`]. rustc (1.95, and 1.97 too) drops `inline(never)` from functions with target features;
 /// this one has none, and LLVM inlines no function with more features into it.
 #[inline(never)]
 fn outlined<S: Simd, W: Work>(s: S, work: W) -> W::Output {
