@@ -64,12 +64,12 @@ impl Table {
             times.sort_by(f64::total_cmp);
             let (median, least) = (times[times.len() / 2], times[0]);
             let usual = (way.setting.is_none() && way.threads == self.threads).then_some(median);
-            let mut cell = Cell { way, median, least, usual };
+            let cell = Cell { way, median, least, usual };
             match cells.iter_mut().find(|other| other.name() == cell.name()) {
                 Some(other) => {
                     let usual = other.usual.or(cell.usual);
                     if median < other.median {
-                        std::mem::swap(other, &mut cell);
+                        *other = cell;
                     }
                     other.usual = usual;
                 }
@@ -107,7 +107,7 @@ impl Table {
             println!();
         }
         peaks.sort_by(f64::total_cmp);
-        if let [least, .., most] = peaks[..] {
+        if let (Some(&least), Some(&most)) = (peaks.first(), peaks.last()) {
             let giga = [most, peaks[peaks.len() / 2], least].map(|peak| peak / 1e9);
             let part = 100.0 * work.flop() / cells[0].least / giga[0];
             let [most, median, least] = giga;
