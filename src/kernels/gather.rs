@@ -14,6 +14,10 @@ pub(crate) struct Gather<'a> {
 
 /// How many rows ahead a row is asked for, while others are copied: each comes from memory, and would be waited for.
 const AHEAD: usize = 2;
+/// How many rows ahead a line of each of a row's pages is: where a page lies has to be looked up first, which takes as long.
+const PAGES_AHEAD: usize = 16;
+/// Floats of the smallest page.
+const PAGE: usize = 1024;
 /// Floats of a cache line.
 const LINE: usize = 16;
 
@@ -26,11 +30,21 @@ impl Kernel for Gather<'_> {
         let (from, [from_row, from_col]) = (self.from.as_ptr(), [self.from.row_stride(), self.from.col_stride()]);
         let (to, [to_row, to_col]) = (self.to.as_mut_ptr(), [self.to.row_stride(), self.to.col_stride()]);
         let (rows, cols) = (self.from.rows(), self.from.cols().min(self.to.cols()));
+        let ask = |row: usize, step: usize| {
+            let row = from.wrapping_add(row.wrapping_mul(from_row));
+            for col in (0..cols).step_by(step).chain(cols.checked_sub(1)) {
+                s.prefetch_far(row.wrapping_add(col * from_col));
+            }
+        };
+        for &row in self.order.iter().take(PAGES_AHEAD) {
+            ask(row, PAGE);
+        }
         for (i, &row) in self.order.iter().enumerate().take(self.to.rows()) {
+            if let Some(&later) = self.order.get(i + PAGES_AHEAD) {
+                ask(later, PAGE);
+            }
             if let Some(&next) = self.order.get(i + AHEAD) {
-                for col in (0..cols).step_by(LINE) {
-                    s.prefetch_far(from.wrapping_add(next.wrapping_mul(from_row)).wrapping_add(col * from_col));
-                }
+                ask(next, LINE);
             }
             if row >= rows {
                 continue;
