@@ -26,8 +26,8 @@ impl Sequential {
         self.check_samples(x, labels)?;
         self.check_gradients(gradients)?;
         let masks = self.next_masks();
-        let Self { plan, parameters, backend, workspace, .. } = self;
-        let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
+        let Self { plan, parameters, backend, kept, .. } = self;
+        let workspace = Workspace::without_owners(&mut kept.workspace, backend, plan, x.rows());
         let (loss, _) =
             workspace.through(backend, (plan, parameters, masks), Batch { x, labels, weights: &[] }, None)?;
         workspace.gradients(backend, plan, x, gradients)?;
@@ -81,8 +81,8 @@ impl Sequential {
         self.check_batch(x)?;
         self.check_gradients(gradients)?;
         let masks = self.next_masks();
-        let Self { plan, parameters, backend, workspace, .. } = self;
-        let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
+        let Self { plan, parameters, backend, kept, .. } = self;
+        let workspace = Workspace::without_owners(&mut kept.workspace, backend, plan, x.rows());
         let value = workspace.through_with(backend, (plan, parameters, masks), x, loss)?;
         workspace.gradients(backend, plan, x, gradients)?;
         Ok(value)

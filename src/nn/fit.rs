@@ -178,8 +178,9 @@ impl<'a> Fit<'a> {
 impl Sequential {
     /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
     ///
-    /// Called again, it goes on with the optimizer as it is. The callback is called on this thread,
-    /// between the steps.
+    /// Called again, it goes on with the optimizer as it is, in the memory of the first call, which the model keeps: two
+    /// batches with what becomes of them in the network, and up to another copy of the parameters and moments. A clone of the
+    /// model has none of that. The callback is called on this thread, between the steps.
     ///
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for

@@ -30,6 +30,7 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod buffer;
 mod checkpoint;
 mod clip;
 mod custom_loop;

@@ -4,7 +4,7 @@ use std::mem;
 
 use super::activation::Activation;
 use super::dropout::{Masks, Numbered};
-use super::engine::{Batch, Engine, Workspace};
+use super::engine::{Batch, Engine, Kept, Workspace};
 use super::layer::{Layer, Shape};
 use super::optimizer::Optimizer;
 use super::pass::{DensePlan, Pass, Places, argmax, correct};
@@ -30,8 +30,7 @@ pub struct Sequential {
     pub(super) state: Option<State>,
     /// Of the initial weights and the dropouts.
     pub(super) seed: u64,
-    /// What a step on its own works in.
-    pub(super) workspace: Option<Workspace>,
+    pub(super) kept: Kept,
 }
 
 /// A mean loss and the part of right answers.
@@ -160,7 +159,7 @@ impl Builder {
             backend,
             state: None,
             seed: self.seed,
-            workspace: None,
+            kept: Kept::default(),
         })
     }
 }
@@ -345,9 +344,9 @@ impl Sequential {
     pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
-        let Self { plan, parameters, backend, state, seed, workspace, .. } = self;
+        let Self { plan, parameters, backend, state, seed, kept, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let workspace = Workspace::without_owners(workspace, backend, plan, x.rows());
+        let workspace = Workspace::without_owners(&mut kept.workspace, backend, plan, x.rows());
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
         let (loss, correct) = engine.through(Batch { x, labels, weights: &[] }, None)?;
         engine.update(x, None)?;

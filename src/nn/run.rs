@@ -1,12 +1,13 @@
 //! The epochs of a `fit`, one after another.
 
+use std::mem;
 use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::checkpoint::{self, Checkpoint};
 use super::early_stopping::{EarlyStopping, Verdict, Watch};
-use super::engine::{Batch, Batches, Engine, Workspace};
+use super::engine::{Batch, Batches, Engine, Kept, Workspace};
 use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use super::identity::Identity;
 use super::model::Sequential;
@@ -59,10 +60,11 @@ impl Run<'_> {
             history.ended = Ended::EarlyStopping;
             self.epochs = history.epochs.len();
         }
-        let mut batches = Batches::new(self.samples, self.batch_size);
+        let kept = mem::take(&mut model.kept);
+        let mut batches = Batches::new(self.samples, self.batch_size, kept.room);
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
         let batch = self.batch_size.min(self.samples.x.rows());
-        let mut workspace = Workspace::new(&model.backend, &model.plan, batch, owners);
+        let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
         for epoch in history.epochs.len()..self.epochs {
             let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
                 ControlFlow::Continue(end) => end,
@@ -94,6 +96,7 @@ impl Run<'_> {
                 break;
             }
         }
+        model.kept = Kept { workspace: Some(workspace), room: batches.into_room() };
         if let Some(watch) = watch {
             history.best_epoch = watch.best_epoch();
             if let Some(best) = watch.best_parameters() {

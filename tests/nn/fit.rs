@@ -1,11 +1,12 @@
 //! What `fit` and its companions do with samples, labels, callbacks and the optimizer.
 
+use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
 use crate::common::{assert_bits, backends, matrix, mlp, random, random_labels};
 use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Metrics, Sequential, Sgd};
-use densely::{Backend, MatMut, MatRef};
+use densely::{Backend, MatMut, MatRef, Threads};
 
 /// The first steps of [`in_order`], batch after batch, and their metrics with the batches' sizes.
 fn train_by_hand(model: &mut Sequential, steps: usize) -> Vec<(Metrics, usize)> {
@@ -217,6 +218,34 @@ fn a_second_fit_goes_on_with_the_optimizer() {
     anew.fit(x, &labels, in_order(1)).unwrap();
     assert_bits(twice.parameters(), once.parameters(), "parameters");
     assert_ne!(anew.parameters(), once.parameters());
+}
+
+/// A clone has kept nothing.
+#[test]
+fn what_is_kept_for_the_next_call_changes_nothing() {
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let weights: Vec<f32> = random(3, SAMPLES).iter().map(|weight| weight.abs()).collect();
+    let threads = Threads::Exactly(NonZeroUsize::new(2).unwrap());
+    let mut keeping = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[32, CLASSES]);
+    keeping.compile(Adam::default()).unwrap();
+    let mut anew = keeping.clone();
+    let batches = |size| Fit::default().batch_size(size);
+    let calls: [&dyn Fn(&mut Sequential); 7] = [
+        &|model| drop(model.fit(x, &labels, batches(10)).unwrap()),
+        &|model| drop(model.fit(x, &labels, batches(10).sample_weights(&weights)).unwrap()),
+        &|model| drop(model.train_on_batch(x, &labels).unwrap()),
+        &|model| drop(model.fit(x, &labels, batches(4).no_shuffle()).unwrap()),
+        &|model| drop(model.fit(x, &labels, batches(25)).unwrap()),
+        &|model| drop(model.fit(matrix(&random(4, 9 * INPUTS), 9), &labels[..9], batches(10)).unwrap()),
+        &|model| drop(model.fit(x, &labels, batches(10)).unwrap()),
+    ];
+    for (number, call) in calls.iter().enumerate() {
+        call(&mut keeping);
+        anew = anew.clone();
+        call(&mut anew);
+        assert_bits(keeping.parameters(), anew.parameters(), &format!("parameters after call {number}"));
+    }
 }
 
 #[test]

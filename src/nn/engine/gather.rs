@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::buffer::Buffer;
 use super::super::random::{Random, Stream};
 use super::piece::cut_one;
 use crate::backend::Backend;
@@ -14,6 +15,12 @@ use crate::targets::Labels;
 pub(in crate::nn) struct Batches<'a> {
     all: Batch<'a>,
     size: usize,
+    room: Room,
+}
+
+/// Where shuffled samples are put in order.
+#[derive(Debug, Default)]
+pub(in crate::nn) struct Room {
     /// Of the samples; empty for their own.
     order: Vec<usize>,
     /// Batches of even and odd numbers.
@@ -39,27 +46,34 @@ impl Batch<'_> {
 }
 
 /// Gathered samples, side by side.
-#[derive(Clone, Default)]
+#[derive(Debug, Default)]
 struct Gathered {
-    x: Vec<f32>,
+    x: Buffer,
     labels: Vec<usize>,
     weights: Vec<f32>,
 }
 
 impl<'a> Batches<'a> {
     /// Batches of so many samples; the last may be smaller.
-    pub(in crate::nn) fn new(all: Batch<'a>, size: usize) -> Self {
-        Self { all, size: size.min(all.x.rows()), order: Vec::new(), gathered: Default::default() }
+    pub(in crate::nn) fn new(all: Batch<'a>, size: usize, mut room: Room) -> Self {
+        room.order.clear();
+        Self { all, size: size.min(all.x.rows()), room }
+    }
+
+    /// What they worked in.
+    pub(in crate::nn) fn into_room(self) -> Room {
+        self.room
     }
 
     /// Shuffles the samples for an epoch.
     pub(in crate::nn) fn shuffle(&mut self, seed: u64, epoch: u32) {
-        self.order.clear();
-        self.order.extend(0..self.all.x.rows());
-        Random::new(seed, Stream::Epoch(epoch)).shuffle(&mut self.order);
-        let Self { size, all, .. } = *self;
-        for batch in &mut self.gathered {
-            batch.x.resize(size * all.x.cols(), 0.0);
+        let Self { all, size, room: Room { order, gathered } } = self;
+        order.clear();
+        order.extend(0..all.x.rows());
+        Random::new(seed, Stream::Epoch(epoch)).shuffle(order);
+        let size = *size;
+        for batch in gathered {
+            batch.x.resize(size * all.x.cols());
             batch.labels.resize(size, 0);
             batch.weights.resize(size.min(all.weights.len()), 0.0);
         }
@@ -73,19 +87,19 @@ impl<'a> Batches<'a> {
     /// Batch `number`, which has been gathered if the samples are shuffled.
     pub(in crate::nn) fn get(&self, number: usize) -> Result<Batch<'_>> {
         let samples = self.samples(number);
-        if self.order.is_empty() {
+        if self.room.order.is_empty() {
             return Ok(self.all.split_at(samples.end).0.split_at(samples.start).1);
         }
-        self.gathered[number % 2].view(samples.len(), self.all.x.cols())
+        self.room.gathered[number % 2].view(samples.len(), self.all.x.cols())
     }
 
     /// Batch `number` and what gathers the next, if there is one.
     pub(in crate::nn) fn get_and_gather(&mut self, number: usize) -> Result<(Batch<'_>, Option<Gather<'_>>)> {
-        if self.order.is_empty() {
+        if self.room.order.is_empty() {
             return Ok((self.get(number)?, None));
         }
         let (rows, next) = (self.samples(number).len(), self.samples(number + 1));
-        let Self { all, order, gathered: [even, odd], .. } = self;
+        let Self { all, room: Room { order, gathered: [even, odd] }, .. } = self;
         let (this, other) = if number.is_multiple_of(2) { (even, odd) } else { (odd, even) };
         Ok((this.view(rows, all.x.cols())?, Some(Gather::new(*all, &order[next], other))))
     }
@@ -93,7 +107,7 @@ impl<'a> Batches<'a> {
     /// What gathers the first batch, if that must be.
     pub(in crate::nn) fn gather_first(&mut self) -> Option<Gather<'_>> {
         let samples = self.samples(0);
-        let Self { all, order, gathered: [first, _], .. } = self;
+        let Self { all, room: Room { order, gathered: [first, _] }, .. } = self;
         Some(Gather::new(*all, order.get(samples)?, first))
     }
 

@@ -32,12 +32,27 @@ mod workspace;
 pub(super) use gather::{Batch, Batches, Gather};
 pub(super) use workspace::Workspace;
 
+use gather::Room;
+
 use super::dropout::Masks;
 use super::pass::DensePlan;
 use super::state::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
+
+/// What steps worked in, for the next ones: a clone starts without.
+#[derive(Debug, Default)]
+pub(super) struct Kept {
+    pub(super) workspace: Option<Workspace>,
+    pub(super) room: Room,
+}
+
+impl Clone for Kept {
+    fn clone(&self) -> Self {
+        Self::default()
+    }
+}
 
 /// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
 pub(super) struct Engine<'a> {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::super::buffer::Buffer;
 use super::super::pass::DensePlan;
 use super::super::state::{Parameters, Update};
 use crate::backend::Backend;
@@ -11,25 +12,25 @@ use crate::matrix::{MatMut, MatRef};
 
 /// Gradients that are computed before the optimizer takes them: they stay in an L1 cache of 32 KiB.
 const BLOCK: usize = 4 * 1024;
-/// But so many rows at least, if they stay in a quarter of an L2 cache of 512 KiB, or else a tile's height: a block reads
+/// But so many rows at least, if they stay in a quarter of an L2 cache of 1 MiB, or else a tile's height: a block reads
 /// all gradients by the outputs, and the first row of its tiles waits for the samples, which the others find near.
-const BLOCK_ROWS: usize = 56;
-const LARGE_BLOCK: usize = 32 * 1024;
+const BLOCK_ROWS: usize = 196;
+const LARGE_BLOCK: usize = 64 * 1024;
 const TILE_ROWS: usize = 14;
 
 /// A part of a layer's parameters.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(super) struct Piece {
     layer: usize,
     part: Part,
     /// What only this piece has meanwhile.
     panel: Option<Panel>,
     /// Room for the gradients of a block.
-    gradients: Vec<f32>,
+    gradients: Buffer,
 }
 
 /// Some rows and columns of a kernel, and, if its last rows are among them, the bias behind those.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 struct Part {
     rows: Range<usize>,
     cols: Range<usize>,
@@ -37,8 +38,8 @@ struct Part {
 }
 
 /// Weights, the bias behind them, and the moments of both; row-major, without gaps.
-#[derive(Clone, Debug, Default)]
-struct Panel([Vec<f32>; 3]);
+#[derive(Debug, Default)]
+struct Panel([Buffer; 3]);
 
 impl Piece {
     /// All columns of some rows.
@@ -57,7 +58,7 @@ impl Piece {
         let width = part.cols.len();
         let rows = (BLOCK / width).max(BLOCK_ROWS.min(LARGE_BLOCK / width)).max(TILE_ROWS);
         let block = rows.min(part.height());
-        Self { layer, gradients: vec![0.0; block * width], part, panel }
+        Self { layer, gradients: Buffer::new(block * width), part, panel }
     }
 
     pub(super) fn layer(&self) -> usize {
@@ -83,10 +84,9 @@ impl Piece {
         let (len, cols) = (self.len(), self.part.cols.clone());
         let Some(Panel(panel)) = &mut self.panel else { return };
         for (panel, from) in panel.iter_mut().zip(from) {
-            panel.clear();
-            panel.reserve_exact(if from.is_empty() { 0 } else { len });
-            let rows = from[..from.len().min(layer.parameters())].chunks_exact(layer.outputs);
-            rows.for_each(|row| panel.extend_from_slice(&row[cols.clone()]));
+            panel.resize(if from.is_empty() { 0 } else { len });
+            let rows = from.chunks_exact(layer.outputs).zip(panel.chunks_exact_mut(cols.len()));
+            rows.for_each(|(from, row)| row.copy_from_slice(&from[cols.clone()]));
         }
     }
 
@@ -132,7 +132,7 @@ impl Piece {
         let Self { part, panel, gradients, .. } = self;
         let (height, width) = (part.height(), part.cols.len());
         let mut parameters = match panel {
-            Some(Panel(panel)) => panel.each_mut().map(Vec::as_mut_slice),
+            Some(Panel(panel)) => panel.each_mut().map(|buffer| &mut **buffer),
             None => given,
         };
         let descended = update.descend(backend, part.input(x), part.gradient(dy), &mut parameters);

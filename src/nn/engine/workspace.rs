@@ -3,6 +3,7 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::super::buffer::Buffer;
 use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::{Parameters, Update};
@@ -28,7 +29,7 @@ const PIECE: usize = 500;
 const MANY_WEIGHTS: usize = 1 << 20;
 
 /// Buffers of a step, made beforehand for up to so many samples.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub(in crate::nn) struct Workspace {
     batch: usize,
     /// Into how many parts a batch is cut.
@@ -36,7 +37,7 @@ pub(in crate::nn) struct Workspace {
     pub(super) places: Places,
     /// The layers' values and gradients, a row for each sample. Owners write those of the next batch into the other
     /// while this one's are still read; without owners there is one.
-    pub(super) values: Vec<Vec<f32>>,
+    pub(super) values: Vec<Buffer>,
     losses: Vec<f32>,
     /// In the order of the parameters.
     pieces: Vec<Piece>,
@@ -46,9 +47,7 @@ impl Workspace {
     /// The first layer's columns may have owners if there is more than one step between the begin of an
     /// [`Engine`](super::Engine) and its end, and a step needs no gradients but a piece's own; they have where that pays.
     pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
-        let cost = 3 * nanoseconds(plan, batch);
-        let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let owners = if owners { owners::count(&plan[0], batch, threads) } else { 0 };
+        let (threads, owners) = shares(backend, plan, batch, owners);
         let owned = owners > 0;
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
@@ -61,8 +60,21 @@ impl Workspace {
             }
         }
         let places = Places::both(plan);
-        let values = vec![vec![0.0; batch * places.width]; if owned { 2 } else { 1 }];
+        let values = (0..if owned { 2 } else { 1 }).map(|_| Buffer::new(batch * places.width)).collect();
         Self { batch, threads, places, values, losses: vec![0.0; batch], pieces }
+    }
+
+    /// The one that is there, or a new one if it is not just [what is wanted](Self::new).
+    pub(in crate::nn) fn like(
+        there: Option<Self>,
+        backend: &Backend,
+        plan: &[DensePlan],
+        batch: usize,
+        owners: bool,
+    ) -> Self {
+        let wanted = shares(backend, plan, batch, owners);
+        let same = |there: &Self| there.batch == batch && (there.threads, there.owners()) == wanted;
+        there.filter(same).unwrap_or_else(|| Self::new(backend, plan, batch, owners))
     }
 
     /// One without owners for so many samples, new if that which is there is too small.
@@ -72,7 +84,7 @@ impl Workspace {
         plan: &[DensePlan],
         batch: usize,
     ) -> &'a mut Self {
-        workspace.take_if(|workspace| workspace.batch < batch);
+        workspace.take_if(|workspace| workspace.batch < batch || workspace.has_owners());
         workspace.get_or_insert_with(|| Self::new(backend, plan, batch, false))
     }
 
@@ -92,6 +104,10 @@ impl Workspace {
 
     fn has_owners(&self) -> bool {
         self.values.len() > 1
+    }
+
+    fn owners(&self) -> usize {
+        self.pieces.iter().filter(|piece| piece.is_owner()).count()
     }
 
     /// Takes a batch through the layer that has owners, if one has.
@@ -219,6 +235,13 @@ impl Workspace {
             piece.gradients(&serial, input, places.gradient(plan, layer, values), gradients)
         })
     }
+}
+
+/// On how many threads steps of so many samples run, and how many owners they have, if they may have some.
+fn shares(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> (usize, usize) {
+    let cost = 3 * nanoseconds(plan, batch);
+    let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
+    (threads, if owners { owners::count(&plan[0], batch, threads) } else { 0 })
 }
 
 /// Samples on their way through the network.
