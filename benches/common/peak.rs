@@ -23,6 +23,10 @@ const STEP: usize = 32;
 /// machines, while another is idle.
 const WINDOW: Duration = Duration::from_millis(5);
 const WINDOWS: usize = 10;
+/// Turns of each thread in one run of [`Limits::hop`].
+const ROUNDS: usize = 1000;
+/// After so many looks, who waits for its turn lets others run on its core.
+const LOOKS: usize = 1024;
 
 type Fma = unsafe fn(f32) -> f32;
 type Read = unsafe fn([&[f32]; STREAMS]) -> f32;
@@ -55,34 +59,68 @@ impl Limits {
         Self { threads, fma, lanes, read, memory: vec![1.0; MEMORY / size_of::<f32>()] }
     }
 
-    /// FLOP a second of fused multiply-adds and nothing else.
+    /// The most FLOP a second of fused multiply-adds and nothing else.
     pub fn fma(&self) -> f64 {
-        self.rate(|_, _| {
+        self.fma_rates()[WINDOWS - 1]
+    }
+
+    /// The same, but the median: what threads have while another machine's work is on their cores.
+    pub fn usual_fma(&self) -> f64 {
+        self.fma_rates()[WINDOWS / 2]
+    }
+
+    fn fma_rates(&self) -> [f64; WINDOWS] {
+        self.rates(|_, _| {
             // SAFETY: `new` asked for the instruction set.
             black_box(unsafe { (self.fma)(black_box(0.5)) });
             2 * CHAINS * STEPS * self.lanes
         })
     }
 
+    /// Nanoseconds until a thread sees what another has written: the least mean of some runs in which all take turns.
+    pub fn hop(&self) -> f64 {
+        let turn = AtomicUsize::new(0);
+        let run = |thread| {
+            let mut least = f64::INFINITY;
+            for run in 0..WINDOWS {
+                let start = Instant::now();
+                for round in run * ROUNDS..(run + 1) * ROUNDS {
+                    let mine = round * self.threads + thread;
+                    let mut looks = 0;
+                    while turn.load(Ordering::Acquire) != mine {
+                        looks += 1;
+                        // Who has the turn may wait for this thread's core.
+                        if looks % LOOKS == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+                    }
+                    turn.store(mine + 1, Ordering::Release);
+                }
+                least = least.min(start.elapsed().as_nanos() as f64);
+            }
+            least / (ROUNDS * self.threads) as f64
+        };
+        self.on_all_threads(&run)
+    }
+
     /// Bytes a second that come from memory, when each thread reads a part of it in order.
     pub fn read(&self) -> f64 {
         let pieces = MEMORY / PIECE / STREAMS / self.threads;
         assert!(pieces > 0, "a piece for each stream");
-        self.rate(|thread, run| {
+        let rates = self.rates(|thread, run| {
             let len = PIECE / size_of::<f32>();
             let piece = |stream| &self.memory[((thread * STREAMS + stream) * pieces + run % pieces) * len..][..len];
             // SAFETY: `new` asked for the instruction set.
             black_box(unsafe { (self.read)(std::array::from_fn(piece)) });
             STREAMS * PIECE
-        })
+        });
+        rates[WINDOWS - 1]
     }
 
-    /// The most that all threads together did in one of the [`WINDOWS`], for a second. `work` gets the thread and
-    /// how many runs of it came before, and tells how much it did.
-    fn rate(&self, work: impl Fn(usize, usize) -> usize + Sync) -> f64 {
+    /// What all threads together did in each of the [`WINDOWS`], for a second, in ascending order. `work` gets the
+    /// thread and how many runs of it came before, and tells how much it did.
+    fn rates(&self, work: impl Fn(usize, usize) -> usize + Sync) -> [f64; WINDOWS] {
         let done = [const { AtomicUsize::new(0) }; WINDOWS];
         let start = Instant::now();
-        let run = &|thread| {
+        let run = |thread| {
             for run in 0.. {
                 let work = work(thread, run);
                 let window = start.elapsed().as_nanos() / WINDOW.as_nanos();
@@ -90,12 +128,18 @@ impl Limits {
                 done.fetch_add(work, Ordering::Relaxed);
             }
         };
+        self.on_all_threads(&run);
+        let mut rates = done.map(|done| done.into_inner() as f64 / WINDOW.as_secs_f64());
+        rates.sort_by(f64::total_cmp);
+        rates
+    }
+
+    /// What the first gives of all threads, which run at once.
+    fn on_all_threads<T: Send>(&self, run: &(impl Fn(usize) -> T + Sync)) -> T {
         thread::scope(|scope| {
             (1..self.threads).for_each(|thread| drop(scope.spawn(move || run(thread))));
-            run(0);
-        });
-        let most = done.into_iter().map(AtomicUsize::into_inner).max().unwrap_or(0);
-        most as f64 / WINDOW.as_secs_f64()
+            run(0)
+        })
     }
 }
 

@@ -8,15 +8,12 @@ use densely_frameworks::Result;
 use crate::Options;
 use crate::child::{Child, Epoch, FRAMEWORKS, Framework, Place, Way};
 use crate::peak::Limits;
-use crate::table::{Measured, Times};
+use crate::placement::Standing;
+use crate::table::{Times, Turn};
 use crate::work::{Part, Work};
 
 /// After this long without a call every contestant's threads sleep.
 const SETTLE: Duration = Duration::from_millis(20);
-
-/// How much longer a turn of training is than one of inference. Virtual machines may take some tenths of a second to have
-/// both threads at full speed: short turns would be all beginning.
-const TRAINING: f64 = 20.0;
 
 /// How far an answer's logarithms may be from densely's.
 const ANSWER_BOUND: f32 = 1e-4;
@@ -46,6 +43,9 @@ pub fn start(options: &Options, place: &Place<'_>) -> Result<Vec<Player>> {
     let [ours, peers @ ..] = &FRAMEWORKS;
     let usual = |framework| Way { framework, setting: None, threads: options.threads };
     let mut players = vec![begin(usual(ours), place)?];
+    for way in others(usual(ours)) {
+        players.push(begin(way, place)?);
+    }
     for framework in peers.iter().filter(|framework| options.parts.iter().any(|&part| framework.takes(part))) {
         let named = options.only.as_ref().map(|only| only.iter().any(|name| name == framework.name));
         if named == Some(false) {
@@ -89,27 +89,20 @@ struct Turns<'a> {
     player: &'a mut Player,
     /// Of training: the first epoch, which is not counted, and the last.
     epochs: Option<[Epoch; 2]>,
-    times: Vec<f64>,
+    turns: Vec<Turn>,
 }
 
 impl Turns<'_> {
-    fn take(&mut self, work: &Work, turn: Duration) -> Outcome<()> {
+    /// Begins where the threads of this process have just been measured, which wakes cores, too.
+    fn take(&mut self, work: &Work, turn: Duration) -> Outcome<f64> {
         let child = self.player.child.as_mut().ok_or("it was dropped")?;
-        std::thread::sleep(SETTLE);
-        let time = match &mut self.epochs {
+        match &mut self.epochs {
             Some([_, last]) => {
-                let (mut total, mut epochs) = (0.0, 0.0);
-                while total < TRAINING * turn.as_nanos() as f64 {
-                    *last = child.train(work)?;
-                    total += last.time;
-                    epochs += 1.0;
-                }
-                total / epochs
+                *last = child.train(work)?;
+                Ok(last.time)
             }
-            None => child.infer(work, turn)?,
-        };
-        self.times.push(time);
-        Ok(())
+            None => child.infer(work, turn),
+        }
     }
 }
 
@@ -120,27 +113,34 @@ enum Expected {
 }
 
 /// Lets all take turns at some work. Who fails or gives another answer is dropped, with a word; densely may not.
-pub fn measure(options: &Options, work: &Work, players: &mut [Player], limits: &Limits) -> Result<Measured> {
-    let (mut expected, mut peaks) = (None, Vec::new());
+pub fn measure(options: &Options, work: &Work, players: &mut [Player], limits: &Limits) -> Result<Vec<Times>> {
+    let mut expected = None;
     let mut all: Vec<Turns<'_>> = Vec::new();
     for player in players.iter_mut().filter(|player| player.child.is_some() && player.way.framework.takes(work.part)) {
         progress(&format!("{}: {} begins", work.name(), player.way));
         match check(work, player, &mut expected) {
-            Ok(epochs) => all.push(Turns { player, epochs, times: Vec::new() }),
+            Ok(epochs) => all.push(Turns { player, epochs, turns: Vec::new() }),
             Err(error) => drop_out(work, player, &error)?,
         }
     }
+    let standing = || {
+        std::thread::sleep(SETTLE);
+        Standing::measure(limits)
+    };
+    let mut before = standing();
     for round in 1..=options.rounds {
         for turns in &mut all {
             progress(&format!("{}: round {round}, {}", work.name(), turns.player.way));
-            if turns.player.child.is_some()
-                && let Err(error) = turns.take(work, options.turn)
-            {
-                drop_out(work, turns.player, &error)?;
+            if turns.player.child.is_none() {
+                continue;
             }
-            if turns.player.way.framework.name == FRAMEWORKS[0].name {
-                std::thread::sleep(SETTLE);
-                peaks.push(limits.fma());
+            match turns.take(work, options.turn) {
+                Ok(time) => {
+                    let after = standing();
+                    turns.turns.push(Turn { time, standings: [before, after] });
+                    before = after;
+                }
+                Err(error) => drop_out(work, turns.player, &error)?,
             }
         }
     }
@@ -155,8 +155,7 @@ pub fn measure(options: &Options, work: &Work, players: &mut [Player], limits: &
         }
     }
     let finished = all.into_iter().filter(|turns| turns.player.child.is_some());
-    let times = finished.map(|Turns { player, times, .. }| Times { way: player.way, times }).collect();
-    Ok(Measured { times, peaks })
+    Ok(finished.map(|Turns { player, turns, .. }| Times { way: player.way, turns }).collect())
 }
 
 /// Asks for a first answer, which has to be like densely's; of training, that is the first epoch.

@@ -1,8 +1,8 @@
 //! densely beside JAX, ONNX Runtime, PyTorch, Keras, burn and candle on the same training and inference, in one run.
 //!
 //! Each contestant is a process with its own threads. All have the same samples and begin with the same weights;
-//! answers are compared before anyone's time is taken. Contestants take turns; figures are medians. Beside densely's
-//! turns, the peak of fused multiply-adds is measured: what the machine had to give then.
+//! answers are compared before anyone's time is taken. Contestants take turns; figures are medians. Before and after each
+//! turn it is measured where the machine has the threads run, so that turns in the same place can be compared, too.
 
 mod child;
 mod contest;
@@ -12,6 +12,7 @@ mod data;
 #[path = "../../common/peak.rs"]
 #[allow(dead_code)]
 mod peak;
+mod placement;
 mod table;
 mod work;
 
@@ -22,14 +23,14 @@ use contest::{measure, start};
 use densely::Isa;
 use densely_frameworks::Result;
 use peak::Limits;
-use table::{MARKS, Table};
+use table::{LEGEND, Table};
 use work::{Part, Work};
 
 const HELP: &str = "\
 usage: densely-frameworks [options]
   --threads N      threads of every contestant (default 2); all but densely run on one, too, and the better counts
   --rounds N       turns of each contestant (default 15)
-  --millis N       least length of a turn of inference (default 50); training takes 20 times as long, in whole epochs
+  --millis N       least length of a turn of inference (default 50); one of training is an epoch
   --parts L        of train,step,infer (default: all)
   --only L         of jax,onnxruntime,torch,keras,burn,candle, or none (default: all that are there)
   --python PYTHON  an interpreter that has those of Python (default python3)
@@ -104,15 +105,15 @@ fn main() -> Result<()> {
     let mut players = start(&options, &Place { folder: &folder, python: &options.python })?;
     println!(
         "{} thread(s), {} round(s); medians of milliseconds an epoch, microseconds a step and a call; ratio: theirs / \
-         densely's\n{MARKS}",
+         densely's\n{LEGEND}",
         options.threads, options.rounds
     );
     let names: Vec<&str> = players.iter().map(|player| player.way.framework.name).collect();
     let mut table = Table::new(&names, options.threads);
     let limits = Limits::new(Isa::from_environment()?, options.threads);
     for work in options.parts.iter().flat_map(|&part| Work::of(part)) {
-        let measured = measure(&options, &work, &mut players, &limits)?;
-        table.row(&work, measured);
+        let times = measure(&options, &work, &mut players, &limits)?;
+        table.row(&work, &times);
     }
     table.end();
     for player in players.iter().filter(|player| player.child.is_none()) {
