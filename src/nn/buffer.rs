@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// As many floats as were asked for, in a cache line's order.
+/// So many floats.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     /// With room to begin anywhere in the first line.
