@@ -11,6 +11,7 @@ mod data;
 mod layer;
 mod library;
 #[path = "../../common/peak.rs"]
+#[allow(dead_code)]
 mod peak;
 #[path = "../../common/sgemm.rs"]
 mod sgemm;
