@@ -42,7 +42,7 @@ impl Placement {
     }
 }
 
-/// All that were measured, by which each is judged.
+/// All that were measured.
 #[derive(Default)]
 pub struct Standings(Vec<Standing>);
 
@@ -56,23 +56,33 @@ impl Standings {
         self.0.extend(standings);
     }
 
-    fn is_whole(&self, standing: &Standing) -> bool {
+    /// What each is judged by.
+    pub fn bounds(&self) -> Bounds {
         let most = self.0.iter().map(|standing| standing.fma).fold(0.0, f64::max);
-        standing.fma >= WHOLE * most
-    }
-
-    fn placement(&self, standing: &Standing) -> Placement {
-        let whole = self.0.iter().filter(|standing| self.is_whole(standing));
+        let whole = self.0.iter().filter(|standing| standing.fma >= WHOLE * most);
         let least = whole.map(|standing| standing.hop).fold(f64::INFINITY, f64::min);
-        match self.is_whole(standing) {
+        Bounds { fma: WHOLE * most, hop: FAR * least }
+    }
+}
+
+/// Least multiply-adds of threads on cores of their own, and the longest hop of near ones.
+#[derive(Clone, Copy)]
+pub struct Bounds {
+    fma: f64,
+    hop: f64,
+}
+
+impl Bounds {
+    fn placement(self, standing: &Standing) -> Placement {
+        match standing.fma >= self.fma {
             false => Placement::Shared,
-            true if standing.hop > FAR * least => Placement::Far,
+            true if standing.hop > self.hop => Placement::Far,
             true => Placement::Near,
         }
     }
 
     /// Where threads were before and after a turn, if that is the same.
-    pub fn of_turn(&self, [before, after]: &[Standing; 2]) -> Option<Placement> {
+    pub fn of_turn(self, [before, after]: &[Standing; 2]) -> Option<Placement> {
         let placement = self.placement(before);
         (placement == self.placement(after)).then_some(placement)
     }

@@ -98,8 +98,9 @@ impl Table {
             self.line("    ratio in its usual way", &cells, |cell| cell.usual.map_or("-".into(), ratio));
             println!();
         }
+        let bounds = self.standings.bounds();
         for placement in Placement::ALL {
-            let cells = self.cells(times, |turn| self.standings.of_turn(&turn.standings) == Some(placement));
+            let cells = self.cells(times, |turn| bounds.of_turn(&turn.standings) == Some(placement));
             let Some(ours) = cells.iter().find(|cell| cell.column == FRAMEWORKS[0].name) else { continue };
             self.line(&format!("    {}", placement.name()), &cells, |cell| {
                 format!("{} ({})", marked(cell), cell.turns)
