@@ -223,17 +223,20 @@ fn a_second_fit_goes_on_with_the_optimizer() {
 /// A clone has kept nothing.
 #[test]
 fn what_is_kept_for_the_next_call_changes_nothing() {
-    let (x, labels) = data();
-    let x = matrix(&x, SAMPLES);
+    let (values, labels) = data();
+    let x = matrix(&values, SAMPLES);
     let weights: Vec<f32> = random(3, SAMPLES).iter().map(|weight| weight.abs()).collect();
     let threads = Threads::Exactly(NonZeroUsize::new(2).unwrap());
     let mut keeping = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[32, CLASSES]);
     keeping.compile(Adam::default()).unwrap();
     let mut anew = keeping.clone();
     let batches = |size| Fit::default().batch_size(size);
-    let calls: [&dyn Fn(&mut Sequential); 7] = [
+    let calls: [&dyn Fn(&mut Sequential); 8] = [
         &|model| drop(model.fit(x, &labels, batches(10)).unwrap()),
         &|model| drop(model.fit(x, &labels, batches(10).sample_weights(&weights)).unwrap()),
+        &|model| {
+            assert!(model.train_on_batch(matrix(&values[..8 * INPUTS], 8), &labels[..8]).unwrap().loss.is_finite())
+        },
         &|model| assert!(model.train_on_batch(x, &labels).unwrap().loss.is_finite()),
         &|model| drop(model.fit(x, &labels, batches(4).no_shuffle()).unwrap()),
         &|model| drop(model.fit(x, &labels, batches(25)).unwrap()),
