@@ -14,7 +14,8 @@ pub(crate) struct Gather<'a> {
 
 /// How many rows ahead a row is asked for, while others are copied: each comes from memory, and would be waited for.
 const AHEAD: usize = 2;
-/// How many rows ahead a line of each of a row's pages is: where a page lies has to be looked up first, which takes as long.
+/// How many rows ahead one line of each of a row's pages is asked for: to look up where a page lies takes long, too, and has
+/// to come first.
 const PAGES_AHEAD: usize = 16;
 /// Floats of the smallest page.
 const PAGE: usize = 1024;

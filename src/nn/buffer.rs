@@ -22,7 +22,7 @@ impl Buffer {
         Self { floats, first, len }
     }
 
-    /// Makes it so long; zeros if it was shorter, else what it held.
+    /// Makes it so long. What it held stays while there is room for the length; else all are zeros.
     pub(super) fn resize(&mut self, len: usize) {
         if len > self.floats.len().saturating_sub(self.first) {
             *self = Self::new(len);

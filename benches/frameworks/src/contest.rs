@@ -72,7 +72,7 @@ pub fn start(options: &Options, place: &Place<'_>) -> Result<Vec<Player>> {
     Ok(players)
 }
 
-/// In which other ways a peer may be at its best: with its setting, and on one thread, where the work is small.
+/// In which other ways a contestant runs: with its setting, and on one thread, where small work may be at its best.
 fn others(usual: Way) -> Vec<Way> {
     let tuned = usual.framework.setting.map(|setting| Way { setting: Some(setting), ..usual });
     let singles = [usual].into_iter().chain(tuned).map(|way| Way { threads: 1, ..way });
@@ -93,7 +93,7 @@ struct Turns<'a> {
 }
 
 impl Turns<'_> {
-    /// Begins where the threads of this process have just been measured, which wakes cores, too.
+    /// Gives a turn's time, in nanoseconds. The machine has just been measured: its cores are awake.
     fn take(&mut self, work: &Work, turn: Duration) -> Outcome<f64> {
         let child = self.player.child.as_mut().ok_or("it was dropped")?;
         match &mut self.epochs {

@@ -28,7 +28,8 @@ use work::{Part, Work};
 
 const HELP: &str = "\
 usage: densely-frameworks [options]
-  --threads N      threads of every contestant (default 2); all but densely run on one, too, and the better counts
+  --threads N      threads of every contestant (default 2); all run on one, too: of peers the better counts, and densely
+                   has a column for it
   --rounds N       turns of each contestant (default 15)
   --millis N       least length of a turn of inference (default 50); one of training is an epoch
   --parts L        of train,step,infer (default: all)

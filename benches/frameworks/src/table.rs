@@ -31,7 +31,7 @@ pub const LEGEND: &str = "\
 *: on one thread, where that is its best
 ': otherwise than usual, where that is its best: torch compiled; keras by XLA and with 128 steps a call; burn and
    candle with gemm's AVX-512 kernels
-near, far, shared: only turns before and after which two threads had cores of their own, near each other or far, or
+near, far, shared: only turns before and after which threads had cores of their own, near each other or far, or
    fewer cores than threads; (so many turns)";
 
 /// Prints rows as they come, and keeps their ratios.
