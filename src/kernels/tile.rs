@@ -77,7 +77,8 @@ pub(super) struct Tile {
     /// Of a streamed B: what lies between the end of what is read in one run and the beginning of
     /// the next.
     pub gap: usize,
-    /// Memory that will be needed soon: a line is asked for each step of the depth, unless tiles are terse ([`Simd::TERSE`]).
+    /// What the next row of tiles needs of A: a line is asked for each step of the depth, unless tiles are terse
+    /// ([`Simd::TERSE`]). Of a row only the first tile asks: more would push what is in use out of L1.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -109,6 +110,7 @@ impl Tile {
         Self {
             b: self.b.wrapping_add(vectors.wrapping_mul(self.b_vector)),
             panel: self.panel.wrapping_add(vectors * self.panel_vector),
+            ahead_step: if vectors == 0 { self.ahead_step } else { 0 },
             ..self.beside_b(i, vectors * S::LANES)
         }
     }
