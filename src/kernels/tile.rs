@@ -78,7 +78,7 @@ pub(super) struct Tile {
     /// the next.
     pub gap: usize,
     /// What the next row of tiles needs of A: a line is asked for each step of the depth, unless tiles are terse
-    /// ([`Simd::TERSE`]). Of a row only the first tile asks: more would push what is in use out of L1.
+    /// ([`Simd::TERSE`]). Of neighbours in a row only the last asks: more would push what is in use out of L1.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -110,7 +110,6 @@ impl Tile {
         Self {
             b: self.b.wrapping_add(vectors.wrapping_mul(self.b_vector)),
             panel: self.panel.wrapping_add(vectors * self.panel_vector),
-            ahead_step: if vectors == 0 { self.ahead_step } else { 0 },
             ..self.beside_b(i, vectors * S::LANES)
         }
     }
@@ -282,6 +281,9 @@ impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE
     fn run(self) {
         for i in 0..self.tiles {
             let mut t = self.first.at::<S>(0, i * NV);
+            if i + 1 < self.tiles {
+                t.ahead_step = 0;
+            }
             let mut left = t.depth;
             loop {
                 t.depth = left.min(t.chunk);
