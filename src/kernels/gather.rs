@@ -9,14 +9,13 @@ use crate::simd::Simd;
 pub(crate) struct Gather<'a> {
     pub from: MatRef<'a>,
     pub order: &'a [usize],
+    /// Rows that this thread gathers next, after other work: where their pages lie is looked up meanwhile.
+    pub later: &'a [usize],
     pub to: MatMut<'a>,
 }
 
 /// How many rows ahead a row is asked for, while others are copied: each comes from memory, and would be waited for.
 const AHEAD: usize = 2;
-/// How many rows ahead one line of each of a row's pages is asked for: to look up where a page lies takes long, too, and has
-/// to come first.
-const PAGES_AHEAD: usize = 16;
 /// Floats of the smallest page.
 const PAGE: usize = 1024;
 /// Floats of a cache line.
@@ -37,13 +36,7 @@ impl Kernel for Gather<'_> {
                 s.prefetch_far(row.wrapping_add(col * from_col));
             }
         };
-        for &row in self.order.iter().take(PAGES_AHEAD) {
-            ask(row, PAGE);
-        }
         for (i, &row) in self.order.iter().enumerate().take(self.to.rows()) {
-            if let Some(&later) = self.order.get(i + PAGES_AHEAD) {
-                ask(later, PAGE);
-            }
             if let Some(&next) = self.order.get(i + AHEAD) {
                 ask(next, LINE);
             }
@@ -60,6 +53,9 @@ impl Kernel for Gather<'_> {
                 }
             }
         }
+        for &row in self.later {
+            ask(row, PAGE);
+        }
     }
 }
 
@@ -70,7 +66,11 @@ impl Split for Gather<'_> {
 
     fn split(self, at: usize) -> (Self, Self) {
         let (order, to) = (self.order.split_at(at.min(self.order.len())), self.to.split_at_row(at));
-        (Self { order: order.0, to: to.0, ..self }, Self { order: order.1, to: to.1, ..self })
+        let later = self.later.split_at(at.min(self.later.len()));
+        (
+            Self { order: order.0, later: later.0, to: to.0, ..self },
+            Self { order: order.1, later: later.1, to: to.1, ..self },
+        )
     }
 }
 
@@ -88,7 +88,11 @@ mod tests {
         let columns = MatRef::new(&values, 37, 5).unwrap().t();
         for from in [rows, columns] {
             let mut to = vec![-1.0; order.len() * 37];
-            backend.run(0, 1, Gather { from, order: &order, to: MatMut::new(&mut to, order.len(), 37).unwrap() });
+            backend.run(
+                0,
+                1,
+                Gather { from, order: &order, later: &[1, 7], to: MatMut::new(&mut to, order.len(), 37).unwrap() },
+            );
             for (i, &row) in order.iter().enumerate() {
                 for col in 0..37 {
                     assert_eq!(to[i * 37 + col], from.get(row, col).unwrap_or(-1.0), "row {i}, column {col}");

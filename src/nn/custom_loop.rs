@@ -1,7 +1,7 @@
 //! What custom training loops are made of: gradients, by the model's loss or another, and a step by gradients.
 
 use super::dropout::Masks;
-use super::engine::{Batch, Workspace};
+use super::engine::{Batch, Source, Workspace};
 use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::{MatMut, MatRef};
@@ -28,8 +28,12 @@ impl Sequential {
         let masks = self.next_masks();
         let Self { plan, parameters, backend, kept, .. } = self;
         let workspace = Workspace::without_owners(&mut kept.workspace, backend, plan, x.rows());
-        let (loss, _) =
-            workspace.through(backend, (plan, parameters, masks), Batch { x, labels, weights: &[] }, None)?;
+        let (loss, _) = workspace.through(
+            backend,
+            (plan, parameters, masks),
+            Source::Ready(Batch { x, labels, weights: &[] }),
+            None,
+        )?;
         workspace.gradients(backend, plan, x, gradients)?;
         Ok(loss)
     }

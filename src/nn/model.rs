@@ -4,7 +4,7 @@ use std::mem;
 
 use super::activation::Activation;
 use super::dropout::{Masks, Numbered};
-use super::engine::{Batch, Engine, Kept, Workspace};
+use super::engine::{Batch, Engine, Kept, Source, Workspace};
 use super::layer::{Layer, Shape};
 use super::optimizer::Optimizer;
 use super::pass::{DensePlan, Pass, Places, argmax, correct};
@@ -348,7 +348,7 @@ impl Sequential {
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let workspace = Workspace::without_owners(&mut kept.workspace, backend, plan, x.rows());
         let mut engine = Engine::begin(backend, plan, parameters, state, workspace, *seed);
-        let (loss, correct) = engine.through(Batch { x, labels, weights: &[] }, None)?;
+        let (loss, correct) = engine.through(Source::Ready(Batch { x, labels, weights: &[] }), None)?;
         engine.update(x, None)?;
         Ok(Metrics { loss, accuracy: correct as f32 / x.rows() as f32 })
     }

@@ -61,10 +61,11 @@ impl Run<'_> {
             self.epochs = history.epochs.len();
         }
         let kept = mem::take(&mut model.kept);
-        let mut batches = Batches::new(self.samples, self.batch_size, kept.room);
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
+        let ahead = workspace.gathers_ahead(&model.plan);
+        let mut batches = Batches::new(self.samples, self.batch_size, ahead, kept.room);
         for epoch in history.epochs.len()..self.epochs {
             let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
                 ControlFlow::Continue(end) => end,
@@ -152,12 +153,11 @@ impl Run<'_> {
         let mut end =
             BatchEnd { epoch, batch: 0, batches: count, samples: 0, loss: 0.0, accuracy: 0.0, learning_rate: 0.0 };
         for batch in 0..count {
-            let (this, gather) = batches.get_and_gather(batch)?;
-            let (loss, correct) = engine.through(this, gather)?;
+            let (this, next) = batches.take(batch)?;
+            let (loss, correct) = engine.through(this, next)?;
             let x = batches.get(batch)?.x;
-            let next = if batch + 1 < count { Some(batches.get(batch + 1)?.x) } else { None };
             end.learning_rate = engine.learning_rate();
-            engine.update(x, next)?;
+            engine.update(x, batches.next(batch)?)?;
             end.batch = batch;
             end.samples += x.rows();
             total += f64::from(loss) * x.rows() as f64;
@@ -168,7 +168,7 @@ impl Run<'_> {
                 return Ok(ControlFlow::Break(Ended::Callback));
             }
             // Behind the last batch, the epoch is completed first.
-            if next.is_some() && self.is_stopped() {
+            if batch + 1 < count && self.is_stopped() {
                 return Ok(ControlFlow::Break(Ended::Stopped));
             }
         }

@@ -1,4 +1,5 @@
-//! The batches of an epoch; shuffled samples are gathered while the batch before them is under way.
+//! The batches of an epoch. Shuffled samples are gathered where a thread takes them through the network, or, if other threads
+//! need them, while the batch before them is under way.
 
 use std::ops::Range;
 
@@ -15,6 +16,8 @@ use crate::targets::Labels;
 pub(in crate::nn) struct Batches<'a> {
     all: Batch<'a>,
     size: usize,
+    /// Whether a batch is gathered before its turn.
+    ahead: bool,
     room: Room,
 }
 
@@ -23,7 +26,7 @@ pub(in crate::nn) struct Batches<'a> {
 pub(in crate::nn) struct Room {
     /// Of the samples; empty for their own.
     order: Vec<usize>,
-    /// Batches of even and odd numbers.
+    /// Batches of even and odd numbers, or all in the first.
     gathered: [Gathered; 2],
 }
 
@@ -45,6 +48,59 @@ impl Batch<'_> {
     }
 }
 
+/// Samples that are there, or are to be gathered.
+pub(in crate::nn) enum Source<'a> {
+    Ready(Batch<'a>),
+    Gather(Gather<'a>),
+}
+
+impl<'a> Source<'a> {
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Ready(batch) => batch.x.rows(),
+            Self::Gather(gather) => gather.len(),
+        }
+    }
+
+    /// The first `count`; the others stay.
+    pub(super) fn take(&mut self, count: usize) -> Self {
+        self.cut(count, Gather::take)
+    }
+
+    /// The same for a thread that goes on with the others.
+    pub(super) fn take_first(&mut self, count: usize) -> Self {
+        self.cut(count, Gather::take_first)
+    }
+
+    fn cut(&mut self, count: usize, gather: impl FnOnce(&mut Gather<'a>, usize) -> Gather<'a>) -> Self {
+        match self {
+            Self::Ready(batch) => {
+                let (first, rest) = batch.split_at(count);
+                *batch = rest;
+                Self::Ready(first)
+            }
+            Self::Gather(all) => Self::Gather(gather(all, count)),
+        }
+    }
+
+    /// The samples.
+    pub(super) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
+        match self {
+            Self::Ready(batch) => Ok(batch),
+            Self::Gather(gather) => gather.run(backend),
+        }
+    }
+
+    /// How long that takes on one thread.
+    pub(super) fn nanoseconds(&self) -> usize {
+        match self {
+            Self::Ready(_) => 0,
+            Self::Gather(gather) => gather.nanoseconds(),
+        }
+    }
+}
+
 /// Gathered samples, side by side.
 #[derive(Debug, Default)]
 struct Gathered {
@@ -54,10 +110,11 @@ struct Gathered {
 }
 
 impl<'a> Batches<'a> {
-    /// Batches of so many samples; the last may be smaller.
-    pub(in crate::nn) fn new(all: Batch<'a>, size: usize, mut room: Room) -> Self {
+    /// Batches of so many samples; the last may be smaller. If they are gathered ahead, they are so from
+    /// [`gather_first`](Self::gather_first) on.
+    pub(in crate::nn) fn new(all: Batch<'a>, size: usize, ahead: bool, mut room: Room) -> Self {
         room.order.clear();
-        Self { all, size: size.min(all.x.rows()), room }
+        Self { all, size: size.min(all.x.rows()), ahead, room }
     }
 
     /// What they worked in.
@@ -67,12 +124,12 @@ impl<'a> Batches<'a> {
 
     /// Shuffles the samples for an epoch.
     pub(in crate::nn) fn shuffle(&mut self, seed: u64, epoch: u32) {
-        let Self { all, size, room: Room { order, gathered } } = self;
+        let Self { all, size, ahead, room: Room { order, gathered } } = self;
         order.clear();
         order.extend(0..all.x.rows());
         Random::new(seed, Stream::Epoch(epoch)).shuffle(order);
         let size = *size;
-        for batch in gathered {
+        for batch in &mut gathered[..if *ahead { 2 } else { 1 }] {
             batch.x.resize(size * all.x.cols());
             batch.labels.resize(size, 0);
             batch.weights.resize(size.min(all.weights.len()), 0.0);
@@ -90,25 +147,36 @@ impl<'a> Batches<'a> {
         if self.room.order.is_empty() {
             return Ok(self.all.split_at(samples.end).0.split_at(samples.start).1);
         }
-        self.room.gathered[number % 2].view(samples.len(), self.all.x.cols())
+        let gathered = &self.room.gathered[if self.ahead { number % 2 } else { 0 }];
+        gathered.view(samples.len(), self.all.x.cols())
     }
 
-    /// Batch `number` and what gathers the next, if there is one.
-    pub(in crate::nn) fn get_and_gather(&mut self, number: usize) -> Result<(Batch<'_>, Option<Gather<'_>>)> {
+    /// The samples of the batch behind batch `number`, if there is one and it is not to be gathered first.
+    pub(in crate::nn) fn next(&self, number: usize) -> Result<Option<MatRef<'_>>> {
+        let there = self.ahead || self.room.order.is_empty();
+        (there && number + 1 < self.count()).then(|| Ok(self.get(number + 1)?.x)).transpose()
+    }
+
+    /// Batch `number`, or what gathers it; and what gathers the next, if that must be and there is one.
+    pub(in crate::nn) fn take(&mut self, number: usize) -> Result<(Source<'_>, Option<Gather<'_>>)> {
         if self.room.order.is_empty() {
-            return Ok((self.get(number)?, None));
+            return Ok((Source::Ready(self.get(number)?), None));
         }
-        let (rows, next) = (self.samples(number).len(), self.samples(number + 1));
-        let Self { all, room: Room { order, gathered: [even, odd] }, .. } = self;
+        let (samples, next) = (self.samples(number), self.samples(number + 1));
+        let Self { all, ahead, room: Room { order, gathered: [even, odd] }, .. } = self;
+        if !*ahead {
+            return Ok((Source::Gather(Gather::new(*all, order, samples, even)), None));
+        }
         let (this, other) = if number.is_multiple_of(2) { (even, odd) } else { (odd, even) };
-        Ok((this.view(rows, all.x.cols())?, Some(Gather::new(*all, &order[next], other))))
+        let this = this.view(samples.len(), all.x.cols())?;
+        Ok((Source::Ready(this), Some(Gather::new(*all, order, next, other))))
     }
 
-    /// What gathers the first batch, if that must be.
+    /// What gathers the first batch ahead, if that must be.
     pub(in crate::nn) fn gather_first(&mut self) -> Option<Gather<'_>> {
         let samples = self.samples(0);
-        let Self { all, room: Room { order, gathered: [first, _] }, .. } = self;
-        Some(Gather::new(*all, order.get(samples)?, first))
+        let Self { all, ahead, room: Room { order, gathered: [first, _] }, .. } = self;
+        (*ahead && !order.is_empty()).then(|| Gather::new(*all, order, samples, first))
     }
 
     /// The places of a batch's samples in the order.
@@ -130,14 +198,18 @@ impl Gathered {
 pub(in crate::nn) struct Gather<'a> {
     from: Batch<'a>,
     order: &'a [usize],
+    /// Those that the same thread is expected to gather then.
+    later: &'a [usize],
     to: &'a mut [f32],
     to_labels: &'a mut [usize],
     to_weights: &'a mut [f32],
 }
 
 impl<'a> Gather<'a> {
-    fn new(from: Batch<'a>, order: &'a [usize], to: &'a mut Gathered) -> Self {
-        Self { from, order, to: &mut to.x, to_labels: &mut to.labels, to_weights: &mut to.weights }
+    /// Those of a range of an order.
+    fn new(from: Batch<'a>, order: &'a [usize], samples: Range<usize>, to: &'a mut Gathered) -> Self {
+        let (order, later) = order[samples.start..].split_at(samples.len());
+        Self { from, order, later, to: &mut to.x, to_labels: &mut to.labels, to_weights: &mut to.weights }
     }
 
     /// How many there are.
@@ -145,28 +217,40 @@ impl<'a> Gather<'a> {
         self.order.len()
     }
 
-    /// The first `count`; the others stay.
+    /// The first `count`; the others stay. Who gathers these will gather as many of the next batch.
     pub(super) fn take(&mut self, count: usize) -> Gather<'a> {
-        let (order, rest) = self.order.split_at(count.min(self.order.len()));
-        self.order = rest;
+        let order = front(&mut self.order, count);
+        let later = front(&mut self.later, count);
         let to = cut_one(&mut self.to, count * self.from.x.cols());
         let to_labels = self.to_labels.split_off_mut(..count.min(self.to_labels.len())).unwrap_or_default();
         let to_weights = cut_one(&mut self.to_weights, count);
-        Self { from: self.from, order, to, to_labels, to_weights }
+        Self { from: self.from, order, later, to, to_labels, to_weights }
     }
 
-    pub(in crate::nn) fn run(self, backend: &Backend) -> Result<()> {
+    /// The same for a thread that goes on with the others.
+    pub(super) fn take_first(&mut self, count: usize) -> Gather<'a> {
+        let later = self.later;
+        let first = self.take(count);
+        self.later = later;
+        let next = if self.order.is_empty() { later } else { self.order };
+        Self { later: &next[..count.min(next.len())], ..first }
+    }
+
+    /// Gathers them.
+    pub(in crate::nn) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
         let nanoseconds = self.nanoseconds();
-        let Self { from: Batch { x, labels, weights }, order, to, to_labels, to_weights } = self;
-        let to = MatMut::new(&mut to[..order.len() * x.cols()], order.len(), x.cols())?;
-        backend.run(nanoseconds, 1, gather::Gather { from: x, order, to });
+        let Self { from: Batch { x, labels, weights }, order, later, to, to_labels, to_weights } = self;
+        let (rows, cols) = (order.len(), x.cols());
+        let to = &mut to[..rows * cols];
+        backend.run(nanoseconds, 1, gather::Gather { from: x, order, later, to: MatMut::new(to, rows, cols)? });
         for (to, &sample) in to_labels.iter_mut().zip(order) {
             *to = labels.get(sample).unwrap_or_default();
         }
         for (to, &sample) in to_weights.iter_mut().zip(order) {
             *to = weights.get(sample).copied().unwrap_or_default();
         }
-        Ok(())
+        let labels = Labels::from(&to_labels[..rows]);
+        Ok(Batch { x: MatRef::new(to, rows, cols)?, labels, weights: &to_weights[..rows.min(to_weights.len())] })
     }
 
     /// How long that takes on one thread.
@@ -177,3 +261,8 @@ impl<'a> Gather<'a> {
 
 /// Floats that are gathered in a nanosecond, about.
 const SPEED: usize = 2;
+
+/// The first `count` elements, or as many as there are; the others stay.
+fn front<'a>(slice: &mut &'a [usize], count: usize) -> &'a [usize] {
+    slice.split_off(..count.min(slice.len())).unwrap_or_default()
+}

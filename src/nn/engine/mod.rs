@@ -1,7 +1,7 @@
 //! The training step, shared out so that threads meet twice a step and parameters stay where they are.
 //!
 //! ```text
-//! through   by rows of the batch    the layers' values, the losses, the gradients by values; the next batch is gathered
+//! through   by rows of the batch    the samples are gathered; the layers' values, the losses, the gradients by values
 //! update    by pieces of layers     the gradients by a piece's parameters, and the optimizer's step on them;
 //!                                   owners then take the next batch through their columns of the first layer
 //! ```
@@ -12,6 +12,9 @@
 //! epoch to its end, and which the same thread is offered first in each step. A thread reads the whole batch in turn, and
 //! writes its columns of the outputs. The other layers are shared out by rows of the batch on the way, and by rows of
 //! their kernels for the update.
+//!
+//! Owners read samples that others have gathered: so the next batch is, in the phase before. Where rows of a batch stay with a
+//! thread, it gathers some, takes them through the network while they are in its cache, and goes on with the next.
 //!
 //! Batches so large that weights are the smaller part of what moves have no owners: [`owners`] has the model of the cost.
 //!
@@ -29,7 +32,7 @@ mod owners;
 mod piece;
 mod workspace;
 
-pub(super) use gather::{Batch, Batches, Gather};
+pub(super) use gather::{Batch, Batches, Gather, Source};
 pub(super) use workspace::Workspace;
 
 use gather::Room;
@@ -84,11 +87,11 @@ impl<'a> Engine<'a> {
         self.workspace.first_layer(self.backend, self.plan, x)
     }
 
-    /// Takes a batch through the network and back, and gathers the next one's samples. Gives the mean loss and the
+    /// Takes a batch through the network and back, and gathers it before, or the next one. Gives the mean loss and the
     /// number of right answers.
-    pub(super) fn through(&mut self, batch: Batch<'_>, gather: Option<Gather<'_>>) -> Result<(f32, usize)> {
+    pub(super) fn through(&mut self, batch: Source<'_>, next: Option<Gather<'_>>) -> Result<(f32, usize)> {
         let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
-        self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, gather)
+        self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, next)
     }
 
     /// The learning rate of the next step.

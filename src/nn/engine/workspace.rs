@@ -7,7 +7,7 @@ use super::super::buffer::Buffer;
 use super::super::dropout::{self, Masks};
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::{Parameters, Update};
-use super::gather::{Batch, Gather};
+use super::gather::{Gather, Source};
 use super::owners::{self, COLUMNS};
 use super::piece::{Piece, cut, cut_one};
 use crate::backend::Backend;
@@ -24,6 +24,8 @@ pub(super) const SPEED: usize = 50;
 const SHORT: usize = 20_000;
 /// Least nanoseconds of a piece.
 const PIECE: usize = 500;
+/// Floats of samples that a thread takes through the network at once, if it has so many: a quarter of an L2 cache of 1 MiB.
+const CHUNK: usize = 64 * 1024;
 /// Networks with so many weights go through layer by layer, each shared out by itself, so that no thread
 /// reads all weights.
 const MANY_WEIGHTS: usize = 1 << 20;
@@ -127,45 +129,63 @@ impl Workspace {
         })
     }
 
-    /// Takes a batch through the other layers and back, and gathers the next one's samples. Gives the mean loss and the
+    /// Whether batches must have been gathered before [`through`](Self::through).
+    pub(in crate::nn) fn gathers_ahead(&self, plan: &[DensePlan]) -> bool {
+        self.has_owners() || by_layers(plan, self.threads)
+    }
+
+    /// Takes a batch through the other layers and back, and gathers it before, or the next one. Gives the mean loss and the
     /// number of right answers.
     pub(in crate::nn) fn through(
         &mut self,
         backend: &Backend,
         (plan, parameters, masks): (&[DensePlan], &[f32], Masks),
-        samples: Batch<'_>,
-        mut gather: Option<Gather<'_>>,
+        samples: Source<'_>,
+        mut next: Option<Gather<'_>>,
     ) -> Result<(f32, usize)> {
         let first = usize::from(self.has_owners());
         let Self { places, values, losses, threads, .. } = self;
-        let batch = samples.x.rows();
+        let batch = samples.len();
         let losses = &mut losses[..batch];
         let pass = Pass { plan, places, parameters, masks };
         let mut values = rows(&mut values[0], batch, places.width)?;
         let correct = AtomicUsize::new(0);
-        let run = |backend: &Backend, Samples { row, batch: samples, losses, mut values }: Samples<'_>| {
-            let pass = pass.at_row(row);
+        let run = |backend: &Backend, Samples { row, source, losses, mut values }: Samples<'_>| {
+            let (pass, samples) = (pass.at_row(row), source.run(backend)?);
             pass.forward(backend, first, samples.x, values.reborrow())?;
             let hits = pass.backward(backend, batch, samples, losses, values)?;
             correct.fetch_add(hits, Ordering::Relaxed);
             Ok(())
         };
-        let mut samples = Samples { row: 0, batch: samples, losses: &mut *losses, values: values.reborrow() };
-        let cost = 2 * nanoseconds(&plan[first..], batch);
-        let by_layers = by_layers(&plan[first..], *threads);
-        if by_layers {
-            run(backend, samples.take_rows(batch))?;
+        let mut cost = samples.nanoseconds() + next.as_ref().map_or(0, Gather::nanoseconds);
+        let mut samples = Samples { row: 0, source: samples, losses: &mut *losses, values: values.reborrow() };
+        if by_layers(&plan[first..], *threads) {
+            run(backend, samples.take(batch, Source::take))?;
+        } else {
+            cost += 2 * nanoseconds(&plan[first..], batch);
         }
-        let (next, gather_cost) = gather.as_ref().map_or((0, 0), |gather| (gather.len(), gather.nanoseconds()));
-        let parts = even(batch, ROWS, *threads)
-            .zip(even(next, 1, *threads))
-            .map(|(rows, next)| (samples.take_rows(rows.len()), gather.as_mut().map(|gather| gather.take(next.len()))));
+        let next_len = next.as_ref().map_or(0, Gather::len);
+        let parts = even(batch, ROWS, *threads).zip(even(next_len, 1, *threads)).map(|(rows, others)| {
+            let next = next.as_mut().map(|next| next.take(others.len()));
+            (samples.take(rows.len(), Source::take), next)
+        });
         let serial = backend.with_threads(Threads::One);
-        backend.share(if by_layers { 0 } else { cost } + gather_cost, parts, |(samples, gather)| {
-            if let Some(gather) = gather {
-                gather.run(&serial)?;
+        // With owners, the samples themselves are not read here.
+        let at_once = if first > 0 { batch } else { (CHUNK / plan[0].inputs).max(ROWS) };
+        backend.share(cost, parts, |(mut samples, mut next)| {
+            let count = samples.losses.len();
+            let count = count.div_ceil(count.div_ceil(at_once).max(1));
+            loop {
+                if let Some(next) = &mut next {
+                    next.take_first(at_once).run(&serial)?;
+                }
+                if !samples.losses.is_empty() {
+                    run(&serial, samples.take(count, Source::take_first))?;
+                }
+                if samples.losses.is_empty() && next.as_ref().is_none_or(|next| next.len() == 0) {
+                    return Ok(());
+                }
             }
-            if samples.losses.is_empty() { Ok(()) } else { run(&serial, samples) }
         })?;
         Ok(((f64::from(loss::sum(&serial, losses)) / batch as f64) as f32, correct.into_inner()))
     }
@@ -248,18 +268,19 @@ fn shares(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> 
 struct Samples<'a> {
     /// The first one's number in the batch.
     row: usize,
-    batch: Batch<'a>,
+    source: Source<'a>,
     losses: &'a mut [f32],
     values: MatMut<'a>,
 }
 
-impl Samples<'_> {
-    /// The first `count`; the others stay.
-    fn take_rows(&mut self, count: usize) -> Self {
-        let (batch, rest) = self.batch.split_at(count);
-        let (row, losses) = (self.row, cut_one(&mut self.losses, count));
-        (self.row, self.batch) = (row + count, rest);
-        Self { row, batch, losses, values: self.values.take_rows(count) }
+impl<'a> Samples<'a> {
+    /// The first `count`, as this cuts their source; the others stay.
+    fn take(&mut self, count: usize, cut: impl FnOnce(&mut Source<'a>, usize) -> Source<'a>) -> Self {
+        let count = count.min(self.losses.len());
+        let row = self.row;
+        self.row += count;
+        let source = cut(&mut self.source, count);
+        Self { row, source, losses: cut_one(&mut self.losses, count), values: self.values.take_rows(count) }
     }
 }
 
