@@ -64,8 +64,7 @@ impl Run<'_> {
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
-        let ahead = workspace.gathers_ahead(&model.plan);
-        let mut batches = Batches::new(self.samples, self.batch_size, ahead, kept.room);
+        let mut batches = Batches::new(self.samples, self.batch_size, workspace.has_owners(), kept.room);
         for epoch in history.epochs.len()..self.epochs {
             let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
                 ControlFlow::Continue(end) => end,

@@ -356,6 +356,16 @@ fn sums_over_many_inputs_give_the_bits_of_the_reference() {
 }
 
 #[test]
+fn samples_that_a_thread_takes_in_turns_give_the_bits_of_the_reference() {
+    // Of such wide samples 16 or fewer at once.
+    let layers = [Layer(4000, 20, true), Layer(20, 5, true)];
+    let samples = random(8, 60).iter().map(|weight| weight + 1.0).collect();
+    let task = Task { weights: Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], samples)), ..Task::random(60, 4000, 5, 50, 3) };
+    let extras = Extras { dropouts: &[(1, 0.5)], ..Extras::default() };
+    assert_fit_with_is_reference(&layers, Rule::Adam { weight_decay: None }, extras, &task, &[1, 2, 3].map(exactly));
+}
+
+#[test]
 fn real_images_give_the_bits_of_the_reference() {
     let (x, labels) = fashion_mnist(170);
     let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
@@ -401,6 +411,10 @@ fn no_number_of_threads_changes_a_bit() {
     assert_same_on_all(&ODD, &Task::random(103, 21, 19, 32, 3), &threads);
     assert_same_on_all(&ODD, &Task::random(750, 21, 19, 300, 1), &threads);
     assert_same_on_all(&ODD, &Task::random(700, 21, 19, 600, 1), &threads);
+    // One thread takes 16 such samples at once, seven have 8 each.
+    let weights = Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], random(8, 60).iter().map(|weight| weight + 1.0).collect()));
+    let wide = Task { weights, ..Task::random(60, 4000, 5, 50, 2) };
+    assert_same_on_all(&[Layer(4000, 20, true), Layer(20, 5, true)], &wide, &threads);
 }
 
 #[test]

@@ -104,7 +104,8 @@ impl Workspace {
         }
     }
 
-    fn has_owners(&self) -> bool {
+    /// Whether the first layer has some: they need batches that have been gathered before [`through`](Self::through).
+    pub(in crate::nn) fn has_owners(&self) -> bool {
         self.values.len() > 1
     }
 
@@ -127,11 +128,6 @@ impl Workspace {
         backend.share(nanoseconds(&plan[..1], x.rows()), parts, |(y, sums, piece)| {
             piece.forward(&serial, &plan[0], x, sums, y)
         })
-    }
-
-    /// Whether batches must have been gathered before [`through`](Self::through).
-    pub(in crate::nn) fn gathers_ahead(&self, plan: &[DensePlan]) -> bool {
-        self.has_owners() || by_layers(plan, self.threads)
     }
 
     /// Takes a batch through the other layers and back, and gathers it before, or the next one. Gives the mean loss and the
@@ -157,13 +153,13 @@ impl Workspace {
             correct.fetch_add(hits, Ordering::Relaxed);
             Ok(())
         };
-        let mut cost = samples.nanoseconds() + next.as_ref().map_or(0, Gather::nanoseconds);
+        let mut cost = samples.nanoseconds() + 2 * nanoseconds(&plan[first..], batch);
         let mut samples = Samples { row: 0, source: samples, losses: &mut *losses, values: values.reborrow() };
         if by_layers(&plan[first..], *threads) {
             run(backend, samples.take(batch, Source::take))?;
-        } else {
-            cost += 2 * nanoseconds(&plan[first..], batch);
+            cost = 0;
         }
+        cost += next.as_ref().map_or(0, Gather::nanoseconds);
         let next_len = next.as_ref().map_or(0, Gather::len);
         let parts = even(batch, ROWS, *threads).zip(even(next_len, 1, *threads)).map(|(rows, others)| {
             let next = next.as_mut().map(|next| next.take(others.len()));
