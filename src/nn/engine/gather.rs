@@ -198,7 +198,7 @@ impl Gathered {
 pub(in crate::nn) struct Gather<'a> {
     from: Batch<'a>,
     order: &'a [usize],
-    /// Those that the same thread is expected to gather then.
+    /// Those that the same thread will likely gather next: their pages are looked up beforehand.
     later: &'a [usize],
     to: &'a mut [f32],
     to_labels: &'a mut [usize],
@@ -227,7 +227,7 @@ impl<'a> Gather<'a> {
         Self { from: self.from, order, later, to, to_labels, to_weights }
     }
 
-    /// The same for a thread that goes on with the others.
+    /// The same, but the thread that gathers these goes on with the others.
     pub(super) fn take_first(&mut self, count: usize) -> Gather<'a> {
         let later = self.later;
         let first = self.take(count);
