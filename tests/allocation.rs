@@ -1,4 +1,5 @@
-//! Once a shape is known, no call of level 1 allocates, nor does a `Predictor` or a step of training.
+//! Once a shape is known, no call of level 1 allocates, nor does a `Predictor` or a step of training; and no file makes
+//! loading it allocate more than twice its size and a little.
 //!
 //! On the calling thread alone that holds without exception. With helpers there is one: the box in
 //! which rayon takes the task that calls a helper in. It is small, and rare: a helper stays for 500
@@ -25,11 +26,13 @@ struct Counter {
     count: AtomicUsize,
     /// Bytes of the largest.
     largest: AtomicUsize,
+    /// Bytes of all.
+    bytes: AtomicUsize,
 }
 
 impl Counter {
     const fn new() -> Self {
-        Self { count: AtomicUsize::new(0), largest: AtomicUsize::new(0) }
+        Self { count: AtomicUsize::new(0), largest: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
     }
 
     /// Number and largest since the last look.
@@ -51,6 +54,7 @@ impl Counting {
         if let Some(counter) = COUNTER.get() {
             counter.count.fetch_add(1, Relaxed);
             counter.largest.fetch_max(bytes, Relaxed);
+            counter.bytes.fetch_add(bytes, Relaxed);
         }
     }
 }
@@ -264,5 +268,47 @@ fn a_pool_allocates_nothing_but_a_box_for_a_helper_that_is_called_in() {
                 assert!(largest <= BOX, "an allocation of {largest} bytes of {name}");
             });
         });
+    }
+}
+
+/// Weight files whose headers claim more than is there.
+fn boastful_files() -> Vec<(String, Vec<u8>)> {
+    let file = |header: &str, data: usize| {
+        let mut bytes = (header.len() as u64).to_le_bytes().to_vec();
+        bytes.extend(header.as_bytes());
+        bytes.resize(bytes.len() + data, 0);
+        bytes
+    };
+    let tensor = |shape: &str, end: &str| format!(r#"{{"dense.kernel":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#);
+    let mut files = vec![
+        ("gigabytes of values".to_owned(), file(&tensor("[65536,65536]", "17179869184"), 100)),
+        ("more values than can be counted".to_owned(), file(&tensor("[4294967296,4294967296]", "400"), 400)),
+        ("an end beyond all".to_owned(), file(&tensor("[100]", "18446744073709551615"), 400)),
+        ("many dimensions".to_owned(), file(&tensor(&format!("[{}1]", "1,".repeat(100_000)), "4"), 4)),
+        ("many brackets".to_owned(), file(&"[".repeat(1_000_000), 4)),
+    ];
+    for claim in [1 << 20, 99_999_999, 1 << 32, 1 << 40, u64::MAX] {
+        files.push((format!("a header of {claim} bytes"), [&claim.to_le_bytes()[..], &[b' '; 1000]].concat()));
+    }
+    files
+}
+
+#[test]
+fn a_file_that_claims_gigabytes_takes_no_more_memory_than_twice_what_it_has() {
+    const LITTLE: usize = 16 << 20;
+    static COUNTER_OF_LOADER: Counter = Counter::new();
+    let builder = Sequential::builder(10).layer(Dense::new(10, nn::Activation::Softmax));
+    let mut model = builder.build().unwrap();
+    for (name, content) in boastful_files() {
+        let path = std::env::temp_dir().join(format!("densely-boastful-{}", std::process::id()));
+        std::fs::write(&path, &content).unwrap();
+        COUNTER_OF_LOADER.bytes.store(0, Relaxed);
+        COUNTER.set(Some(&COUNTER_OF_LOADER));
+        let loaded = model.load_weights(&path);
+        COUNTER.set(None);
+        std::fs::remove_file(&path).unwrap();
+        let bytes = COUNTER_OF_LOADER.bytes.load(Relaxed);
+        assert!(matches!(loaded, Err(densely::Error::Format { .. })), "{name}: {loaded:?}");
+        assert!(bytes <= 2 * content.len() + LITTLE, "{name}: {bytes} bytes for a file of {}", content.len());
     }
 }

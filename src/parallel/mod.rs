@@ -5,6 +5,9 @@
 //! element's sum crosses a cut, and what does, the loss of a batch or the sum of a long row, is added in
 //! a tree that depends on the size alone.
 
+mod parts;
+mod place;
+mod sync;
 mod team;
 
 use std::num::NonZeroUsize;
@@ -14,7 +17,8 @@ use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::kernels::Split;
 use crate::kernels::tree::{Join, Neighbours, first_part};
-use team::{MAX_PARTS, Parts, Team};
+use parts::{MAX_PARTS, Parts};
+use team::Team;
 
 /// On how many threads a call runs. No choice changes a bit of any result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]

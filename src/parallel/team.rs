@@ -5,19 +5,21 @@
 //! call after call, or one whose work is long; each watches a place of its own in memory until
 //! there was nothing to do for [`PATIENCE`]. Work is offered there, and what no helper has begun
 //! when the caller has done its own part is taken back. A caller therefore waits for nothing but
-//! work that is under way, whatever else the pool is busy with: nothing can deadlock, and in a
-//! process that forked, where no helper is left, callers just work alone.
+//! work that is under way, whatever else the pool is busy with: nothing can deadlock, and in the
+//! child of a process that forked, where no helper is left, callers just work alone. Where a helper panics, its caller does.
 //!
 //! A helper is a task of its pool, and gives the others their turn.
 
 #![allow(unsafe_code)]
 
-use std::cell::{OnceCell, UnsafeCell};
-use std::mem::MaybeUninit;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::cell::OnceCell;
+use std::process;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
+
+use super::place::{LOOKS, Offered, Place, Work};
 
 /// How long a helper watches without work, and how soon after the last call the next one must come
 /// for helpers to be called in.
@@ -25,31 +27,6 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// How long a helper stays before it asks the pool for another turn: rayon may have put it on top
 /// of a task that waits for something else.
 const SHIFT: Duration = Duration::from_millis(20);
-/// After so many looks, 10 to 50 us, who waits lets other threads run on its core, which may be the
-/// one that it waits for; a helper looks at the clock and its pool, too.
-const LOOKS: usize = 1024;
-
-/// What caller and helpers run at the same time; it gets the number of who runs it.
-type Work<'a> = &'a (dyn Fn(usize) + Sync);
-
-/// Where one helper watches. Alone in its cache lines, since both sides write to it, and with all in one
-/// line: each that goes from core to core takes some 100 ns.
-#[repr(align(128))]
-struct Place {
-    offer: AtomicU8,
-    /// Written by the caller while the place is free, read by the helper while its work is under way.
-    work: UnsafeCell<MaybeUninit<Work<'static>>>,
-}
-
-// SAFETY: `offer` tells who may touch `work`.
-unsafe impl Sync for Place {}
-
-/// What a place's `offer` says: nothing is on offer, and what was is done,
-const FREE: u8 = 0;
-/// work is on offer,
-const OFFERED: u8 = 1;
-/// or the helper is at it.
-const UNDER_WAY: u8 = 2;
 
 /// What is known of a place's helper: there is none,
 const ABSENT: u8 = 0;
@@ -68,6 +45,9 @@ pub(super) struct Team {
     helpers: Box<[AtomicU8]>,
 }
 
+/// The process whose first call this was. In a child that it forked there are no workers, and what they had locked stays so.
+static PROCESS: OnceLock<u32> = OnceLock::new();
+
 thread_local! {
     // A thread is of one pool, or of none, for all its life: its helpers always come from the same.
     static TEAM: OnceCell<Arc<Team>> = const { OnceCell::new() };
@@ -81,6 +61,7 @@ impl Team {
 
     fn new() -> Arc<Self> {
         let helpers = rayon::current_num_threads() - 1;
+        PROCESS.get_or_init(process::id);
         Arc::new(Self {
             owner: thread::current().id(),
             born: Instant::now(),
@@ -108,6 +89,9 @@ impl Team {
         }
         for (place, helper) in self.helpers.iter().enumerate().take(wanted) {
             if helper.load(Ordering::Relaxed) == ABSENT {
+                if PROCESS.get().is_some_and(|&parent| parent != process::id()) {
+                    return;
+                }
                 helper.store(CALLED, Ordering::Relaxed);
                 let team = Arc::clone(self);
                 rayon::spawn(move || help(team, place));
@@ -126,70 +110,9 @@ impl Team {
             unsafe { place.put(work) };
         }
         work(0);
-        drop(offered);
+        offered.end();
         let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.last_call.store(now, Ordering::Relaxed);
-    }
-}
-
-/// Places with offers, which are taken back, or waited for, when this is dropped.
-struct Offered<'a>(&'a [Place]);
-
-impl Drop for Offered<'_> {
-    fn drop(&mut self) {
-        for Place { offer, .. } in self.0 {
-            let mut looks = 0;
-            loop {
-                match offer.load(Ordering::Acquire) {
-                    FREE => break,
-                    OFFERED => {
-                        // Should this fail, the helper has just begun.
-                        let _ = offer.compare_exchange(OFFERED, FREE, Ordering::Relaxed, Ordering::Relaxed);
-                    }
-                    _ => {
-                        looks += 1;
-                        if looks % LOOKS > 0 { std::hint::spin_loop() } else { thread::yield_now() }
-                    }
-                }
-            }
-        }
-    }
-}
-
-impl Place {
-    fn new() -> Self {
-        Self { offer: AtomicU8::new(FREE), work: UnsafeCell::new(MaybeUninit::uninit()) }
-    }
-
-    /// Puts work on offer.
-    ///
-    /// # Safety
-    /// The place is free, and will be so again before the work's life ends; nobody else calls this.
-    unsafe fn put(&self, work: Work<'_>) {
-        // SAFETY: the caller's; only while there is an offer does the helper look at it.
-        unsafe { (*self.work.get()).write(std::mem::transmute::<Work<'_>, Work<'static>>(work)) };
-        self.offer.store(OFFERED, Ordering::Release);
-    }
-
-    /// Does what is on offer, if anything is, as number `number`.
-    fn serve(&self, number: usize) -> bool {
-        if self.offer.load(Ordering::Relaxed) != OFFERED
-            || self.offer.compare_exchange(OFFERED, UNDER_WAY, Ordering::Acquire, Ordering::Relaxed).is_err()
-        {
-            return false;
-        }
-        // However the work ends: the caller waits for this.
-        struct Done<'a>(&'a Place);
-        impl Drop for Done<'_> {
-            fn drop(&mut self) {
-                self.0.offer.store(FREE, Ordering::Release);
-            }
-        }
-        let _done = Done(self);
-        // SAFETY: `put` wrote it, and its caller does not return, nor unwind, before the place is free.
-        let work = unsafe { (*self.work.get()).assume_init() };
-        work(number);
-        true
     }
 }
 
@@ -229,77 +152,15 @@ fn help(team: Arc<Team>, number: usize) {
     }
 }
 
-/// Into how many parts work is cut at most.
-pub(super) const MAX_PARTS: usize = 128;
-
-/// Parts of a work, each of which is given out once.
-pub(super) struct Parts<T> {
-    len: usize,
-    given: [AtomicBool; MAX_PARTS],
-    parts: [UnsafeCell<MaybeUninit<T>>; MAX_PARTS],
-}
-
-// SAFETY: a part is only moved out, by the one thread that `given` grants it.
-unsafe impl<T: Send> Sync for Parts<T> {}
-
-impl<T> Parts<T> {
-    /// No parts.
-    pub(super) fn new() -> Self {
-        Self {
-            len: 0,
-            given: [const { AtomicBool::new(false) }; MAX_PARTS],
-            parts: [const { UnsafeCell::new(MaybeUninit::uninit()) }; MAX_PARTS],
-        }
-    }
-
-    /// Adds a part, of which there may be [`MAX_PARTS`].
-    pub(super) fn push(&mut self, part: T) {
-        self.parts[self.len].get_mut().write(part);
-        self.len += 1;
-    }
-
-    /// How many have been added.
-    pub(super) fn len(&self) -> usize {
-        self.len
-    }
-
-    /// A part and its number: part `first`, or the next that is left.
-    pub(super) fn take(&self, first: usize) -> Option<(usize, T)> {
-        let free = |&i: &usize| !self.given[i].load(Ordering::Relaxed) && !self.given[i].swap(true, Ordering::Relaxed);
-        let first = first.min(self.len);
-        let i = (first..self.len).chain(0..first).find(free)?;
-        // SAFETY: below `len` all parts were written, and none but the first to swap gets here.
-        Some((i, unsafe { (*self.parts[i].get()).assume_init_read() }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::sync::atomic::AtomicUsize;
+    use std::panic::{self, AssertUnwindSafe};
+    use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::sync::mpsc;
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
-    }
-
-    #[test]
-    fn a_part_is_given_once() {
-        let mut parts = Parts::new();
-        (0..MAX_PARTS).for_each(|part| parts.push(part));
-        let taken: Vec<AtomicUsize> = (0..MAX_PARTS).map(|_| AtomicUsize::new(0)).collect();
-        thread::scope(|scope| {
-            for who in 0..4 {
-                let (parts, taken) = (&parts, &taken);
-                scope.spawn(move || {
-                    while let Some((number, part)) = parts.take(40 * who) {
-                        assert_eq!(number, part);
-                        taken[part].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
     }
 
     #[test]
@@ -328,6 +189,31 @@ mod tests {
             while team.awake(2) > 0 {
                 assert!(begin.elapsed() < Duration::from_secs(60), "helpers watch for ever");
                 thread::sleep(Duration::from_millis(1));
+            }
+        });
+    }
+
+    #[test]
+    fn a_helper_that_panics_frees_everyone() {
+        let begin = Instant::now();
+        let share = |team: &Arc<Team>, help: &(dyn Fn() + Sync)| {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
+            team.call_in(1, true);
+            team.share(1, &|who| {
+                if who > 0 {
+                    return help();
+                }
+                let start = Instant::now();
+                while start.elapsed() < Duration::from_micros(20) {}
+            });
+        };
+        pool(2).install(|| {
+            let team = Team::of_this_thread().unwrap();
+            let panics = || -> () { panic::resume_unwind(Box::new("the helper's")) };
+            while panic::catch_unwind(AssertUnwindSafe(|| share(&team, &panics))).is_ok() {}
+            let helped = AtomicBool::new(false);
+            while !helped.load(Ordering::Relaxed) {
+                share(&team, &|| helped.store(true, Ordering::Relaxed));
             }
         });
     }

@@ -3,15 +3,18 @@
 
 #![allow(dead_code)] // Each test file is a crate of its own and uses a part of this.
 
-use std::io::Read;
 use std::num::NonZeroUsize;
 use std::sync::OnceLock;
 
 use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads};
-use flate2::read::GzDecoder;
-use guard::Buffer;
+use guarded::{End, Floats};
 use proptest::prelude::*;
 use proptest::sample::select;
+
+pub mod guarded;
+pub mod images;
+pub mod operations;
+pub mod watchdog;
 
 /// The NaN that outputs hold before a call. No kernel computes it, and no input holds it.
 const UNWRITTEN: u32 = 0x7fc0_dead;
@@ -50,14 +53,14 @@ impl Layout {
 pub struct Matrix {
     shape: [usize; 2],
     strides: [usize; 2],
-    buffer: Buffer,
+    buffer: Floats,
 }
 
 impl Matrix {
     fn filled(shape: [usize; 2], layout: Layout, bits: u32) -> Self {
         let strides = layout.strides(shape);
         let len = if shape.contains(&0) { 0 } else { (shape[0] - 1) * strides[0] + (shape[1] - 1) * strides[1] + 1 };
-        let mut buffer = Buffer::new(MARGIN + len);
+        let mut buffer = Floats::new(MARGIN + len, End::Last);
         buffer.as_mut_slice().fill(f32::from_bits(bits));
         Self { shape, strides, buffer }
     }
@@ -269,15 +272,9 @@ impl Values {
 
 fn pixel(image: usize, index: usize) -> f32 {
     const IMAGES: usize = 64;
-    const PIXELS: usize = 28 * 28;
-    static DATA: OnceLock<Vec<u8>> = OnceLock::new();
-    let data = DATA.get_or_init(|| {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/data/fashion-mnist/train-images-idx3-ubyte.gz");
-        let mut data = vec![0; 16 + IMAGES * PIXELS];
-        GzDecoder::new(std::fs::File::open(path).unwrap()).read_exact(&mut data).unwrap();
-        data.split_off(16)
-    });
-    f32::from(data[image % IMAGES * PIXELS + index % PIXELS]) / 255.0
+    static DATA: OnceLock<Vec<f32>> = OnceLock::new();
+    let data = DATA.get_or_init(|| images::fashion_mnist(IMAGES).0);
+    data[image % IMAGES * images::PIXELS + index % images::PIXELS]
 }
 
 /// Every activation, with parameters that no other number can stand in for.
@@ -399,104 +396,6 @@ fn check_on<const N: usize>(
         for &threads in more_threads {
             let (outputs, what) = run(threads);
             outputs.iter().zip(&first).for_each(|(output, first)| output.assert_same_bits(first, &what));
-        }
-    }
-}
-
-#[cfg(target_os = "linux")]
-mod guard {
-    //! Buffers with memory behind them that faults when it is touched: masked-off lanes that a kernel
-    //! reads all the same do not show in any result.
-
-    use std::ffi::{c_int, c_void};
-    use std::slice;
-
-    // std links the C library already.
-    unsafe extern "C" {
-        fn mmap(at: *mut c_void, len: usize, prot: c_int, flags: c_int, fd: c_int, offset: isize) -> *mut c_void;
-        fn mprotect(at: *mut c_void, len: usize, prot: c_int) -> c_int;
-        fn munmap(at: *mut c_void, len: usize) -> c_int;
-    }
-    const NONE: c_int = 0;
-    const READ_WRITE: c_int = 3;
-    const PRIVATE_ANONYMOUS: c_int = 0x22;
-
-    /// A multiple of every system's page.
-    const PAGE: usize = 1 << 16;
-
-    /// Floats that end at a page that may not be touched.
-    pub struct Buffer {
-        pages: *mut c_void,
-        bytes: usize,
-        len: usize,
-    }
-
-    impl Buffer {
-        pub fn new(len: usize) -> Self {
-            let bytes = (len * size_of::<f32>()).next_multiple_of(PAGE);
-            // SAFETY: a new mapping, of which the last page is made inaccessible.
-            let pages = unsafe {
-                let pages = mmap(std::ptr::null_mut(), bytes + PAGE, READ_WRITE, PRIVATE_ANONYMOUS, -1, 0);
-                assert_ne!(pages.addr(), usize::MAX, "mmap");
-                assert_eq!(mprotect(pages.byte_add(bytes), PAGE, NONE), 0, "mprotect");
-                pages
-            };
-            Self { pages, bytes, len }
-        }
-
-        fn start(&self) -> *mut f32 {
-            self.pages.wrapping_byte_add(self.bytes).cast::<f32>().wrapping_sub(self.len)
-        }
-
-        pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: the mapping holds that many floats, and it starts as zeros.
-            unsafe { slice::from_raw_parts(self.start(), self.len) }
-        }
-
-        pub fn as_mut_slice(&mut self) -> &mut [f32] {
-            // SAFETY: as above, and this is the only borrow.
-            unsafe { slice::from_raw_parts_mut(self.start(), self.len) }
-        }
-    }
-
-    impl Clone for Buffer {
-        fn clone(&self) -> Self {
-            let mut copy = Self::new(self.len);
-            copy.as_mut_slice().copy_from_slice(self.as_slice());
-            copy
-        }
-    }
-
-    impl Drop for Buffer {
-        fn drop(&mut self) {
-            // SAFETY: the mapping is this buffer's own.
-            unsafe { munmap(self.pages, self.bytes + PAGE) };
-        }
-    }
-
-    // SAFETY: a Buffer owns its floats, as a Vec does.
-    unsafe impl Send for Buffer {}
-    // SAFETY: as above.
-    unsafe impl Sync for Buffer {}
-}
-
-#[cfg(not(target_os = "linux"))]
-mod guard {
-    /// Floats; on this system nothing stands guard behind them.
-    #[derive(Clone)]
-    pub struct Buffer(Vec<f32>);
-
-    impl Buffer {
-        pub fn new(len: usize) -> Self {
-            Self(vec![0.0; len])
-        }
-
-        pub fn as_slice(&self) -> &[f32] {
-            &self.0
-        }
-
-        pub fn as_mut_slice(&mut self) -> &mut [f32] {
-            &mut self.0
         }
     }
 }

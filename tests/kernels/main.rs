@@ -5,9 +5,11 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod dense;
+mod edges;
 mod errors;
 mod isa;
 mod loss;
+mod modes;
 mod rows;
 mod special;
 mod threads;

@@ -2,94 +2,12 @@
 
 use std::sync::LazyLock;
 
+use crate::common::operations::{Written, run_all};
+use crate::common::watchdog::within_a_minute;
 use crate::common::{Layout, Matrix, Values, backends, canonical, exactly};
-use densely::loss::{self, CrossEntropy};
-use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense};
+use densely::{Activation, Backend, Isa, MatMut, Threads, activation, dense, loss};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
-
-/// A name and the bits that an operation writes.
-type Written = (String, Vec<u32>);
-
-/// Operands large enough for `Threads::Auto` to split the work on them.
-struct Operands {
-    /// x, w and dy of a layer whose products are split by rows, and of one where they are by columns.
-    layers: [[Matrix; 3]; 2],
-    rows: [Matrix; 2],
-    labels: Vec<u32>,
-}
-
-static OPERANDS: LazyLock<Operands> = LazyLock::new(|| {
-    let matrix = |shape, seed| Matrix::new(shape, Layout::Padded, Values::Normal, seed);
-    let layer = |batch, inputs, outputs| {
-        [matrix([batch, inputs], 1), matrix([inputs, outputs], 2), matrix([batch, outputs], 3)]
-    };
-    let (batch, classes) = (1021, 240);
-    Operands {
-        layers: [layer(512, 300, 257), layer(8, 512, 784)],
-        rows: [matrix([batch, classes], 4), matrix([batch, classes], 5)],
-        labels: (0..batch).map(|row| (row * 7 % classes) as u32).collect(),
-    }
-});
-
-/// Runs every operation of level 1.
-fn run_all(backend: &Backend) -> Vec<Written> {
-    let Operands { layers, rows, labels } = &*OPERANDS;
-    let layers = layers.iter().flat_map(|layer| run_layer(backend, layer));
-    layers.chain(run_rows(backend, rows, labels)).collect()
-}
-
-fn bits(values: &[f32]) -> Vec<u32> {
-    values.iter().copied().map(canonical).collect()
-}
-
-fn written<R>(name: &str, shape: [usize; 2], run: impl FnOnce(MatMut<'_>) -> densely::Result<R>) -> (Written, R) {
-    let mut output = Matrix::unwritten(shape, Layout::RowMajor);
-    let result = run(output.view_mut()).unwrap();
-    ((format!("{name} of {shape:?}"), bits(output.slice())), result)
-}
-
-fn run_layer(backend: &Backend, [x, w, dy]: &[Matrix; 3]) -> [Written; 4] {
-    let mut db = vec![0.0; w.shape()[1]];
-    let bias = dy.view().row(0);
-    let (gate, relu) = (Some((Activation::Gelu, x.view())), Activation::Relu);
-    let (y, ()) = written("forward", dy.shape(), |y| dense::forward(backend, x.view(), w.view(), bias, relu, y));
-    let (dx, ()) = written("dx", x.shape(), |dx| dense::backward_input(backend, dy.view(), w.view(), gate, dx));
-    let (dw, ()) =
-        written("dw", w.shape(), |dw| dense::backward_params(backend, x.view(), dy.view(), dw, Some(&mut db)));
-    [y, dx, dw, ("db".to_owned(), bits(&db))]
-}
-
-fn run_rows(backend: &Backend, [a, b]: &[Matrix; 2], labels: &[u32]) -> Vec<Written> {
-    type Unary = fn(&Backend, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
-    type Binary = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> densely::Result<()>;
-    let unary: [(&str, Unary); 5] = [
-        ("gelu", |backend, x, y| activation::forward(backend, Activation::Gelu, x, y)),
-        ("exp", activation::exp),
-        ("ln", activation::ln),
-        ("softmax", activation::softmax),
-        ("log_softmax", activation::log_softmax),
-    ];
-    let binary: [(&str, Binary); 3] = [
-        ("gelu_backward", |backend, x, dy, dx| activation::backward(backend, Activation::Gelu, x, dy, dx)),
-        ("softmax_backward", activation::softmax_backward),
-        ("log_softmax_backward", activation::log_softmax_backward),
-    ];
-    let (dlogits, loss) =
-        written("cross_entropy", a.shape(), |dlogits| loss::cross_entropy(backend, a.view(), labels, dlogits));
-    let options = CrossEntropy::new().label_smoothing(0.1).ignored_label(labels[0] as usize);
-    let mut losses = vec![f32::NAN; a.shape()[0]];
-    let (smoothed, smoothed_loss) = written("with label smoothing", a.shape(), |dlogits| {
-        options.forward_backward(backend, a.view(), labels, Some(&mut losses), dlogits)
-    });
-    let (soft, soft_loss) = written("of probabilities", a.shape(), |dlogits| {
-        CrossEntropy::new().forward_backward(backend, a.view(), b.view(), None, dlogits)
-    });
-    losses.extend([loss, smoothed_loss, soft_loss]);
-    let unary = unary.iter().map(|(name, run)| written(name, a.shape(), |y| run(backend, a.view(), y)).0);
-    let binary = binary.iter().map(|(name, run)| written(name, a.shape(), |y| run(backend, a.view(), b.view(), y)).0);
-    unary.chain(binary).chain([dlogits, smoothed, soft, ("losses".to_owned(), bits(&losses))]).collect()
-}
 
 type Serial = (Backend, Vec<Written>);
 
@@ -160,5 +78,51 @@ fn from_eight_threads_at_once() {
             let serial = &SERIAL[caller % SERIAL.len()];
             scope.spawn(move || assert_same(serial, threads, "from eight threads at once"));
         }
+    });
+}
+
+/// Bits of what a layer, log-softmax and cross-entropy write: calls of a few microseconds.
+fn small_calls(backend: &Backend, [x, w]: &[Matrix; 2], labels: &[u8], bits: &mut Vec<u32>) {
+    let (rows, cols) = (x.shape()[0], w.shape()[1]);
+    let [mut y, mut z] = [[0.0; 16 * 24]; 2];
+    let view = |y: &'static str, data| MatMut::new(data, rows, cols).expect(y);
+    dense::forward(backend, x.view(), w.view(), None, Activation::Relu, view("y", &mut y)).unwrap();
+    let logits = densely::MatRef::new(&y, rows, cols).unwrap();
+    activation::log_softmax(backend, logits, view("z", &mut z)).unwrap();
+    bits.clear();
+    bits.extend(z.iter().copied().map(canonical));
+    let loss = loss::cross_entropy(backend, logits, labels, view("z", &mut z)).unwrap();
+    bits.extend(z.iter().chain([&loss]).copied().map(canonical));
+}
+
+#[test]
+fn sixty_four_callers_with_ten_thousand_calls_each() {
+    let matrix = |shape, seed| Matrix::new(shape, Layout::RowMajor, Values::Normal, seed);
+    let operands = [matrix([16, 40], 1), matrix([40, 24], 2)];
+    let labels: Vec<u8> = (0..16).collect();
+    let serial: Vec<(Backend, Vec<u32>)> = backends()
+        .filter(|backend| backend.isa() != Isa::Portable)
+        .map(|backend| {
+            let mut bits = Vec::new();
+            small_calls(&backend, &operands, &labels, &mut bits);
+            (backend, bits)
+        })
+        .collect();
+    let rounds = if cfg!(target_arch = "aarch64") { 30 } else { 10_000 / 3 + 1 }; // of three calls
+    within_a_minute("64 callers", || {
+        std::thread::scope(|scope| {
+            for caller in 0..64 {
+                let (operands, labels) = (&operands, &labels);
+                let threads = [Threads::Auto, exactly(2), Threads::One, exactly(3)][caller % 4];
+                let (backend, expected) = &serial[caller / 4 % serial.len()];
+                scope.spawn(move || {
+                    let (backend, mut bits) = (backend.with_threads(threads), Vec::new());
+                    for _ in 0..rounds {
+                        small_calls(&backend, operands, labels, &mut bits);
+                        assert!(bits == *expected, "{backend:?} among 64 callers");
+                    }
+                });
+            }
+        });
     });
 }

@@ -1,13 +1,19 @@
 //! What the tests of level 2 share.
 
-use std::fs::{self, File};
-use std::io::Read;
+use std::fs;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use densely::nn::{Activation, Dense, Sequential};
 use densely::{Backend, Isa, MatRef, Threads};
-use flate2::read::GzDecoder;
+
+#[path = "../common/images.rs"]
+mod images;
+#[path = "../common/watchdog.rs"]
+mod watchdog;
+
+pub use images::fashion_mnist;
+pub use watchdog::within_a_minute;
 
 /// A backend for each instruction set of this machine.
 pub fn backends() -> Vec<Backend> {
@@ -50,20 +56,6 @@ pub fn random_labels(seed: u64, len: usize, classes: usize) -> Vec<u8> {
 #[track_caller]
 pub fn matrix(data: &[f32], rows: usize) -> MatRef<'_> {
     MatRef::new(data, rows, data.len() / rows).unwrap()
-}
-
-/// The first training images of Fashion-MNIST, count x 784 in 0..=1, and their labels.
-pub fn fashion_mnist(count: usize) -> (Vec<f32>, Vec<u8>) {
-    let images = idx("train-images-idx3-ubyte.gz", 16, count * 784);
-    (images.iter().map(|&pixel| f32::from(pixel) / 255.0).collect(), idx("train-labels-idx1-ubyte.gz", 8, count))
-}
-
-/// So many bytes behind the header of a gzipped IDX file.
-fn idx(name: &str, header: usize, len: usize) -> Vec<u8> {
-    let file = File::open(format!("{}/data/fashion-mnist/{name}", env!("CARGO_MANIFEST_DIR"))).unwrap();
-    let mut bytes = vec![0; header + len];
-    GzDecoder::new(file).read_exact(&mut bytes).unwrap();
-    bytes.split_off(header)
 }
 
 /// Asserts that two slices are the same, bit for bit.

@@ -1,0 +1,122 @@
+//! Of training: the tutorial's network on the images that the project carries, and every rule of learning.
+
+use std::path::PathBuf;
+
+use densely::nn::{
+    Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Schedule, Sequential, Sgd,
+};
+use densely::{Backend, MatRef, Threads};
+
+use crate::common::exactly;
+use crate::common::images::{PIXELS, fashion_mnist};
+use crate::{Golden, assert_golden, digest, exact};
+
+/// Of the tutorial's weights after two epochs on 12,000 images.
+const TUTORIAL: &str = "";
+
+const RULES: [Golden; 0] = [];
+
+const IMAGES: usize = 12_000;
+const EPOCHS: usize = 2;
+
+/// `Sequential([Flatten(28, 28), Dense(128, relu), Dense(10, softmax)])`.
+fn tutorial(backend: &Backend) -> Sequential {
+    let builder = Sequential::builder((28, 28)).backend(backend.clone()).layer(Flatten);
+    let builder = builder.layer(Dense::new(128, Activation::Relu)).layer(Dense::new(10, Activation::Softmax));
+    let mut model = builder.build().unwrap();
+    model.compile(Adam::default()).unwrap();
+    model
+}
+
+fn weights(model: &Sequential) -> String {
+    digest(model.parameters().iter().copied())
+}
+
+#[track_caller]
+fn assert_learnt(model: &Sequential, what: &str) {
+    assert_eq!(weights(model), TUTORIAL, "{what}");
+}
+
+#[track_caller]
+fn assert_learns(backend: &Backend) {
+    let (images, labels) = fashion_mnist(IMAGES);
+    let x = MatRef::new(&images, IMAGES, PIXELS).unwrap();
+    let mut model = tutorial(backend);
+    model.fit(x, &labels, Fit::default().epochs(EPOCHS)).unwrap();
+    assert_learnt(&model, &format!("{backend:?}"));
+}
+
+#[test]
+fn two_epochs_of_the_tutorial_have_the_golden_bits_on_every_instruction_set() {
+    for backend in exact() {
+        assert_learns(&backend.with_threads(Threads::One));
+        assert_learns(&backend.with_threads(Threads::Auto));
+    }
+}
+
+#[test]
+fn two_epochs_of_the_tutorial_have_the_golden_bits_for_every_number_of_threads() {
+    let backend = &exact()[0];
+    for threads in [2, 3, 5, 7] {
+        assert_learns(&backend.with_threads(exactly(threads)));
+    }
+}
+
+#[test]
+fn an_epoch_and_another_from_its_checkpoint_have_the_golden_bits() {
+    struct Checkpoint(PathBuf);
+    impl Drop for Checkpoint {
+        fn drop(&mut self) {
+            let _ = std::fs::remove_file(&self.0);
+        }
+    }
+    let name = format!("densely-golden-{}.safetensors", std::process::id());
+    let checkpoint = Checkpoint(std::env::temp_dir().join(name));
+    let (images, labels) = fashion_mnist(IMAGES);
+    let x = MatRef::new(&images, IMAGES, PIXELS).unwrap();
+    let backends = exact();
+    // From one instruction set to another, where there are two.
+    let [first, last] = [&backends[0], &backends[backends.len() - 1]];
+    tutorial(first).fit(x, &labels, Fit::default().epochs(1).checkpoint(&checkpoint.0, 1)).unwrap();
+    let mut model = tutorial(last);
+    model.fit(x, &labels, Fit::default().epochs(EPOCHS).resume(&checkpoint.0)).unwrap();
+    assert_learnt(&model, &format!("{}, then {}", first.isa(), last.isa()));
+}
+
+/// Every rule, with all that networks and trainings have besides.
+fn rules(backend: &Backend) -> Vec<(String, String)> {
+    let sgd = Sgd::default().learning_rate(0.05);
+    let rules: [(&str, Optimizer); 6] = [
+        ("sgd", sgd.into()),
+        ("momentum", Optimizer::from(sgd.momentum(0.9)).l2(1e-3).clip(Clip::Value(0.05))),
+        ("nesterov", Optimizer::from(sgd.momentum(0.9).nesterov(true)).weight_decay(1e-2)),
+        ("adam", Optimizer::from(Adam::default()).clip(Clip::GlobalNorm(0.5)).schedule(Schedule::cosine(30))),
+        ("adamw", Optimizer::from(AdamW::default()).schedule(Schedule::cosine(40).warm_up(5))),
+        ("adam with l2", Optimizer::from(Adam::default()).l2(1e-3)),
+    ];
+    let samples = 500;
+    let (images, labels) = fashion_mnist(samples);
+    let x = MatRef::new(&images, samples, PIXELS).unwrap();
+    let class_weights: Vec<f32> = (1..=10).map(|class| class as f32 / 5.0).collect();
+    let learnt = |(name, optimizer): (&str, Optimizer)| {
+        let builder = Sequential::builder((28, 28)).backend(backend.clone()).seed(3);
+        let builder = builder.layer(Flatten).layer(Dropout::new(0.1)).layer(Dense::new(50, Activation::Gelu));
+        let builder = builder.layer(Dropout::new(0.4)).layer(Dense::new(21, Activation::Tanh).use_bias(false));
+        let mut model = builder.layer(Dense::new(10, Activation::Softmax)).build().unwrap();
+        model.compile(optimizer).unwrap();
+        let options = Fit::default().epochs(2).batch_size(27).shuffle(5).class_weights(&class_weights);
+        model.fit(x, &labels, options).unwrap();
+        (name.to_owned(), weights(&model))
+    };
+    rules.map(learnt).into()
+}
+
+#[test]
+fn every_rule_learns_the_golden_bits() {
+    for backend in exact() {
+        for threads in [1, 2, 7] {
+            let backend = backend.with_threads(exactly(threads));
+            assert_golden(&rules(&backend), &RULES, &format!("{backend:?}"));
+        }
+    }
+}

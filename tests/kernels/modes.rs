@@ -1,0 +1,105 @@
+//! Calls on a thread that another library has put in flush-to-zero mode, as audio software does: the promise of equal bits does not
+//! hold there for numbers that are subnormal, or would be on the way, and everything else is as ever; the mode stays as it is.
+#![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+
+use std::arch::asm;
+use std::thread;
+
+use crate::common::operations::run_all;
+use crate::common::{Layout, Matrix, Values, backends, canonical};
+use densely::{Activation, Backend, MatMut, activation, dense};
+
+/// The calling thread's mode, and with results and operands that are subnormal taken for 0.
+#[cfg(target_arch = "x86_64")]
+fn mode() -> u64 {
+    let mut mode = 0u32;
+    // SAFETY: stores the register.
+    unsafe { asm!("stmxcsr [{}]", in(reg) &raw mut mode, options(nostack)) };
+    u64::from(mode & !0x3f) // without what has happened so far
+}
+
+#[cfg(target_arch = "x86_64")]
+fn flush_to_zero() {
+    let mode = mode() as u32 | 0x8040;
+    // SAFETY: the thread is this test's own, and compares bits alone.
+    unsafe { asm!("ldmxcsr [{}]", in(reg) &raw const mode, options(nostack)) };
+}
+
+#[cfg(target_arch = "aarch64")]
+fn mode() -> u64 {
+    let mode: u64;
+    // SAFETY: reads the register.
+    unsafe { asm!("mrs {}, fpcr", out(reg) mode, options(nostack)) };
+    mode
+}
+
+#[cfg(target_arch = "aarch64")]
+fn flush_to_zero() {
+    let mode = mode() | 1 << 24;
+    // SAFETY: the thread is this test's own, and compares bits alone.
+    unsafe { asm!("msr fpcr, {}", in(reg) mode, options(nostack)) };
+}
+
+/// On a thread in that mode.
+fn flushed<T: Send>(run: impl FnOnce() -> T + Send) -> T {
+    thread::scope(|scope| {
+        let flushed = scope.spawn(|| {
+            let usual = mode();
+            flush_to_zero();
+            let flushed = mode();
+            assert_ne!(flushed, usual);
+            let result = run();
+            assert_eq!(mode(), flushed, "the mode is the caller's own");
+            result
+        });
+        flushed.join().unwrap()
+    })
+}
+
+#[test]
+fn ordinary_numbers_give_the_same_bits() {
+    let layer = |backend: &Backend| {
+        // Whole numbers: no product, and no sum, is near 0 without being 0.
+        let [x, w] = [([40, 50], 1), ([50, 70], 2)]
+            .map(|(shape, seed)| Matrix::new(shape, Layout::RowMajor, Values::Integers, seed));
+        let mut y = Matrix::unwritten([40, 70], Layout::RowMajor);
+        dense::forward(backend, x.view(), w.view(), None, Activation::Relu, y.view_mut()).unwrap();
+        y.slice().iter().copied().map(canonical).collect::<Vec<_>>()
+    };
+    for backend in backends() {
+        assert!(flushed(|| layer(&backend)) == layer(&backend), "{}", backend.isa());
+    }
+}
+
+#[test]
+fn other_bits_are_zeros_for_subnormals() {
+    for backend in backends() {
+        let exp = |x: f32| {
+            let mut y = [f32::NAN];
+            let x = [x];
+            let x = densely::MatRef::new(&x, 1, 1).unwrap();
+            activation::exp(&backend, x, MatMut::new(&mut y, 1, 1).unwrap()).unwrap();
+            y[0].to_bits()
+        };
+        let smallest = exp(-100.0);
+        assert!(f32::from_bits(smallest).is_subnormal(), "{}", backend.isa());
+        assert_eq!(flushed(|| exp(-100.0)), 0, "{}", backend.isa());
+        assert_eq!(flushed(|| exp(-80.0)), exp(-80.0), "{}", backend.isa());
+        assert_eq!(exp(-100.0), smallest, "{}: other threads are not concerned", backend.isa());
+    }
+}
+
+#[test]
+fn nothing_becomes_nan_and_nothing_ends() {
+    for backend in backends() {
+        let [usual, flushed] = [run_all(&backend), flushed(|| run_all(&backend))];
+        for ((name, usual), (_, flushed)) in usual.iter().zip(&flushed) {
+            let near = usual.iter().zip(flushed).all(|(&usual, &flushed)| {
+                let [usual, flushed] = [usual, flushed].map(f32::from_bits);
+                usual.is_nan() == flushed.is_nan()
+                    && (usual.to_bits() == flushed.to_bits() || (usual - flushed).abs() <= 1e-30 + 1e-6 * usual.abs())
+            });
+            assert!(near, "{name} on {}", backend.isa());
+        }
+    }
+}

@@ -1,0 +1,192 @@
+//! All 2^32 floats through exp, ln, tanh and the sigmoid: how far they are from the correctly rounded functions of CORE-MATH, and
+//! SHA-256 digests of all that they give on every instruction set with fused multiply-add.
+//!
+//! `cargo run --release` prints both and fails if a bound or a digest does not hold; `cargo run --release digests` does
+//! without the former, `cargo run --release digests avx2` looks at one instruction set alone.
+
+use std::env;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use densely::{Activation, Backend, Isa, MatMut, MatRef, Result, Threads, activation, math};
+use sha2::{Digest, Sha256};
+
+struct Function {
+    name: &'static str,
+    kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
+    /// Within 2^-52 of the true value.
+    truth: fn(f64) -> f64,
+    /// Largest error in ulp.
+    bound: f64,
+    /// Of the results for bits 0 to 2^32 - 1, little-endian, all NaNs as one.
+    digest: &'static str,
+}
+
+const FUNCTIONS: [Function; 4] = [
+    Function {
+        name: "exp",
+        kernel: activation::exp,
+        truth: core_math::exp,
+        bound: math::EXP_ULP,
+        digest: "",
+    },
+    Function {
+        name: "ln",
+        kernel: activation::ln,
+        // -inf at both zeros, as a logarithm of the magnitude has it.
+        truth: |x| if x == 0.0 { f64::NEG_INFINITY } else { core_math::log(x) },
+        bound: math::LN_ULP,
+        digest: "",
+    },
+    Function {
+        name: "tanh",
+        kernel: |backend, x, y| activation::forward(backend, Activation::Tanh, x, y),
+        truth: core_math::tanh,
+        bound: math::TANH_ULP,
+        digest: "",
+    },
+    Function {
+        name: "sigmoid",
+        kernel: |backend, x, y| activation::forward(backend, Activation::Sigmoid, x, y),
+        truth: |x| 1.0 / (1.0 + core_math::exp(-x)),
+        bound: math::SIGMOID_ULP,
+        digest: "",
+    },
+];
+
+/// Floats that are looked at in one go.
+const BLOCK: usize = 1 << 16;
+const BLOCKS: usize = 1 << 16;
+
+impl Function {
+    /// The floats of a block, and what the kernel makes of them.
+    fn block(&self, backend: &Backend, block: usize, x: &mut [f32], y: &mut [f32]) {
+        let first = block * BLOCK;
+        x.iter_mut().enumerate().for_each(|(i, x)| *x = f32::from_bits((first + i) as u32));
+        let (x, y) = (MatRef::new(x, 1, BLOCK), MatMut::new(y, 1, BLOCK));
+        x.and_then(|x| (self.kernel)(backend, x, y?)).expect("shapes fit");
+    }
+
+    fn digest(&self, backend: &Backend) -> String {
+        let (mut x, mut y, mut bytes) = (vec![0.0; BLOCK], vec![0.0; BLOCK], vec![0; 4 * BLOCK]);
+        let mut sha = Sha256::new();
+        for block in 0..BLOCKS {
+            self.block(backend, block, &mut x, &mut y);
+            for (bytes, y) in bytes.as_chunks_mut().0.iter_mut().zip(&y) {
+                *bytes = (if y.is_nan() { f32::NAN } else { *y }).to_le_bytes();
+            }
+            sha.update(&bytes);
+        }
+        sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The largest error over blocks, where, and how many results are the correctly rounded ones.
+    fn errors(&self, backend: &Backend, blocks: impl Iterator<Item = usize>) -> Errors {
+        let (mut x, mut y) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
+        let mut errors = Errors { worst: 0.0, at: 0.0, correct: 0 };
+        for block in blocks {
+            self.block(backend, block, &mut x, &mut y);
+            for (&x, &y) in x.iter().zip(&y) {
+                let truth = (self.truth)(f64::from(x));
+                errors.correct += usize::from(same(y, truth as f32));
+                let error = ulp(y, truth);
+                if error > errors.worst {
+                    (errors.worst, errors.at) = (error, x);
+                }
+            }
+        }
+        errors
+    }
+}
+
+struct Errors {
+    worst: f64,
+    at: f32,
+    correct: usize,
+}
+
+impl Errors {
+    fn join(self, other: Self) -> Self {
+        let worst = if other.worst > self.worst { &other } else { &self };
+        Self { worst: worst.worst, at: worst.at, correct: self.correct + other.correct }
+    }
+}
+
+fn same(a: f32, b: f32) -> bool {
+    a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
+}
+
+/// The error of `found` in ulp of the true result: the distance of its neighbours, 2^-149 where it is subnormal.
+fn ulp(found: f32, truth: f64) -> f64 {
+    let rounded = truth as f32;
+    if !found.is_finite() || !rounded.is_finite() {
+        return if same(found, rounded) { 0.0 } else { f64::INFINITY };
+    }
+    let exponent = (truth.abs().to_bits() >> 52) as i32 - 1023;
+    (f64::from(found) - truth).abs() / f64::from(exponent.max(-126) - 23).exp2()
+}
+
+/// Does so many jobs on all cores; what each gives, in order.
+fn on_all_cores<T: Send>(jobs: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
+    let next = AtomicUsize::new(0);
+    let take = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|&job| job < jobs);
+    let worker = || take().map(|number| (number, job(number))).collect::<Vec<_>>();
+    let mut all: Vec<_> = thread::scope(|scope| {
+        let workers = thread::available_parallelism().map_or(1, usize::from);
+        let workers: Vec<_> = (0..workers).map(|_| scope.spawn(worker)).collect();
+        workers.into_iter().flat_map(|worker| worker.join().expect("no job panics")).collect()
+    });
+    all.sort_by_key(|&(number, _)| number);
+    all.into_iter().map(|(_, result)| result).collect()
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (with_errors, isas) = match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] => (true, Isa::available()),
+        ["digests"] => (false, Isa::available()),
+        ["digests", isa] => match isa.parse() {
+            Ok(isa) => (false, vec![isa]),
+            Err(error) => {
+                eprintln!("{error}");
+                return ExitCode::from(2);
+            }
+        },
+        _ => {
+            eprintln!("usage: densely-math [digests [INSTRUCTION SET]]");
+            return ExitCode::from(2);
+        }
+    };
+    let exact = isas.into_iter().filter(|&isa| isa != Isa::Portable);
+    let backends: Vec<Backend> =
+        exact.map(|isa| Backend::with_isa(isa).expect("it is available").with_threads(Threads::One)).collect();
+    let Some(best) = backends.first() else {
+        eprintln!("this processor has no fused multiply-add");
+        return ExitCode::FAILURE;
+    };
+    let mut good = true;
+    if with_errors {
+        for function in &FUNCTIONS {
+            let parts = 64;
+            let part = |part| function.errors(best, (part..BLOCKS).step_by(parts));
+            let errors = on_all_cores(parts, part).into_iter().reduce(Errors::join).expect("there are parts");
+            let Errors { worst, at, correct } = errors;
+            let share = 100.0 * correct as f64 / (BLOCK * BLOCKS) as f64;
+            println!(
+                "{:8} {worst:.4} ulp at {at:e}, of at most {}; {share:.3} % of all floats get the correctly rounded result",
+                function.name, function.bound
+            );
+            good &= worst <= function.bound;
+        }
+    }
+    let pairs: Vec<_> = FUNCTIONS.iter().flat_map(|function| backends.iter().map(move |on| (function, on))).collect();
+    let digests = on_all_cores(pairs.len(), |pair| pairs[pair].0.digest(pairs[pair].1));
+    for ((function, backend), digest) in pairs.iter().zip(digests) {
+        let same = digest == function.digest;
+        let verdict = if same { "as expected" } else { "NOT as expected" };
+        println!("{:8} {:8} {digest} {verdict}", function.name, backend.isa());
+        good &= same;
+    }
+    if good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

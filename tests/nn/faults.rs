@@ -1,0 +1,201 @@
+//! Files and what can happen to them: processes that are killed, other readers, folders that can't be written, damage.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use crate::common::{Folder, assert_bits, mlp, random, within_a_minute};
+use densely::nn::Sequential;
+use densely::{Backend, Error};
+
+/// Weights that are all this number.
+fn model(weight: f32) -> Sequential {
+    let mut model = mlp(&Backend::new().unwrap(), 100, &[80, 10]);
+    model.parameters_mut().fill(weight);
+    model
+}
+
+/// The number that all weights of a file are.
+#[track_caller]
+fn weight_in(file: &Path) -> f32 {
+    let mut model = model(f32::NAN);
+    model.load_weights(file).unwrap();
+    let weight = model.parameters()[0];
+    assert!(model.parameters().iter().all(|&other| other == weight), "weights of two files in one");
+    weight
+}
+
+/// The file that the process of a test is to save to; none in the process that runs all tests.
+fn file_of_child() -> Option<PathBuf> {
+    std::env::var_os("DENSELY_TEST_CHILD").map(PathBuf::from)
+}
+
+/// Runs a test of this module in a process of its own.
+fn child(test: &str, file: &Path) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "--ignored", test]).env("DENSELY_TEST_CHILD", file);
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn saves_for_ever() {
+    let Some(file) = file_of_child() else { return };
+    for weight in 1.. {
+        model(weight as f32).save_weights(&file).unwrap();
+    }
+}
+
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
+fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
+    const SAVES: f32 = 1000.0;
+    let folder = Folder::new("killed");
+    let file = folder.file("weights");
+    model(0.0).save_weights(&file).unwrap();
+    struct Killed(Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            // SIGKILL: it can't be caught.
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let (mut saves, mut kills) = (0.0, 0);
+    within_a_minute("a thousand saves", || {
+        let moments = random(5, 10_000);
+        while saves < SAVES || kills < 50 {
+            let saving = Killed(child("faults::saves_for_ever", &file).spawn().unwrap());
+            // Until it has begun.
+            while weight_in(&file) == 0.0 {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            std::thread::sleep(Duration::from_micros((20_000.0 * (moments[kills] + 1.0)) as u64));
+            drop(saving);
+            kills += 1;
+            saves += weight_in(&file);
+            model(0.0).save_weights(&file).unwrap();
+        }
+    });
+    // What else lies there are files that were under way.
+    let others = folder.names().into_iter().filter(|name| name != "weights").collect::<Vec<_>>();
+    assert!(others.iter().all(|name| name.starts_with(".densely-") && name.ends_with(".part")), "{others:?}");
+    assert!(others.len() <= kills, "{others:?}");
+}
+
+#[test]
+fn readers_of_a_file_that_is_saved_over_see_one_or_the_other() {
+    let folder = Folder::new("saved-over");
+    let file = folder.file("weights");
+    model(1.0).save_weights(&file).unwrap();
+    let (done, reads) = (AtomicBool::new(false), AtomicUsize::new(0));
+    within_a_minute("readers and a writer", || {
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    while !done.load(Ordering::Relaxed) {
+                        let weight = weight_in(&file);
+                        assert!(weight == 1.0 || weight == 2.0, "{weight}");
+                        reads.fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+            for save in 0..100 {
+                model([2.0, 1.0][save % 2]).save_weights(&file).unwrap();
+            }
+            done.store(true, Ordering::Relaxed);
+        });
+    });
+    assert!(reads.into_inner() > 0);
+    assert_eq!(folder.names(), ["weights"]);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_file_that_is_open_elsewhere_keeps_its_content_there() {
+    use std::io::Read;
+    let folder = Folder::new("open");
+    let file = folder.file("weights");
+    model(1.0).save_weights(&file).unwrap();
+    let old = fs::read(&file).unwrap();
+    let mut open = fs::File::open(&file).unwrap();
+    let mut first = [0; 100];
+    open.read_exact(&mut first).unwrap();
+    model(2.0).save_weights(&file).unwrap();
+    let mut rest = Vec::new();
+    open.read_to_end(&mut rest).unwrap();
+    assert!([&first[..], &rest].concat() == old);
+    assert_eq!(weight_in(&file), 2.0);
+}
+
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn cannot_save() {
+    let Some(file) = file_of_child() else { return };
+    let error = model(2.0).save_weights(&file).unwrap_err();
+    assert!(matches!(error, Error::File { .. }), "{error:?}");
+    assert!(error.to_string().starts_with(&format!("cannot write {}: ", file.display())), "{error}");
+}
+
+#[cfg(unix)]
+#[test]
+#[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
+fn a_folder_that_is_read_only_keeps_its_file() {
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
+    use std::os::unix::process::CommandExt;
+    const NOBODY: u32 = 65534;
+    let folder = Folder::new("read-only");
+    let file = folder.file("weights");
+    model(1.0).save_weights(&file).unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let mut command = child("faults::cannot_save", &file);
+    // Nothing is read-only to root.
+    if fs::metadata(folder.path()).unwrap().uid() == 0 {
+        command.uid(NOBODY);
+    }
+    let status = command.status();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    match status {
+        Ok(status) => assert!(status.success(), "saving to a read-only folder: {status}"),
+        // Where the tests themselves lie in a folder that only root may enter.
+        Err(error) => eprintln!("SKIPPED: no process of another user can be started: {error}"),
+    }
+    assert_eq!((weight_in(&file), folder.names()), (1.0, vec!["weights".to_owned()]));
+}
+
+#[test]
+fn a_bit_that_is_flipped_is_an_error_or_that_bit_of_that_weight() {
+    let folder = Folder::new("bits");
+    let saved = mlp(&Backend::new().unwrap(), 3, &[2, 2]);
+    let whole = folder.file("whole");
+    saved.save_weights(&whole).unwrap();
+    let bytes = fs::read(&whole).unwrap();
+    let values = bytes.len() - 4 * saved.count_params();
+    let mut loaded = 0;
+    for bit in 0..8 * bytes.len() {
+        let mut flipped = bytes.clone();
+        flipped[bit / 8] ^= 1 << (bit % 8);
+        let file = folder.file(&format!("flipped-{bit}"));
+        fs::write(&file, flipped).unwrap();
+        let mut model = saved.clone();
+        match model.load_weights(&file) {
+            Err(error) => {
+                assert!(matches!(error, Error::Format { .. }), "bit {bit}: {error}");
+                assert!(bit < 8 * values, "bit {bit}: {error}");
+                assert_bits(model.parameters(), saved.parameters(), "weights after a refused load");
+            }
+            Ok(()) => {
+                assert!(bit >= 8 * values, "bit {bit} of the header");
+                let bits = |model: &Sequential| model.parameters().iter().map(|w| w.to_bits()).collect::<Vec<_>>();
+                let changes = bits(&model).iter().zip(bits(&saved)).map(|(a, b)| (a ^ b).count_ones()).sum::<u32>();
+                assert_eq!(changes, 1, "bit {bit}");
+                loaded += 1;
+            }
+        }
+        fs::remove_file(&file).unwrap();
+    }
+    assert_eq!(loaded, 32 * saved.count_params());
+}

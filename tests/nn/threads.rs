@@ -1,0 +1,161 @@
+//! Many threads, few threads, other people's threads, and none: the same bits, and nobody waits for ever.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::common::{assert_bits, exactly, matrix, mlp, random, random_labels, within_a_minute};
+use densely::nn::{Adam, Fit, Sequential};
+use densely::{Activation, Backend, MatMut, MatRef, Threads, dense};
+use rayon::prelude::*;
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+const SAMPLES: usize = 150;
+const INPUTS: usize = 60;
+const CLASSES: usize = 10;
+
+fn model(threads: Threads) -> Sequential {
+    let mut model = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[70, CLASSES]);
+    model.compile(Adam::default()).unwrap();
+    model
+}
+
+/// The parameters after two epochs.
+fn learn(threads: Threads) -> Vec<f32> {
+    let (x, labels) = (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES));
+    let mut model = model(threads);
+    model.fit(matrix(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
+    model.parameters().to_vec()
+}
+
+fn pool(threads: usize) -> ThreadPool {
+    ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+}
+
+#[test]
+fn eight_fits_on_one_pool_learn_the_same() {
+    let expected = learn(Threads::One);
+    within_a_minute("eight fits on one pool", || {
+        let pool = pool(2);
+        std::thread::scope(|scope| {
+            for caller in 0..8 {
+                let (pool, expected) = (&pool, &expected);
+                let threads = [Threads::Auto, exactly(2), exactly(3), exactly(7)][caller % 4];
+                scope.spawn(move || {
+                    for _ in 0..3 {
+                        let found = pool.install(|| learn(threads));
+                        assert_bits(&found, expected, &format!("on {threads:?}"));
+                    }
+                });
+            }
+        });
+    });
+}
+
+#[test]
+fn sixty_four_threads_on_few_cores_learn_the_same() {
+    let expected = learn(Threads::One);
+    within_a_minute("64 threads", || {
+        for threads in [Threads::Auto, exactly(64), exactly(1000)] {
+            let found = pool(64).install(|| learn(threads));
+            assert_bits(&found, &expected, &format!("on {threads:?} in a pool of 64"));
+        }
+    });
+}
+
+#[test]
+fn a_pool_of_one_thread_learns_the_same() {
+    let expected = learn(Threads::One);
+    within_a_minute("a pool of one thread", || {
+        for threads in [Threads::Auto, exactly(2), exactly(7)] {
+            let found = pool(1).install(|| learn(threads));
+            assert_bits(&found, &expected, &format!("on {threads:?} in a pool of one"));
+        }
+    });
+}
+
+#[test]
+fn fits_inside_of_other_parallel_work_learn_the_same() {
+    let expected = learn(Threads::One);
+    within_a_minute("fits in par_iter", || {
+        let fits = (0..16).into_par_iter().map(|_| learn(Threads::Auto));
+        let found: Vec<_> = pool(3).install(|| fits.collect());
+        found.iter().for_each(|found| assert_bits(found, &expected, "in par_iter"));
+    });
+}
+
+#[test]
+fn a_loss_that_panics_leaves_the_model_as_it_was() {
+    let x = random(1, SAMPLES * INPUTS);
+    let mut model = model(exactly(3));
+    let (before, mut gradients) = (model.parameters().to_vec(), vec![0.0; model.count_params()]);
+    let panics = |_: MatRef<'_>, _: MatMut<'_>| -> densely::Result<()> { std::panic::resume_unwind(Box::new("mine")) };
+    let call = || model.gradients_with(matrix(&x, SAMPLES), panics, &mut gradients);
+    let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
+    assert_eq!(panic.downcast_ref(), Some(&"mine"));
+    assert_bits(model.parameters(), &before, "parameters");
+    let labels = random_labels(2, SAMPLES, CLASSES);
+    within_a_minute("a fit after a panic", || {
+        model.fit(matrix(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
+    });
+    assert_bits(model.parameters(), &learn(Threads::One), "parameters of the next fit");
+}
+
+#[cfg(target_os = "linux")]
+mod fork {
+    use std::ffi::c_int;
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    // std links the C library already.
+    unsafe extern "C" {
+        fn fork() -> c_int;
+        fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
+        fn kill(child: c_int, signal: c_int) -> c_int;
+        fn _exit(status: c_int) -> !;
+    }
+    const NO_HANG: c_int = 1;
+    const KILL: c_int = 9;
+
+    /// Layers large enough for helpers.
+    fn layers() -> Vec<f32> {
+        let (x, w) = (random(3, 64 * 300), random(4, 300 * 200));
+        let backend = Backend::new().unwrap();
+        let mut y = vec![0.0; 64 * 200];
+        for _ in 0..300 {
+            let to = MatMut::new(&mut y, 64, 200).unwrap();
+            dense::forward(&backend, matrix(&x, 64), matrix(&w, 300), None, Activation::Relu, to).unwrap();
+        }
+        y
+    }
+
+    #[test]
+    #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a process of many threads can't fork")]
+    fn a_child_without_the_threads_of_its_parent_works_alone() {
+        let expected = (layers(), learn(Threads::One));
+        for calls_before in [false, true] {
+            if calls_before {
+                layers(); // Helpers are awake now.
+            }
+            // SAFETY: the child runs no code but this test's and the crate's, and ends without a look back.
+            let child = unsafe { fork() };
+            if child == 0 {
+                let found = catch_unwind(|| (layers(), learn(Threads::Auto)));
+                let same = found.is_ok_and(|found| found == expected);
+                // SAFETY: it ends this process.
+                unsafe { _exit(c_int::from(!same)) };
+            }
+            assert!(child > 0, "fork");
+            let (begin, mut status) = (Instant::now(), 0);
+            // SAFETY: a child of this process, that nobody else waits for.
+            while unsafe { waitpid(child, &raw mut status, NO_HANG) } == 0 {
+                if begin.elapsed() > Duration::from_secs(60) {
+                    // SAFETY: as above.
+                    unsafe { kill(child, KILL) };
+                    panic!("the child hangs");
+                }
+                std::thread::sleep(Duration::from_millis(5));
+            }
+            assert_eq!(status, 0, "the child's end");
+        }
+    }
+}
