@@ -1,5 +1,7 @@
-//! One sample through a dense layer with packed weights: for layers so small that a product would take longer to be planned
-//! than to be done.
+//! One sample through a dense layer with packed weights: its product has nothing to plan, which would take longer than small
+//! layers do.
+
+use std::ops::Range;
 
 use super::activation::{Activation, Finish, finish};
 use super::elementwise::Operand;
@@ -62,24 +64,36 @@ impl<S: Simd> Row<'_, S> {
         let Self { s, x, lines, depth, bias, relu, y } = self;
         let zero = s.splat(0.0);
         let panels: [&[Line]; N] = std::array::from_fn(|panel| &lines[panel * depth..][..x.len()]);
+        // Sums are only ever taken by number in loops of constant length: else they would be in memory.
         let mut sums = [zero; N];
         if let Some(bias) = bias {
-            for (sum, bias) in sums.iter_mut().zip(bias[..y.len()].chunks(ROW_LANES)) {
-                // SAFETY: the chunk has so many.
-                *sum = unsafe { s.load_first(bias.as_ptr(), bias.len(), zero) };
+            for panel in 0..N {
+                let bias = &bias[columns(panel, y.len())];
+                // SAFETY: the part has so many.
+                sums[panel] = unsafe { s.load_first(bias.as_ptr(), bias.len(), zero) };
             }
         }
         for (k, &x) in x.iter().enumerate() {
             let x = s.splat(x);
-            for (sum, panel) in sums.iter_mut().zip(panels) {
-                // SAFETY: a line has as many floats as a row's vector has lanes.
-                *sum = s.fma(x, unsafe { s.load(panel[k].0.as_ptr()) }, *sum);
+            for panel in 0..N {
+                // SAFETY: each panel has as many lines as there are inputs, and a line as many floats as a row's vector.
+                let w = unsafe { s.load(panels[panel].get_unchecked(k).0.as_ptr()) };
+                sums[panel] = s.fma(x, w, sums[panel]);
             }
         }
-        for (sum, y) in sums.into_iter().zip(y.chunks_mut(ROW_LANES)) {
-            let sum = if relu { s.max(zero, sum) } else { sum };
-            // SAFETY: the chunk has so many.
+        for panel in 0..N {
+            let sum = if relu { s.max(zero, sums[panel]) } else { sums[panel] };
+            let cols = columns(panel, y.len());
+            let y = &mut y[cols];
+            // SAFETY: the part has so many.
             unsafe { s.store_first(y.as_mut_ptr(), y.len(), sum) };
         }
     }
+}
+
+/// A panel's columns of so many.
+#[inline(always)]
+fn columns(panel: usize, cols: usize) -> Range<usize> {
+    let first = (panel * ROW_LANES).min(cols);
+    first..(first + ROW_LANES).min(cols)
 }
