@@ -64,25 +64,24 @@ impl<S: Simd> Row<'_, S> {
         let Self { s, x, lines, depth, bias, relu, y } = self;
         let zero = s.splat(0.0);
         let panels: [&[Line]; N] = std::array::from_fn(|panel| &lines[panel * depth..][..x.len()]);
-        // Sums are only ever taken by number in loops of constant length: else they would be in memory.
+        // Only ever gone through in loops of constant length: else they would be in memory.
         let mut sums = [zero; N];
         if let Some(bias) = bias {
-            for panel in 0..N {
+            for (panel, sum) in sums.iter_mut().enumerate() {
                 let bias = &bias[columns(panel, y.len())];
                 // SAFETY: the part has so many.
-                sums[panel] = unsafe { s.load_first(bias.as_ptr(), bias.len(), zero) };
+                *sum = unsafe { s.load_first(bias.as_ptr(), bias.len(), zero) };
             }
         }
         for (k, &x) in x.iter().enumerate() {
             let x = s.splat(x);
-            for panel in 0..N {
-                // SAFETY: each panel has as many lines as there are inputs, and a line as many floats as a row's vector.
-                let w = unsafe { s.load(panels[panel].get_unchecked(k).0.as_ptr()) };
-                sums[panel] = s.fma(x, w, sums[panel]);
+            for (sum, panel) in sums.iter_mut().zip(panels) {
+                // SAFETY: a line has as many floats as a row's vector has lanes.
+                *sum = s.fma(x, unsafe { s.load(panel[k].0.as_ptr()) }, *sum);
             }
         }
-        for panel in 0..N {
-            let sum = if relu { s.max(zero, sums[panel]) } else { sums[panel] };
+        for (panel, sum) in sums.into_iter().enumerate() {
+            let sum = if relu { s.max(zero, sum) } else { sum };
             let cols = columns(panel, y.len());
             let y = &mut y[cols];
             // SAFETY: the part has so many.
