@@ -444,17 +444,21 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                     while i < rows {
                         let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
                         let mut row = block.at::<S>(i, 0);
-                        (row.ahead, row.ahead_step) = if row.a_row == 1 {
+                        if plan.pack_a {
+                            row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
+                            (row.a_row, row.a_col) = (1, plan.a_lanes);
+                        }
+                        (row.ahead, row.ahead_step) = if i + height == rows {
+                            // There is no next row: what lies there would only come in the way of B.
+                            (row.a, 0)
+                        } else if plan.pack_a {
+                            (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes)
+                        } else if row.a_row == 1 {
                             // The next row's last element of a column: the line of the first is often one of this row's.
                             (row.a.wrapping_add(2 * height - 1), row.a_col)
                         } else {
                             (row.a.wrapping_add(height.wrapping_mul(row.a_row)), S::LANES)
                         };
-                        if plan.pack_a {
-                            row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
-                            (row.a_row, row.a_col) = (1, plan.a_lanes);
-                            (row.ahead, row.ahead_step) = (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes);
-                        }
                         match b {
                             Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
                             Way::StreamedRows => {

@@ -1,5 +1,7 @@
-//! One sample through a dense layer with packed weights: for layers so small that a product would take longer to be planned
-//! than to be done.
+//! One sample through a dense layer with packed weights: its product has nothing to plan, which would take longer than small
+//! layers do.
+
+use std::ops::Range;
 
 use super::activation::{Activation, Finish, finish};
 use super::elementwise::Operand;
@@ -62,10 +64,12 @@ impl<S: Simd> Row<'_, S> {
         let Self { s, x, lines, depth, bias, relu, y } = self;
         let zero = s.splat(0.0);
         let panels: [&[Line]; N] = std::array::from_fn(|panel| &lines[panel * depth..][..x.len()]);
+        // Only ever gone through in loops of constant length: else they would be in memory.
         let mut sums = [zero; N];
         if let Some(bias) = bias {
-            for (sum, bias) in sums.iter_mut().zip(bias[..y.len()].chunks(ROW_LANES)) {
-                // SAFETY: the chunk has so many.
+            for (panel, sum) in sums.iter_mut().enumerate() {
+                let bias = &bias[columns(panel, y.len())];
+                // SAFETY: the part has so many.
                 *sum = unsafe { s.load_first(bias.as_ptr(), bias.len(), zero) };
             }
         }
@@ -76,10 +80,19 @@ impl<S: Simd> Row<'_, S> {
                 *sum = s.fma(x, unsafe { s.load(panel[k].0.as_ptr()) }, *sum);
             }
         }
-        for (sum, y) in sums.into_iter().zip(y.chunks_mut(ROW_LANES)) {
+        for (panel, sum) in sums.into_iter().enumerate() {
             let sum = if relu { s.max(zero, sum) } else { sum };
-            // SAFETY: the chunk has so many.
+            let cols = columns(panel, y.len());
+            let y = &mut y[cols];
+            // SAFETY: the part has so many.
             unsafe { s.store_first(y.as_mut_ptr(), y.len(), sum) };
         }
     }
+}
+
+/// A panel's columns of so many.
+#[inline(always)]
+fn columns(panel: usize, cols: usize) -> Range<usize> {
+    let first = (panel * ROW_LANES).min(cols);
+    first..(first + ROW_LANES).min(cols)
 }

@@ -23,10 +23,9 @@ const UNIT: usize = 8;
 /// that one thread would wait for memory.
 const MANY_WEIGHTS: usize = 1 << 20;
 
-/// Networks with so many weights, and so many values between two layers, take few samples one by one, in one kernel: a
-/// product of each layer would take longer to be planned than to be done.
+/// Networks with so many weights take [`FEW`] samples one by one, in one kernel: a product of each layer would take longer
+/// to be planned than to be done. Larger ones take one so, whose products have nothing to plan.
 const FEW_WEIGHTS: usize = 8 * 1024;
-const NARROW: usize = 128;
 /// As many samples as are few.
 const FEW: usize = 3;
 
@@ -58,13 +57,13 @@ pub struct Predictor {
     backend: Backend,
     inputs: usize,
     outputs: usize,
-    /// The most values that a sample has between two layers.
+    /// The most values that a sample has behind a layer.
     widest: usize,
     /// About how long a sample takes on one thread, in nanoseconds.
     cost: usize,
     weights: usize,
-    /// Whether few samples go one by one; not where the sums of products are `matrixmultiply`'s.
-    small: bool,
+    /// As many samples go one by one; none where the sums of products are `matrixmultiply`'s.
+    few: usize,
 }
 
 /// A dense layer.
@@ -97,16 +96,14 @@ impl Predictor {
             .collect();
         let sizes = || layers.iter().map(|layer| layer.weights.inputs().saturating_mul(layer.weights.outputs()));
         let weights = sizes().fold(0, usize::saturating_add);
-        let inner = layers.len().saturating_sub(1);
-        let widest = layers[..inner].iter().map(|layer| layer.weights.outputs()).max().unwrap_or(0);
         let backend = model.backend().clone();
-        let narrow = widest <= NARROW && model.outputs() <= NARROW;
+        let few = if weights <= FEW_WEIGHTS { FEW } else { usize::from(weights < MANY_WEIGHTS) };
         Self {
-            small: weights <= FEW_WEIGHTS && narrow && backend.has_fma(),
+            few: if backend.has_fma() { few } else { 0 },
             backend,
             inputs: model.inputs(),
             outputs: model.outputs(),
-            widest,
+            widest: layers.iter().map(|layer| layer.weights.outputs()).max().unwrap_or(0),
             cost: weights / 50 + 20 * layers.len(),
             weights,
             layers,
@@ -195,8 +192,10 @@ impl Kernel for Samples<'_> {
     #[inline(always)]
     fn run<T: Tier>(mut self, tier: T) {
         let serial = self.predictor.backend.with_threads(Threads::One);
-        if self.predictor.small && self.x.rows() <= FEW && self.x.row(0).is_some() {
-            self.one_by_one(tier);
+        if self.x.rows() <= self.predictor.few && self.x.row(0).is_some() {
+            let mut kept = self.predictor.take_room(1);
+            self.one_by_one(tier, &mut kept);
+            keep_room(kept);
             self.predictor.finish(&serial, self.y, self.last);
             return;
         }
@@ -223,22 +222,40 @@ thread_local! {
     static KEPT: Cell<[Vec<f32>; 2]> = const { Cell::new([Vec::new(), Vec::new()]) };
 }
 
+impl Predictor {
+    /// Room for what stands before and behind a layer, of so many samples; its values are anything.
+    fn take_room(&self, samples: usize) -> [Vec<f32>; 2] {
+        // A thread that is ending has no buffers any more.
+        let mut kept = KEPT.try_with(Cell::take).unwrap_or_default();
+        let room = self.widest * samples;
+        for kept in &mut kept {
+            if kept.len() < room {
+                kept.resize(room, 0.0);
+            }
+        }
+        kept
+    }
+}
+
+fn keep_room(kept: [Vec<f32>; 2]) {
+    let _ = KEPT.try_with(|place| place.set(kept));
+}
+
 impl Samples<'_> {
-    /// Each through all layers of a small network, but for the last one's softmax; their values are neighbours.
+    /// Each through all layers by itself, but for the last one's softmax; their values are neighbours.
     #[inline(always)]
-    fn one_by_one<T: Tier>(&mut self, tier: T) {
-        let [mut even, mut odd] = [[0.0; NARROW]; 2];
+    fn one_by_one<T: Tier>(&mut self, tier: T, [even, odd]: &mut [Vec<f32>; 2]) {
         for (row, x) in (0..self.x.rows()).filter_map(|row| Some((row, self.x.row(row)?))) {
             let mut width = None;
             for (number, layer) in self.predictor.layers.iter().enumerate() {
-                let (from, to) = if number.is_multiple_of(2) { (&odd, &mut even) } else { (&even, &mut odd) };
+                let (from, to) = if number.is_multiple_of(2) { (&*odd, &mut *even) } else { (&*even, &mut *odd) };
                 let x = width.map_or(x, |width| &from[..width]);
                 let y = &mut to[..layer.weights.outputs()];
                 let (weights, bias) = (layer.weights.panels(), layer.bias.as_deref());
                 sample::forward(tier, x, weights, bias, layer.activation.elementwise(), y);
                 width = Some(y.len());
             }
-            let last = if self.predictor.layers.len().is_multiple_of(2) { &odd } else { &even };
+            let last = if self.predictor.layers.len().is_multiple_of(2) { &*odd } else { &*even };
             for (col, &value) in last.iter().enumerate().take(self.y.cols()) {
                 self.y.set(row, col, value);
             }
@@ -248,21 +265,14 @@ impl Samples<'_> {
     #[inline(never)]
     fn through(self, backend: &Backend) -> Result<()> {
         let Self { predictor, mut x, mut y, last, .. } = self;
-        // A thread that is ending has no buffers any more.
-        let mut kept = KEPT.try_with(Cell::take).unwrap_or_default();
-        let room = predictor.widest * BLOCK.min(x.rows());
-        for kept in &mut kept {
-            if kept.len() < room {
-                kept.resize(room, 0.0);
-            }
-        }
+        let mut kept = predictor.take_room(BLOCK.min(x.rows()));
         while x.rows() > 0 {
             let (block, block_y);
             (block, x) = x.split_at_row(BLOCK);
             (block_y, y) = y.split_at_row(BLOCK);
             predictor.block(backend, block, block_y, &mut kept, last)?;
         }
-        let _ = KEPT.try_with(|place| place.set(kept));
+        keep_room(kept);
         Ok(())
     }
 }

@@ -6,8 +6,8 @@
 //!
 //! Exponentials are 2^64 times as large as they are, so that none is subnormal; what is made of them is
 //! rounded once. The sum of a row goes through 16 partial results, element j into partial j mod 16, and
-//! then a fixed tree. Rows of at most [`SHORT`] elements are worked on many at a time, one in each lane ([`short`]),
-//! others one after another ([`long`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
+//! then a fixed tree. Rows of at most [`SHORT`] elements, unless they are few, are worked on many at a time, one in each lane
+//! ([`short`]), others one after another ([`long`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
 //! and a sum of its own, so that memory is read once for both (Milakov and Gimelshein, "Online normalizer
 //! calculation for softmax", 2018).
 //!
@@ -32,7 +32,7 @@ use super::tier::Tier;
 use super::tree::Join;
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Simd;
+use crate::simd::{ROW_LANES, Simd};
 
 /// Elements of a row whose exponentials are added up below their own maximum, before the sums of such
 /// pieces are brought to a common one, in a binary tree: its first part has the largest power of 2
@@ -99,6 +99,11 @@ pub(crate) trait Softmaxes<const INPUTS: usize>: Copy + Send {
     );
 }
 
+/// So many rows of few elements are done sooner one after another: all lanes but theirs would be idle.
+const fn few_rows(cols: usize) -> usize {
+    1 + cols / ROW_LANES
+}
+
 impl<Op: Softmaxes<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for InRows<Op> {
     #[inline(always)]
     fn apply<T: Tier>(self, tier: T, x: [MatRef<'_>; INPUTS], y: MatMut<'_>) {
@@ -109,7 +114,7 @@ impl<Op: Softmaxes<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for InRows<Op> {
         }
         // SAFETY: so many rows and columns are within all views.
         unsafe {
-            if cols <= SHORT {
+            if cols <= SHORT && rows > few_rows(cols) {
                 each_block(tier, self.0, x, y, [rows, cols]);
             } else {
                 each_row(tier.vector(), self.0, x, y, [rows, cols]);
