@@ -279,7 +279,9 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
         bytes.resize(bytes.len() + data, 0);
         bytes
     };
-    let tensor = |shape: &str, end: &str| format!(r#"{{"dense.kernel":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#);
+    let tensor = |shape: &str, end: &str| {
+        format!(r#"{{"dense.kernel":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
+    };
     let mut files = vec![
         ("gigabytes of values".to_owned(), file(&tensor("[65536,65536]", "17179869184"), 100)),
         ("more values than can be counted".to_owned(), file(&tensor("[4294967296,4294967296]", "400"), 400)),

@@ -2,9 +2,7 @@
 
 use std::path::PathBuf;
 
-use densely::nn::{
-    Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Schedule, Sequential, Sgd,
-};
+use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Schedule, Sequential, Sgd};
 use densely::{Backend, MatRef, Threads};
 
 use crate::common::exactly;
@@ -12,9 +10,16 @@ use crate::common::images::{PIXELS, fashion_mnist};
 use crate::{Golden, assert_golden, digest, exact};
 
 /// Of the tutorial's weights after two epochs on 12,000 images.
-const TUTORIAL: &str = "";
+const TUTORIAL: &str = "856a0446532bfbc47e7d059c9bb3848d27778351dadbbed8b162941458e89f87";
 
-const RULES: [Golden; 0] = [];
+const RULES: [Golden; 6] = [
+    ("sgd", "03aeb13994490a6858bcc8ecd16e8730818ae6fa6002ef6c068cfdc9865c0ae5"),
+    ("momentum", "89b14ec5c11d71b9b63110055709d44d9889c1f6a6795a1676a3abf481dc2447"),
+    ("nesterov", "a1cccb7632242f57552ed65e336d5c064e0255d80235378e2a72155962af7d68"),
+    ("adam", "20d9f06632f1b6f2234398dbbc4090947fb42b5171824c6b08972d58a078096c"),
+    ("adamw", "5aa1860ad96374306d98e2f7802982e50f0671578bbf0a24cb057a4744aa7176"),
+    ("adam with l2", "7bb008c8eb7dc14f5e6435725b730147106229f9c61a2c3d2bde4b107377ac9d"),
+];
 
 const IMAGES: usize = 12_000;
 const EPOCHS: usize = 2;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use crate::common::operations::{Written, run_all};
 use crate::common::watchdog::within_a_minute;
 use crate::common::{Layout, Matrix, Values, backends, canonical, exactly};
-use densely::{Activation, Backend, Isa, MatMut, Threads, activation, dense, loss};
+use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense, loss};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -85,13 +85,13 @@ fn from_eight_threads_at_once() {
 fn small_calls(backend: &Backend, [x, w]: &[Matrix; 2], labels: &[u8], bits: &mut Vec<u32>) {
     let (rows, cols) = (x.shape()[0], w.shape()[1]);
     let [mut y, mut z] = [[0.0; 16 * 24]; 2];
-    let view = |y: &'static str, data| MatMut::new(data, rows, cols).expect(y);
-    dense::forward(backend, x.view(), w.view(), None, Activation::Relu, view("y", &mut y)).unwrap();
-    let logits = densely::MatRef::new(&y, rows, cols).unwrap();
-    activation::log_softmax(backend, logits, view("z", &mut z)).unwrap();
+    let to = MatMut::new(&mut y, rows, cols).unwrap();
+    dense::forward(backend, x.view(), w.view(), None, Activation::Relu, to).unwrap();
+    let logits = MatRef::new(&y, rows, cols).unwrap();
+    activation::log_softmax(backend, logits, MatMut::new(&mut z, rows, cols).unwrap()).unwrap();
     bits.clear();
     bits.extend(z.iter().copied().map(canonical));
-    let loss = loss::cross_entropy(backend, logits, labels, view("z", &mut z)).unwrap();
+    let loss = loss::cross_entropy(backend, logits, labels, MatMut::new(&mut z, rows, cols).unwrap()).unwrap();
     bits.extend(z.iter().chain([&loss]).copied().map(canonical));
 }
 
