@@ -172,7 +172,12 @@ impl Case {
             let (dw, db) = gradients[start..end].split_at_mut(layer.inputs * layer.outputs);
             let got = MatRef::new(&pass.got[number], rows, layer.inputs)?;
             let dw = MatMut::new(dw, layer.inputs, layer.outputs)?;
-            reference::dense_backward_params(got, MatRef::new(&dy, rows, layer.outputs)?, dw, layer.bias.then_some(db))?;
+            reference::dense_backward_params(
+                got,
+                MatRef::new(&dy, rows, layer.outputs)?,
+                dw,
+                layer.bias.then_some(db),
+            )?;
             if number > 0 {
                 let activation = self.layers[number - 1].activation.1;
                 let kept = if activation.keeps_input() { &pass.before } else { &pass.after };

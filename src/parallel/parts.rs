@@ -1,6 +1,6 @@
 //! Parts of a work that several threads take, each part once.
 //!
-//! `tests/loom` goes through all interleavings.
+//! `tests/loom` goes through their interleavings.
 
 #![allow(unsafe_code)]
 
@@ -51,31 +51,5 @@ impl<T> Parts<T> {
         let i = (first..self.len).chain(0..first).find(free)?;
         // SAFETY: below `len` all parts were written, and none but the first to swap gets here.
         Some((i, self.parts[i].with(|part| unsafe { (*part).assume_init_read() })))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::AtomicUsize;
-    use std::thread;
-
-    #[test]
-    fn a_part_is_given_once() {
-        let mut parts = Parts::new();
-        (0..MAX_PARTS).for_each(|part| parts.push(part));
-        let taken: Vec<AtomicUsize> = (0..MAX_PARTS).map(|_| AtomicUsize::new(0)).collect();
-        thread::scope(|scope| {
-            for who in 0..4 {
-                let (parts, taken) = (&parts, &taken);
-                scope.spawn(move || {
-                    while let Some((number, part)) = parts.take(40 * who) {
-                        assert_eq!(number, part);
-                        taken[part].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
     }
 }

@@ -1,6 +1,6 @@
 //! Where work is offered to a helper, and taken back: the protocol between a caller and its helpers.
 //!
-//! `tests/loom` goes through all its interleavings.
+//! `tests/loom` goes through its interleavings.
 
 #![allow(unsafe_code)]
 

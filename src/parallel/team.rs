@@ -159,10 +159,29 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::sync::mpsc;
 
-    use crate::parallel::parts::Parts;
+    use crate::parallel::parts::{MAX_PARTS, Parts};
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    #[test]
+    fn a_part_is_given_once() {
+        let mut parts = Parts::new();
+        (0..MAX_PARTS).for_each(|part| parts.push(part));
+        let taken: Vec<AtomicUsize> = (0..MAX_PARTS).map(|_| AtomicUsize::new(0)).collect();
+        thread::scope(|scope| {
+            for who in 0..4 {
+                let (parts, taken) = (&parts, &taken);
+                scope.spawn(move || {
+                    while let Some((number, part)) = parts.take(40 * who) {
+                        assert_eq!(number, part);
+                        taken[part].fetch_add(1, Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
     }
 
     #[test]

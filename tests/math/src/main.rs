@@ -24,13 +24,7 @@ struct Function {
 }
 
 const FUNCTIONS: [Function; 4] = [
-    Function {
-        name: "exp",
-        kernel: activation::exp,
-        truth: core_math::exp,
-        bound: math::EXP_ULP,
-        digest: "",
-    },
+    Function { name: "exp", kernel: activation::exp, truth: core_math::exp, bound: math::EXP_ULP, digest: "" },
     Function {
         name: "ln",
         kernel: activation::ln,
