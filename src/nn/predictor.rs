@@ -24,7 +24,7 @@ const UNIT: usize = 8;
 const MANY_WEIGHTS: usize = 1 << 20;
 
 /// Networks with so many weights take [`FEW`] samples one by one, in one kernel: a product of each layer would take longer
-/// to be planned than to be done. Larger ones take one so, whose products have nothing to plan.
+/// to be planned than to be done. Larger ones, of fewer than [`MANY_WEIGHTS`], take a single sample so.
 const FEW_WEIGHTS: usize = 8 * 1024;
 /// As many samples as are few.
 const FEW: usize = 3;
