@@ -19,33 +19,45 @@ struct Function {
     truth: fn(f64) -> f64,
     /// Largest error in ulp.
     bound: f64,
+    /// The same for the portable instruction set.
+    portable: f64,
     /// Of the results for bits 0 to 2^32 - 1, little-endian, all NaNs as one.
     digest: &'static str,
 }
 
 const FUNCTIONS: [Function; 4] = [
-    Function { name: "exp", kernel: activation::exp, truth: core_math::exp, bound: math::EXP_ULP, digest: "" },
+    Function {
+        name: "exp",
+        kernel: activation::exp,
+        truth: core_math::exp,
+        bound: math::EXP_ULP,
+        portable: math::PORTABLE_ULP,
+        digest: "7f802b1ca87378dbe12492a57643c189365181d232330d8d51631151a91313eb",
+    },
     Function {
         name: "ln",
         kernel: activation::ln,
         // -inf at both zeros, as a logarithm of the magnitude has it.
         truth: |x| if x == 0.0 { f64::NEG_INFINITY } else { core_math::log(x) },
         bound: math::LN_ULP,
-        digest: "",
+        portable: math::PORTABLE_ULP,
+        digest: "e06f1dea261aacadd6f617df69d0e4c80cc9a8fd5335b161950cd99d6415ef0e",
     },
     Function {
         name: "tanh",
         kernel: |backend, x, y| activation::forward(backend, Activation::Tanh, x, y),
         truth: core_math::tanh,
         bound: math::TANH_ULP,
-        digest: "",
+        portable: 3.0,
+        digest: "9ce53f324347e5a7833861016c18d41747d99839b72da8861f1e7fd467a458cb",
     },
     Function {
         name: "sigmoid",
         kernel: |backend, x, y| activation::forward(backend, Activation::Sigmoid, x, y),
         truth: |x| 1.0 / (1.0 + core_math::exp(-x)),
         bound: math::SIGMOID_ULP,
-        digest: "",
+        portable: 4.0,
+        digest: "17a3bb4540c0435fc114270a7198dba5c0b7034646e74820321b75a703570642",
     },
 ];
 
@@ -161,17 +173,21 @@ fn main() -> ExitCode {
     };
     let mut good = true;
     if with_errors {
-        for function in &FUNCTIONS {
+        // The others have the bits of the best, as the digests show.
+        let portable = Backend::with_isa(Isa::Portable).expect("it is everywhere").with_threads(Threads::One);
+        for (function, backend) in FUNCTIONS.iter().flat_map(|function| [(function, best), (function, &portable)]) {
             let parts = 64;
-            let part = |part| function.errors(best, (part..BLOCKS).step_by(parts));
+            let part = |part| function.errors(backend, (part..BLOCKS).step_by(parts));
             let errors = on_all_cores(parts, part).into_iter().reduce(Errors::join).expect("there are parts");
             let Errors { worst, at, correct } = errors;
             let share = 100.0 * correct as f64 / (BLOCK * BLOCKS) as f64;
+            let bound = if backend.isa() == Isa::Portable { function.portable } else { function.bound };
             println!(
-                "{:8} {worst:.4} ulp at {at:e}, of at most {}; {share:.3} % of all floats get the correctly rounded result",
-                function.name, function.bound
+                "{:8} {:8} {worst:.4} ulp at {at:e}, of at most {bound}; {share:.3} % of all floats get the correctly rounded result",
+                function.name,
+                backend.isa()
             );
-            good &= worst <= function.bound;
+            good &= worst <= bound;
         }
     }
     let pairs: Vec<_> = FUNCTIONS.iter().flat_map(|function| backends.iter().map(move |on| (function, on))).collect();
