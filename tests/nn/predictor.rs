@@ -148,9 +148,3 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
     assert!(matches!(logs, Err(Error::Value { argument: "activation", .. })));
     assert_eq!(y, [-7.0; 8]);
 }
-
-#[test]
-fn a_predictor_is_shared_by_threads() {
-    fn shared<T: Send + Sync>() {}
-    shared::<Predictor>();
-}

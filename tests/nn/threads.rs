@@ -3,8 +3,11 @@
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::common::{assert_bits, exactly, matrix, mlp, random, random_labels, within_a_minute};
-use densely::nn::{Adam, Fit, Sequential};
-use densely::{Activation, Backend, MatMut, MatRef, Threads, dense};
+use densely::loss::CrossEntropy;
+use densely::nn::{self, Adam, Fit, Sequential};
+use densely::{
+    Activation, Backend, Error, Isa, Labels, MatMut, MatRef, PackedWeights, Targets, Threads, Weights, dense,
+};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
@@ -158,4 +161,14 @@ mod fork {
             assert_eq!(status, 0, "the child's end");
         }
     }
+}
+
+/// But `Fit`, which may have a callback that may not.
+#[test]
+fn everything_can_be_sent_to_other_threads_and_shared_with_them() {
+    fn free<T: Send + Sync + Unpin>() {}
+    free::<(Backend, Isa, Threads, Error, Activation, CrossEntropy<'_>)>();
+    free::<(MatRef<'_>, MatMut<'_>, PackedWeights, Weights<'_>, Labels<'_>, Targets<'_>)>();
+    free::<(Sequential, nn::Builder, nn::Predictor, nn::Optimizer, nn::Layer, nn::Shape)>();
+    free::<(nn::History, nn::EpochEnd, nn::BatchEnd, nn::EarlyStopping, nn::Schedule, nn::Metrics)>();
 }
