@@ -15,7 +15,7 @@ use crate::kernels::softmax::{
 use crate::kernels::{Input, RowOp, Rows};
 use crate::matrix::{MatMut, MatRef};
 
-/// y = f(x), element by element.
+/// y = f(x), element by element; `activation` is f.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -27,7 +27,7 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
     Ok(())
 }
 
-/// y = f(y), element by element.
+/// y = f(y), element by element; `activation` is f.
 ///
 /// # Errors
 /// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
@@ -37,7 +37,7 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
     Ok(())
 }
 
-/// dx = f'(x) dy, element by element.
+/// dx = f'(x) dy, element by element; `activation` is f.
 ///
 /// `kept` is f's output, or, if f [keeps its input](Activation::keeps_input), that.
 ///
@@ -57,7 +57,7 @@ pub fn backward(
     Ok(())
 }
 
-/// dy = f'(x) dy, element by element; see [`backward`].
+/// [`backward`] with dx in the place of dy.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -102,7 +102,8 @@ impl Visit for Backward<'_> {
     }
 }
 
-/// y = exp(x), within [`EXP_ULP`](crate::math::EXP_ULP).
+/// y = exp(x), element by element: within [`EXP_ULP`](crate::math::EXP_ULP), on the portable instruction set
+/// [`PORTABLE_ULP`](crate::math::PORTABLE_ULP).
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
@@ -110,7 +111,8 @@ pub fn exp(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Exp, x, y)
 }
 
-/// y = ln(x), within [`LN_ULP`](crate::math::LN_ULP). -inf at 0, NaN below 0.
+/// y = ln(x), element by element: within [`LN_ULP`](crate::math::LN_ULP), on the portable instruction set
+/// [`PORTABLE_ULP`](crate::math::PORTABLE_ULP). -inf at 0, NaN below 0.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
@@ -118,7 +120,7 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Ln, x, y)
 }
 
-/// Each row of y = exp(x - max) / sum(exp(x - max)): K values in 0..=1 that sum to 1.
+/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum to 1.
 ///
 /// A row with NaN or +inf, or of nothing but -inf, gives NaN throughout. Source: Bridle,
 /// "Probabilistic interpretation of feedforward classification network outputs" (1990).

@@ -29,12 +29,13 @@ impl Backend {
     /// processor, on as many threads as pay off.
     ///
     /// # Errors
-    /// [`Error::Isa`](crate::Error::Isa) if the variable names what this processor does not have.
+    /// [`Error::Isa`](crate::Error::Isa) if the variable holds an unknown name, or names what this processor does
+    /// not have.
     pub fn new() -> Result<Self> {
         Self::with_isa(Isa::from_environment()?)
     }
 
-    /// The given instruction set, whatever the environment says.
+    /// The given instruction set, whatever the environment says, on as many threads as pay off.
     ///
     /// # Errors
     /// [`Error::Isa`](crate::Error::Isa) if this processor does not have it.
@@ -49,11 +50,13 @@ impl Backend {
     }
 
     /// The instruction set that calls with this backend run on.
+    #[must_use]
     pub fn isa(&self) -> Isa {
         self.dispatch.isa()
     }
 
     /// The threads that calls with this backend may use.
+    #[must_use]
     pub fn threads(&self) -> Threads {
         self.threads
     }

@@ -1,9 +1,12 @@
 //! Dense (fully connected) layers: y = activation(x w + b), and back.
 //!
-//! Shapes: `x` is batch x inputs, `w` inputs x outputs, `b` outputs, `y` batch x outputs.
+//! Shapes: `x` is batch x inputs, `w` inputs x outputs, `b` (`bias`) outputs, `y` batch x outputs.
 //! Gradients have a `d` before the name and the shape of what they belong to. Weights stored as
 //! (outputs, inputs) are passed as a transposed view, [`MatRef::t`]. Any strides will do; matrices
-//! whose columns are neighbours are fastest.
+//! whose columns are neighbours are fastest. Results replace what stood in their place: none is added to it.
+//!
+//! On the way back, `dy` is the gradient by x w + b, before the activation. The `gate` of the next layer's
+//! [`backward_input`] gives that, or [`activation::backward`](crate::activation::backward).
 //!
 //! The meaning of every bit is spelled in [`reference`](crate::reference).
 
@@ -23,7 +26,9 @@ const COL_UNIT: usize = 16;
 ///
 /// `x` is batch x inputs, `w` inputs x outputs, `bias` outputs (none stands for zeros), `y` batch
 /// x outputs; all of `y` is written. A batch of 0 is legal. `w` is a [`MatRef`], or, where the same
-/// weights serve many calls, a reference to [`PackedWeights`](crate::PackedWeights).
+/// weights serve many calls, a reference to [`PackedWeights`](crate::PackedWeights). The way back through an activation
+/// that [keeps its input](Activation::keeps_input) needs x w + bias: for that, call this with [`Activation::Linear`],
+/// then [`activation::forward`](crate::activation::forward).
 ///
 /// ```
 /// use densely::{Activation, Backend, MatMut, MatRef, dense};
@@ -110,7 +115,7 @@ pub fn backward_input(
 /// dw = xᵀ dy and db = the column sums of dy.
 ///
 /// `x` is batch x inputs, `dy` batch x outputs, `dw` inputs x outputs, `db` outputs (none if the
-/// layer has no bias). Sums over the batch, not means: scale `dy`, as
+/// layer has no bias). They are sums over the batch, not means: scale `dy`, as
 /// [`cross_entropy`](crate::loss::cross_entropy) does. A batch of 0 gives zeros. The sum is taken
 /// in chunks of [`CHUNK_ROWS`](crate::CHUNK_ROWS) rows, whatever the number of threads.
 ///

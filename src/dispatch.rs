@@ -51,11 +51,13 @@ impl Isa {
     pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// What this processor has, best first; never empty.
+    #[must_use]
     pub fn available() -> Vec<Self> {
         Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
     }
 
     /// Whether this processor has it.
+    #[must_use]
     pub fn is_available(self) -> bool {
         match self {
             #[cfg(target_arch = "x86_64")]
@@ -73,7 +75,7 @@ impl Isa {
     /// The one that [`DENSELY_ISA`](ISA_VARIABLE) names, else the best that this processor has.
     ///
     /// # Errors
-    /// [`Error::Isa`] if the variable holds an unknown name or names one that is not available.
+    /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not available.
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(ISA_VARIABLE) {
             None => Ok(Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),
@@ -86,6 +88,7 @@ impl Isa {
     }
 
     /// Its name, as [`DENSELY_ISA`](ISA_VARIABLE) takes it.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Avx512 => "avx512",
@@ -110,6 +113,9 @@ impl FromStr for Isa {
     type Err = Error;
 
     /// Reads a name; whether this processor has it is not asked.
+    ///
+    /// # Errors
+    /// [`Error::Isa`] if the name is unknown.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| Self::refused("isa", name))
     }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use crate::Isa;
 
-/// What every function of this crate returns.
+/// The standard library's `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;
 
 /// Why a call was refused. Nothing has been written when one of these comes back from a kernel.
@@ -16,7 +16,7 @@ pub enum Error {
     /// A matrix, slice or shape does not fit the other arguments.
     #[error("`{argument}`: expected {expected}, got {found}")]
     Shape {
-        /// The argument's name in the function's signature.
+        /// What does not fit: the name of an argument or an option.
         argument: &'static str,
         /// What would have been accepted.
         expected: String,
@@ -26,7 +26,7 @@ pub enum Error {
     /// A number is outside the range that has a meaning.
     #[error("`{argument}`: expected {expected}, got {found}")]
     Value {
-        /// The argument's name in the function's signature.
+        /// What does not fit: the name of an argument or an option.
         argument: &'static str,
         /// What would have been accepted.
         expected: String,
@@ -75,7 +75,8 @@ pub enum Error {
         /// What the file holds.
         found: String,
     },
-    /// Training was asked for before [`compile`](crate::nn::Sequential::compile) gave an optimizer.
+    /// Training, or another learning rate, was asked for before [`compile`](crate::nn::Sequential::compile) gave an
+    /// optimizer.
     #[error("the model has no optimizer: call `compile` before training it")]
     NotCompiled,
 }

@@ -4,6 +4,7 @@
 //! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
 //! - Level 2, networks with Keras' words: [`nn`].
 //! - What every kernel must compute, bit for bit: [`mod@reference`].
+//! - How far functions are from their true values: [`math`].
 
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]

@@ -91,7 +91,7 @@ pub enum Reduction {
 /// assert!((loss - 2f32.ln()).abs() < 1e-6);
 /// # Ok::<(), densely::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CrossEntropy<'a> {
     pub(crate) reduction: Reduction,
     pub(crate) smoothing: f32,
@@ -101,29 +101,30 @@ pub struct CrossEntropy<'a> {
 
 impl<'a> CrossEntropy<'a> {
     /// The mean, without smoothing, weights or an ignored label.
+    #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// How the rows' losses become one number.
+    /// Sets how the rows' losses become one number, the mean unless set.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 
-    /// Which part of the targets, 0 to 1, is spread evenly over all classes.
+    /// Sets which part of the targets, 0 to 1, is spread evenly over all classes, 0 unless set.
     #[must_use]
     pub fn label_smoothing(self, smoothing: f32) -> Self {
         Self { smoothing, ..self }
     }
 
-    /// A finite weight of at least 0 for each class.
+    /// Sets a finite weight of at least 0 for each class, 1 unless set.
     #[must_use]
     pub fn class_weights(self, weights: &'a [f32]) -> Self {
         Self { weights: Some(weights), ..self }
     }
 
-    /// The label whose rows are left out; it need not be a class. Probabilities have none.
+    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have none.
     #[must_use]
     pub fn ignored_label(self, label: usize) -> Self {
         Self { ignored: Some(label), ..self }

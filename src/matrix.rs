@@ -104,6 +104,9 @@ impl fmt::Display for Layout {
 
 /// A read-only matrix view over a slice of `f32`.
 ///
+/// Element (row, col) stands at `row * row_stride + col * col_stride` of the slice, strides in elements. That all
+/// elements are inside of the slice, each at a place of its own, is checked once, when the view is made.
+///
 /// ```
 /// use densely::MatRef;
 /// let data = vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0];
@@ -120,7 +123,9 @@ pub struct MatRef<'a> {
     data: PhantomData<&'a [f32]>,
 }
 
-/// A writable matrix view over a slice of `f32`.
+/// A writable matrix view over a slice of `f32`, laid out like a [`MatRef`].
+///
+/// Calls take it by value; [`reborrow`](Self::reborrow) lends it to a call.
 ///
 /// ```
 /// use densely::MatMut;
@@ -149,37 +154,44 @@ unsafe impl Sync for MatMut<'_> {}
 macro_rules! view_methods {
     () => {
         /// Number of rows.
+        #[must_use]
         pub fn rows(&self) -> usize {
             self.layout.rows
         }
 
         /// Number of columns.
+        #[must_use]
         pub fn cols(&self) -> usize {
             self.layout.cols
         }
 
         /// Distance between neighbours in a column, in elements.
+        #[must_use]
         pub fn row_stride(&self) -> usize {
             self.layout.row_stride
         }
 
         /// Distance between neighbours in a row, in elements.
+        #[must_use]
         pub fn col_stride(&self) -> usize {
             self.layout.col_stride
         }
 
         /// Whether all elements stand one after another in row-major order.
+        #[must_use]
         pub fn is_contiguous(&self) -> bool {
             self.layout.is_contiguous()
         }
 
         /// The element at (`row`, `col`), or `None` outside the matrix.
+        #[must_use]
         pub fn get(&self, row: usize, col: usize) -> Option<f32> {
             // SAFETY: the layout was checked against the slice, and the offset is inside the layout.
             self.layout.offset(row, col).map(|offset| unsafe { *self.ptr.add(offset) })
         }
 
         /// All elements in row-major order.
+        #[must_use]
         pub fn to_vec(&self) -> Vec<f32> {
             let indices = (0..self.rows()).flat_map(|row| (0..self.cols()).map(move |col| (row, col)));
             indices.filter_map(|(row, col)| self.get(row, col)).collect()
@@ -196,11 +208,12 @@ impl<'a> MatRef<'a> {
         Ok(Self::over(data, Layout::dense(data.len(), rows, cols)?))
     }
 
-    /// A matrix of any strides (in elements) over a slice. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis.
+    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// a column is refused.
     pub fn with_strides(
         data: &'a [f32],
         rows: usize,
@@ -218,6 +231,7 @@ impl<'a> MatRef<'a> {
     view_methods!();
 
     /// The transposed view; nothing is moved.
+    #[must_use]
     pub fn t(self) -> Self {
         Self { layout: self.layout.t(), ..self }
     }
@@ -233,6 +247,7 @@ impl<'a> MatRef<'a> {
     }
 
     /// Row `row` as a slice, if the matrix has that row and its elements stand side by side.
+    #[must_use]
     pub fn row(&self, row: usize) -> Option<&'a [f32]> {
         let side_by_side = self.cols() <= 1 || self.col_stride() == 1;
         if row >= self.rows() || !side_by_side {
@@ -287,11 +302,12 @@ impl<'a> MatMut<'a> {
         Ok(Self::over(data, layout))
     }
 
-    /// A matrix of any strides (in elements) over a slice. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
     ///
     /// # Errors
     /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis.
+    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// a column is refused.
     pub fn with_strides(
         data: &'a mut [f32],
         rows: usize,
@@ -318,6 +334,7 @@ impl<'a> MatMut<'a> {
     }
 
     /// The transposed view; nothing is moved.
+    #[must_use]
     pub fn t(self) -> Self {
         Self { layout: self.layout.t(), ..self }
     }
@@ -360,17 +377,20 @@ impl<'a> MatMut<'a> {
     }
 
     /// A shorter borrow of the same view.
+    #[must_use]
     pub fn reborrow(&mut self) -> MatMut<'_> {
         MatMut { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
 
     /// The same elements, to read.
+    #[must_use]
     pub fn as_ref(&self) -> MatRef<'_> {
         MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
 
     /// The top `row` rows and the others, to be written at the same time; all go to the top if
     /// there are fewer.
+    #[must_use]
     pub fn split_at_row(self, row: usize) -> (Self, Self) {
         let (top, bottom) = self.as_ref().split_at_row(row);
         // No element belongs to both halves, since no two elements of a view share a place; that
@@ -415,7 +435,7 @@ impl fmt::Debug for MatMut<'_> {
 ///
 /// `shape` is the batch size followed by the shape of a sample: (N, 28, 28) gives N x 784, and
 /// colour images (N, 3, 28, 28) give N x 2352. The last axis is the innermost, as in Keras'
-/// `Flatten`. Nothing is moved.
+/// `Flatten`. A batch of numbers, (N), gives N x 1. Nothing is moved.
 ///
 /// ```
 /// let images = vec![0.0; 5 * 3 * 28 * 28];

@@ -61,11 +61,13 @@ impl PackedWeights {
     }
 
     /// Number of inputs.
+    #[must_use]
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// Number of outputs.
+    #[must_use]
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -81,7 +83,7 @@ impl fmt::Debug for PackedWeights {
     }
 }
 
-/// The weights of a forward call, inputs x outputs: a [`MatRef`], or [`PackedWeights`].
+/// The weights of a forward call, inputs x outputs: made from a [`MatRef`] or a reference to [`PackedWeights`].
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a>(pub(crate) Factor<'a>);
 

@@ -10,7 +10,7 @@ use crate::matrix::MatRef;
 pub enum Targets<'a> {
     /// The number of the right class, one a row.
     Labels(Labels<'a>),
-    /// A probability for each class, batch x classes.
+    /// A probability for each class, batch x classes. They are taken as they are: rows need not sum to 1.
     Probabilities(MatRef<'a>),
 }
 
@@ -50,7 +50,8 @@ impl<'a> From<MatRef<'a>> for Targets<'a> {
     }
 }
 
-/// One class number a sample, borrowed in the type that the data has.
+/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a slice, an
+/// array or a vector.
 ///
 /// ```
 /// use densely::Labels;
@@ -71,6 +72,7 @@ pub enum Labels<'a> {
 
 impl<'a> Labels<'a> {
     /// How many there are.
+    #[must_use]
     pub fn len(&self) -> usize {
         match self {
             Self::U8(labels) => labels.len(),
@@ -80,11 +82,13 @@ impl<'a> Labels<'a> {
     }
 
     /// Whether there are none.
+    #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
     /// The class of sample `index`, or `None` past the end.
+    #[must_use]
     pub fn get(&self, index: usize) -> Option<usize> {
         match self {
             Self::U8(labels) => labels.get(index).map(|&label| usize::from(label)),

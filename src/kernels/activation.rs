@@ -38,12 +38,12 @@ pub enum Activation {
     /// ReLU with a slope below 0, so that no unit is without a gradient (Maas, Hannun and Ng,
     /// "Rectifier nonlinearities improve neural network acoustic models", 2013).
     LeakyRelu {
-        /// Factor of values below 0: finite, at least 0. Keras has 0.2.
+        /// Factor of values below 0: finite, at least 0. Keras' `leaky_relu` has 0.2, PyTorch 0.01.
         slope: f32,
     },
     /// The exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
     Elu {
-        /// Minus the value at -inf: finite, at least 0. Keras has 1.
+        /// Minus the value at -inf: finite, at least 0. Keras and PyTorch have 1.
         alpha: f32,
     },
     /// The logistic function.
@@ -55,7 +55,8 @@ pub enum Activation {
     /// The sigmoid linear unit, also called swish.
     Silu,
     /// The Gaussian error linear unit, in the form without the error function, by way of tanh
-    /// (Hendrycks and Gimpel, 2016): `gelu(approximate=True)` of Keras.
+    /// (Hendrycks and Gimpel, 2016): `gelu(approximate=True)` of Keras, `"tanh"` of PyTorch. By default, both have the
+    /// other form.
     Gelu,
 }
 
@@ -75,6 +76,7 @@ pub(crate) trait Visit {
 
 impl Activation {
     /// Whether the way back needs the activation's input; it needs its output otherwise.
+    #[must_use]
     pub fn keeps_input(self) -> bool {
         matches!(self, Self::Silu | Self::Gelu)
     }

@@ -33,13 +33,13 @@ use tier::Tier;
 /// Rows of the batch whose contributions to a weight or bias gradient are added up on their own
 /// before the sums of these chunks are added in ascending order.
 ///
-/// Part of the numeric contract. 256 rows keep the chunk's share of x in cache and cost the
+/// Part of the [numeric contract](crate::reference). 256 rows keep the chunk's share of x in cache and cost the
 /// weights one addition for 256 fused multiply-adds.
 pub const CHUNK_ROWS: usize = 256;
 
 /// Rows whose losses are added one after another, before the sums of such groups are added in a
 /// binary tree, whose first part has the largest power of 2 groups that leaves some. Part of the
-/// numeric contract.
+/// [numeric contract](crate::reference).
 pub const LOSS_ROWS: usize = 16;
 
 /// Widest vector of any tier, in elements: the size of buffers that strided rows pass through.

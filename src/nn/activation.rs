@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// What a [`Dense`](super::Dense) layer applies to its outputs.
 ///
 /// All but softmax are those of [`densely::Activation`](crate::Activation), which tells their formulas.
-/// Each can be had by its name in Keras, with Keras' parameters:
+/// Each can be had by its name in Keras, with Keras' parameters, but that GELU is always the approximate form:
 ///
 /// ```
 /// use densely::nn::Activation;
@@ -44,7 +44,7 @@ pub enum Activation {
     Softplus,
     /// x sigmoid(x).
     Silu,
-    /// `gelu(x, approximate=True)` of Keras.
+    /// `gelu(x, approximate=True)` of Keras, whose default is the other form.
     Gelu,
     /// exp(x) / sum(exp(x)) over the units; for the last layer.
     Softmax,
@@ -66,6 +66,7 @@ impl Activation {
     ];
 
     /// Its name in Keras.
+    #[must_use]
     pub fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",
@@ -106,7 +107,10 @@ impl fmt::Display for Activation {
 impl FromStr for Activation {
     type Err = Error;
 
-    /// Reads a name.
+    /// Reads a name; parameters are those of [`ALL`](Self::ALL).
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the name is unknown.
     fn from_str(name: &str) -> Result<Self> {
         Self::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
             let names = Self::ALL.map(Self::name).join(", ");

@@ -7,7 +7,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::kernels::gradients::{Change, Gradients, Squares};
 
-/// How to keep gradients from being too large.
+/// How to keep gradients from being too large, by a number c that is finite and above 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Clip {

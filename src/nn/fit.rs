@@ -51,17 +51,18 @@ impl fmt::Debug for Fit<'_> {
 }
 
 impl<'a> Fit<'a> {
-    /// Sets how many times to go through the samples.
+    /// Sets how many times to go through the samples, 1 unless set.
     pub fn epochs(self, epochs: usize) -> Self {
         Self { epochs: Some(epochs), ..self }
     }
 
-    /// Sets the samples a step; the last batch of an epoch may be smaller.
+    /// Sets the samples a step, at least 1, and 32 unless set; the last batch of an epoch may be smaller.
     pub fn batch_size(self, batch_size: usize) -> Self {
         Self { batch_size: Some(batch_size), ..self }
     }
 
-    /// Shuffles the samples anew before each epoch; the order follows from seed and epoch.
+    /// Shuffles the samples anew before each epoch, with seed 0 unless set; the order follows from seed and epoch. A
+    /// second `fit` begins at epoch 0 again, and so needs another seed for another order.
     pub fn shuffle(self, seed: u64) -> Self {
         Self { shuffle: Shuffle::Seed(seed), ..self }
     }
@@ -71,23 +72,25 @@ impl<'a> Fit<'a> {
         Self { shuffle: Shuffle::No, ..self }
     }
 
-    /// Evaluates these samples after each epoch.
+    /// Evaluates these samples after each epoch. Takes the place of [`validation_split`](Self::validation_split).
     pub fn validation_data(self, x: MatRef<'a>, labels: impl Into<Labels<'a>>) -> Self {
         Self { validation: Validation::Data(x, labels.into()), ..self }
     }
 
     /// Keeps the last part of the samples from training and evaluates it after each epoch.
-    /// `part` is above 0 and below 1.
+    /// `part` is above 0 and below 1. Takes the place of [`validation_data`](Self::validation_data).
     pub fn validation_split(self, part: f64) -> Self {
         Self { validation: Validation::Split(part), ..self }
     }
 
-    /// Multiplies each sample's loss by the weight of its class. See [`sample_weights`](Self::sample_weights).
+    /// Multiplies each sample's loss by the weight of its class; each class has one, finite and at least 0. See
+    /// [`sample_weights`](Self::sample_weights).
     pub fn class_weights(self, weights: &'a [f32]) -> Self {
         Self { class_weights: Some(weights), ..self }
     }
 
-    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given.
+    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given; each
+    /// sample has one, finite and at least 0.
     ///
     /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
     /// weights; so are the losses that are reported. (The mean of [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its
@@ -101,7 +104,7 @@ impl<'a> Fit<'a> {
         Self { sample_weights: Some(weights), ..self }
     }
 
-    /// Tells this callback of each batch and epoch.
+    /// Tells this callback, in the place of any before, of each batch and epoch.
     pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
     }
@@ -185,9 +188,10 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight is negative or not finite, the batch size or a checkpoint's number of epochs is 0, the split leaves
-    /// no sample on one side, early stopping has a negative `min_delta` or wants a validation that there is not, or the
-    /// last activation is neither softmax nor linear. Nothing is learnt then. [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
+    /// none, a weight is negative or not finite, epochs are 2^32 or more, the batch size or a checkpoint's number of
+    /// epochs is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or wants a
+    /// validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt then.
+    /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
     /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
     /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {

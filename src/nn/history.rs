@@ -16,9 +16,9 @@ pub struct BatchEnd {
     pub batches: usize,
     /// Samples that the epoch has seen so far.
     pub samples: usize,
-    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update.
+    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update; in nats.
     pub loss: f32,
-    /// As `loss`.
+    /// Right answers divided by these samples.
     pub accuracy: f32,
     /// Of the batch's step, after the [`Schedule`](super::Schedule).
     pub learning_rate: f64,
@@ -30,9 +30,9 @@ pub struct BatchEnd {
 pub struct EpochEnd {
     /// The epoch, from 0 on.
     pub epoch: usize,
-    /// Mean over the epoch's samples, each judged before its batch's update.
+    /// Mean over the epoch's samples, each judged before its batch's update; in nats.
     pub loss: f32,
-    /// As `loss`.
+    /// Right answers divided by these samples.
     pub accuracy: f32,
     /// Of the epoch's last step, after the [`Schedule`](super::Schedule).
     pub learning_rate: f64,
@@ -40,7 +40,8 @@ pub struct EpochEnd {
     pub validation: Option<Metrics>,
 }
 
-/// The epochs that a call of [`fit`](super::Sequential::fit) went through, and why there were no more.
+/// The epochs that a call of [`fit`](super::Sequential::fit) went through, with those before a checkpoint that it
+/// [resumed](super::Fit::resume), and why there were no more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub(super) epochs: Vec<EpochEnd>,
@@ -50,16 +51,20 @@ pub struct History {
 
 impl History {
     /// What each epoch came to, in order; one that was not finished is not among them.
+    #[must_use]
     pub fn epochs(&self) -> &[EpochEnd] {
         &self.epochs
     }
 
     /// Why training ended.
+    #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended
     }
 
-    /// The epoch that was best by [`Fit::early_stopping`](super::Fit::early_stopping), if that was asked for and any was.
+    /// The epoch, from 0 on, that was best by [`Fit::early_stopping`](super::Fit::early_stopping), if that was asked
+    /// for and any was.
+    #[must_use]
     pub fn best_epoch(&self) -> Option<usize> {
         self.best_epoch
     }
@@ -82,20 +87,22 @@ pub enum Ended {
 
 /// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far
 /// stays, and the [`History`] holds the epochs that were finished.
+#[allow(unused_variables)] // They have names for the docs.
 pub trait Callback {
     /// Before each epoch: gets the optimizer's learning rate, before its schedule changes it, and gives what it is to
-    /// be from now on, after training too. Keras' `LearningRateScheduler`.
-    fn learning_rate(&mut self, _epoch: usize, rate: f64) -> f64 {
+    /// be from now on, after training too. One that is out of range ends training with an error. Keras'
+    /// `LearningRateScheduler`.
+    fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
         rate
     }
 
     /// After each batch.
-    fn on_batch_end(&mut self, _: &BatchEnd) -> ControlFlow<()> {
+    fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
     /// After each epoch and its validation.
-    fn on_epoch_end(&mut self, _: &EpochEnd) -> ControlFlow<()> {
+    fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 }

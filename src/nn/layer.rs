@@ -17,11 +17,13 @@ pub struct Shape(Vec<usize>);
 
 impl Shape {
     /// Lengths of the axes.
+    #[must_use]
     pub fn axes(&self) -> &[usize] {
         &self.0
     }
 
     /// The number of values in a sample, or `None` if that overflows.
+    #[must_use]
     pub fn features(&self) -> Option<usize> {
         self.0.iter().try_fold(1usize, |product, &axis| product.checked_mul(axis))
     }
@@ -62,11 +64,13 @@ impl From<&[usize]> for Shape {
     }
 }
 
-/// Makes one row of each sample, whatever its shape.
+/// Makes one row of each sample, whatever its shape; the last axis is the innermost.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Flatten;
 
-/// A fully connected layer: activation(x kernel + bias).
+/// A fully connected layer: activation(x kernel + bias), where x is batch x inputs, the kernel inputs x units.
+///
+/// A sample must have one axis by then: one of several goes through [`Flatten`] before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
     pub(super) units: usize,
@@ -77,17 +81,18 @@ pub struct Dense {
 
 impl Dense {
     /// A layer with so many units (outputs), with a bias and a Glorot-uniform kernel.
+    #[must_use]
     pub fn new(units: usize, activation: Activation) -> Self {
         Self { units, activation, use_bias: true, kernel_initializer: Initializer::default() }
     }
 
-    /// Whether a bias is added.
+    /// Sets whether a bias is added, true unless set.
     #[must_use]
     pub fn use_bias(self, use_bias: bool) -> Self {
         Self { use_bias, ..self }
     }
 
-    /// How the kernel begins.
+    /// Sets how the kernel begins.
     #[must_use]
     pub fn kernel_initializer(self, kernel_initializer: Initializer) -> Self {
         Self { kernel_initializer, ..self }
@@ -109,11 +114,13 @@ pub struct Dropout {
 
 impl Dropout {
     /// Drops this part of the values, at least 0 and below 1.
+    #[must_use]
     pub fn new(rate: f64) -> Self {
         Self { rate }
     }
 
     /// The part of the values that is dropped.
+    #[must_use]
     pub fn rate(&self) -> f64 {
         self.rate
     }

@@ -2,8 +2,8 @@
 //!
 //! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer,
 //! trained with [`fit`](Sequential::fit), and asked with [`predict`](Sequential::predict), or, again and
-//! again, through a [`Predictor`]. The loss
-//! is sparse categorical cross-entropy, the metric accuracy.
+//! again, through a [`Predictor`]. The loss is sparse categorical cross-entropy, the metric accuracy; for other
+//! losses there are [`gradients_with`](Sequential::gradients_with) and [`step`](Sequential::step).
 //!
 //! ```
 //! use densely::MatRef;

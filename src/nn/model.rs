@@ -189,7 +189,8 @@ impl Sequential {
         Ok(())
     }
 
-    /// The optimizer's learning rate, before its schedule changes it, once there is one.
+    /// The optimizer's learning rate, before its schedule changes it; none before [`compile`](Self::compile).
+    #[must_use]
     pub fn learning_rate(&self) -> Option<f64> {
         self.state.as_ref().map(|state| state.optimizer.rate())
     }
@@ -198,7 +199,8 @@ impl Sequential {
     /// which changes this rate then.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is NaN, infinite or negative.
+    /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is negative, or not finite as `f32`. The rate before stays
+    /// then.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         let state = self.state.as_mut().ok_or(Error::NotCompiled)?;
         let optimizer = state.optimizer.with_rate(learning_rate);
@@ -207,28 +209,34 @@ impl Sequential {
         Ok(())
     }
 
-    /// How many steps the optimizer has done since [`compile`](Self::compile), once there is one.
+    /// How many steps the optimizer has done since [`compile`](Self::compile); none before that.
+    #[must_use]
     pub fn iterations(&self) -> Option<u64> {
         self.state.as_ref().map(|state| state.steps)
     }
 
     /// All parameters in one slice: for each dense layer its kernel (inputs x outputs, row-major),
     /// then its bias.
+    #[must_use]
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
     }
 
     /// All parameters, to be written; see [`parameters`](Self::parameters).
+    #[must_use]
     pub fn parameters_mut(&mut self) -> &mut [f32] {
         &mut self.parameters
     }
 
     /// The number of parameters: weights and biases.
+    #[must_use]
     pub fn count_params(&self) -> usize {
         self.parameters.len()
     }
 
-    /// The kernel (inputs x outputs) and bias of the dense layer with this name, such as `dense_1`.
+    /// The kernel (inputs x outputs) and bias of the dense layer with this name: `dense`, `dense_1` and so on, as
+    /// [`summary`](Self::summary) has them.
+    #[must_use]
     pub fn layer(&self, name: &str) -> Option<(MatRef<'_>, Option<&[f32]>)> {
         let layer = self.plan.iter().find(|layer| layer.name == name)?;
         self.parameters_of(layer).ok()
@@ -247,21 +255,25 @@ impl Sequential {
     }
 
     /// The shape of a sample.
+    #[must_use]
     pub fn input_shape(&self) -> &Shape {
         &self.input
     }
 
     /// The number of values in a sample.
+    #[must_use]
     pub fn inputs(&self) -> usize {
         self.plan.first().map_or(0, |layer| layer.inputs)
     }
 
     /// The number of values that the last layer gives for a sample: the classes.
+    #[must_use]
     pub fn outputs(&self) -> usize {
         self.plan.last().map_or(0, |layer| layer.outputs)
     }
 
     /// The instruction set and threads in use.
+    #[must_use]
     pub fn backend(&self) -> &Backend {
         &self.backend
     }

@@ -1,7 +1,6 @@
 //! SGD, Adam and AdamW with Keras' defaults and formulation, and what optimizers have in common.
 //!
-//! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5. A moment (m or v below)
-//! whose magnitude falls below 2^-100 becomes 0, where it would in the end become subnormal and slow.
+//! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5.
 
 use super::clip::Clip;
 use super::schedule::Schedule;
@@ -10,7 +9,7 @@ use crate::error::{Error, Result};
 /// Gradient descent, with momentum if asked for: learning rate 0.01, momentum 0.
 ///
 /// m = momentum * m - learning_rate * gradient; w = w + m; with Nesterov's momentum
-/// w = w + momentum * m - learning_rate * gradient.
+/// w = w + momentum * m - learning_rate * gradient. m is 0 before the first step.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Sgd {
     pub(crate) learning_rate: f64,
@@ -25,7 +24,7 @@ impl Default for Sgd {
 }
 
 impl Sgd {
-    /// Sets the learning rate.
+    /// Sets the learning rate, at least 0.
     #[must_use]
     pub fn learning_rate(self, learning_rate: f64) -> Self {
         Self { learning_rate, ..self }
@@ -47,7 +46,8 @@ impl Sgd {
 /// Adam: learning rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7.
 ///
 /// m = m + (gradient - m) (1 - beta_1); v = v + (gradient² - v) (1 - beta_2);
-/// w = w - m alpha / (sqrt(v) + epsilon), alpha = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t).
+/// w = w - m alpha / (sqrt(v) + epsilon), alpha = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t). t is the step's
+/// number, from 1 on; m and v are 0 before the first.
 /// Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), with epsilon where
 /// Keras has it ("epsilon hat" in the paper).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,7 +65,7 @@ impl Default for Adam {
 }
 
 impl Adam {
-    /// Sets the learning rate.
+    /// Sets the learning rate, at least 0.
     #[must_use]
     pub fn learning_rate(self, learning_rate: f64) -> Self {
         Self { learning_rate, ..self }
@@ -101,7 +101,7 @@ impl Default for AdamW {
 }
 
 impl AdamW {
-    /// Sets the learning rate.
+    /// Sets the learning rate, at least 0.
     #[must_use]
     pub fn learning_rate(self, learning_rate: f64) -> Self {
         Self { adam: self.adam.learning_rate(learning_rate), ..self }
@@ -119,7 +119,7 @@ impl AdamW {
         Self { adam: self.adam.epsilon(epsilon), ..self }
     }
 
-    /// Sets the weight decay.
+    /// Sets the weight decay, at least 0.
     #[must_use]
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
@@ -135,7 +135,10 @@ impl AdamW {
 /// 3. lets all weights [decay](Self::weight_decay): w = w - w weight_decay learning_rate;
 /// 4. and updates the weights by the rule.
 ///
-/// The learning rate of a step is the rule's times what a [schedule](Self::schedule) says.
+/// The learning rate of a step is the rule's times what a [schedule](Self::schedule) says. A moment (m or v) whose
+/// magnitude falls below 2^-100 becomes 0, where it would in the end become subnormal and slow.
+///
+/// Numbers that are out of range are refused by [`Sequential::compile`](super::Sequential::compile).
 ///
 /// ```
 /// use densely::nn::{Adam, AdamW, Clip, Dense, Activation, Optimizer, Sequential};
@@ -184,15 +187,15 @@ impl From<AdamW> for Optimizer {
 
 impl Optimizer {
     /// Sets the decoupled weight decay: w = w - w weight_decay learning_rate before each update, for kernels
-    /// and biases alike. 0 unless set, but for [`AdamW`].
+    /// and biases alike. At least 0, and 0 unless set, but for [`AdamW`].
     #[must_use]
     pub fn weight_decay(self, weight_decay: f64) -> Self {
         Self { weight_decay, ..self }
     }
 
-    /// Sets L2 regularization, 0 unless set: 2 l2 w is added to the gradient by each weight of a kernel, not of a bias,
-    /// before clipping. The loss then has l2 times the sum of their squares for a penalty, as with Keras'
-    /// `kernel_regularizer=L2(l2)` in each layer; the loss that is reported is without it.
+    /// Sets L2 regularization, at least 0, and 0 unless set: 2 l2 w is added to the gradient by each weight of a
+    /// kernel, not of a bias, before clipping. The loss then has l2 times the sum of their squares for a penalty, as
+    /// with Keras' `kernel_regularizer=L2(l2)` in each layer; the loss that is reported is without it.
     #[must_use]
     pub fn l2(self, l2: f64) -> Self {
         Self { l2, ..self }
@@ -211,6 +214,7 @@ impl Optimizer {
     }
 
     /// The learning rate, before a [schedule](Self::schedule) changes it.
+    #[must_use]
     pub fn rate(&self) -> f64 {
         match self.rule {
             Rule::Sgd(sgd) => sgd.learning_rate,

@@ -117,11 +117,13 @@ impl Predictor {
     }
 
     /// The number of values in a sample.
+    #[must_use]
     pub fn inputs(&self) -> usize {
         self.inputs
     }
 
     /// The number of values for a sample: the classes.
+    #[must_use]
     pub fn outputs(&self) -> usize {
         self.outputs
     }
@@ -144,7 +146,7 @@ impl Predictor {
         self.run(x, y, Last::LogProbabilities)
     }
 
-    /// What softmax would be applied to. Shapes are those of [`predict_into`](Self::predict_into).
+    /// The last layer's values before softmax. Shapes are those of [`predict_into`](Self::predict_into).
     ///
     /// # Errors
     /// As there, and [`Error::Value`] if the last layer's activation is not softmax.

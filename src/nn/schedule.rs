@@ -6,7 +6,8 @@ use crate::error::{Error, Result};
 
 /// How the learning rate changes from step to step: it is the optimizer's, times [`factor`](Self::factor).
 ///
-/// Factors are the same bits on every machine.
+/// Factors are the same bits on every machine. Numbers that are out of range are refused by
+/// [`Sequential::compile`](super::Sequential::compile).
 ///
 /// ```
 /// use densely::nn::{Adam, Optimizer, Schedule};

@@ -19,6 +19,7 @@ impl Sequential {
     /// assert!(model.summary().contains("Total params: 101,770 (397.54 KB)"));
     /// # Ok::<(), densely::Error>(())
     /// ```
+    #[must_use]
     pub fn summary(&self) -> String {
         let mut dense = self.plan.iter();
         let rows = self.layers.iter().map(|(name, layer, shape)| {

@@ -14,6 +14,8 @@ impl Sequential {
     /// Writes all weights to a safetensors file, whole or not at all: they are written beside it,
     /// brought to the disk, and then take its name. The same weights give the same bytes.
     ///
+    /// The tensors are `dense.kernel` (inputs x outputs), `dense.bias` (outputs), `dense_1.kernel` and so on, all F32.
+    ///
     /// # Errors
     /// [`Error::File`](crate::Error::File); an old file of that name is as it was then.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<()> {
@@ -28,7 +30,7 @@ impl Sequential {
     }
 
     /// Reads all weights from a safetensors file that [`save_weights`](Self::save_weights) or
-    /// another program wrote. The optimizer's memory is left as it is.
+    /// another program wrote with the same names, shapes and type. The optimizer's memory is left as it is.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) if it can't be read; [`Error::Format`](crate::Error::Format) if it is no

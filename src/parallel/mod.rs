@@ -28,12 +28,14 @@ pub enum Threads {
     /// one) as the size of the work pays for; small work stays on the calling thread.
     ///
     /// Others take part while they are awake, and one that makes call after call keeps them awake:
-    /// they watch for more work for 500 microseconds before they go to sleep.
+    /// they watch for more work for 500 microseconds before they go to sleep. How many there are is the pool's to say:
+    /// rayon's `ThreadPoolBuilder`, or, for the global one, `RAYON_NUM_THREADS`.
     #[default]
     Auto,
     /// The calling thread alone.
     One,
-    /// So many pieces whatever their size (128 at most), run by the same threads.
+    /// So many pieces whatever their size (128 at most), run by the threads of [`Auto`](Self::Auto): no more than there
+    /// are pieces, and fewer if the pool has fewer.
     Exactly(NonZeroUsize),
 }
 

@@ -21,6 +21,7 @@ pub fn add_l2(l2: f64, w: &[f32], dw: &mut [f32]) -> Result<()> {
 }
 
 /// The Euclidean norm of all gradients: their squares, which are exact in f64, are added as a long row is.
+#[must_use]
 pub fn global_norm(dw: &[f32]) -> f64 {
     let squares: Vec<f64> = dw.iter().map(|&dw| f64::from(dw) * f64::from(dw)).collect();
     sum_of_pieces(&squares).sqrt()

@@ -1,9 +1,12 @@
 //! exp, ln and what follows from them, in the order of operations that every instruction set with
-//! fused multiply-add follows. The method of each, and its special values, are told in `src/math`.
+//! fused multiply-add follows. The method of each is told in `src/math`.
 
 use crate::math;
 
-/// exp(x).
+/// exp(x), within [`EXP_ULP`](crate::math::EXP_ULP). NaN stays NaN, exp(-inf) = 0, exp(±0) = 1.
+///
+/// Source: Muller, "Elementary Functions" (2016), ch. 11.
+#[must_use]
 pub fn exp(x: f32) -> f32 {
     let (exp_r, exponents) = reduced(least(math::EXP_MOST, most(math::EXP_LEAST, x)), 2.0 * math::BIAS);
     let half = exponents >> 1;
@@ -47,7 +50,8 @@ fn power(exponent: i32) -> f32 {
     f32::from_bits((exponent as u32) << 23)
 }
 
-/// exp(x) - 1 for x <= 0.
+/// exp(x) - 1 for x <= 0 and NaN, within [`EXP_M1_ULP`](crate::math::EXP_M1_ULP) below 0. Above 0 it has no meaning.
+#[must_use]
 pub fn exp_m1_of_nonpositive(x: f32) -> f32 {
     let (n, r_high, exponents) = reduce(most(math::EXP_M1_LEAST, x), math::BIAS);
     let r = n.mul_add(-math::LN_2_LOW, r_high);
@@ -55,7 +59,10 @@ pub fn exp_m1_of_nonpositive(x: f32) -> f32 {
     power(exponents).mul_add(exp_m1_r, power(exponents) - 1.0)
 }
 
-/// ln(x).
+/// ln(x), within [`LN_ULP`](crate::math::LN_ULP). ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and for NaN.
+///
+/// Source: Muller, "Elementary Functions" (2016), ch. 11.
+#[must_use]
 pub fn ln(x: f32) -> f32 {
     if x < 0.0 {
         return f32::NAN;
@@ -81,7 +88,8 @@ fn ln_of_normal(x: f32, shift: f32) -> (f32, f32) {
     (sum, f.mul_add(f * polynomial(&math::LN_TERMS, f), lost))
 }
 
-/// ln(1 + exp(x)).
+/// ln(1 + exp(x)), within [`SOFTPLUS_ULP`](crate::math::SOFTPLUS_ULP). NaN stays NaN, softplus(-inf) = 0.
+#[must_use]
 pub fn softplus(x: f32) -> f32 {
     let t = exp_scaled(-x.abs()) * math::UNSCALE;
     let u = 1.0 + t;
@@ -103,7 +111,8 @@ fn parts(x: f32) -> (f32, f32, f32) {
     (quotient, rest * reciprocal, scale)
 }
 
-/// 1 / (1 + exp(-x)).
+/// 1 / (1 + exp(-x)), within [`SIGMOID_ULP`](crate::math::SIGMOID_ULP). NaN stays NaN.
+#[must_use]
 pub fn sigmoid(x: f32) -> f32 {
     let (quotient, correction, scale) = parts(x);
     (quotient + correction) * scale
@@ -118,19 +127,23 @@ fn gated(x: f32, (quotient, correction, scale): (f32, f32, f32)) -> f32 {
     if x < math::SIGMOID_ONE { gated.copysign(x) } else { x }
 }
 
-/// x sigmoid(x).
+/// x sigmoid(x), within [`SILU_ULP`](crate::math::SILU_ULP). NaN stays NaN, silu(-inf) = -0.
+#[must_use]
 pub fn silu(x: f32) -> f32 {
     gated(x, parts(x))
 }
 
 /// The derivative of [`silu`].
+#[must_use]
 pub fn silu_slope(x: f32) -> f32 {
     let x = least(-math::SCALED_LEAST, most(math::SCALED_LEAST, x));
     let sigmoid = sigmoid(x);
     sigmoid * x.mul_add(1.0 - sigmoid, 1.0)
 }
 
-/// x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)).
+/// x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), within [`GELU_ULP`](crate::math::GELU_ULP). NaN stays NaN,
+/// gelu(-inf) = -0.
+#[must_use]
 pub fn gelu(x: f32) -> f32 {
     let near = least(math::GELU_MOST, most(-math::GELU_MOST, x));
     let square = near * near;
@@ -150,6 +163,7 @@ pub fn gelu(x: f32) -> f32 {
 }
 
 /// The derivative of [`gelu`].
+#[must_use]
 pub fn gelu_slope(x: f32) -> f32 {
     let x = least(math::GELU_MOST, most(-math::GELU_MOST, x));
     let gate = sigmoid(x * (x * x).mul_add(math::GELU_CUBIC, math::GELU_LINEAR));
@@ -157,7 +171,8 @@ pub fn gelu_slope(x: f32) -> f32 {
     (x * (gate * (1.0 - gate))).mul_add(slope, gate)
 }
 
-/// tanh(x).
+/// tanh(x), within [`TANH_ULP`](crate::math::TANH_ULP). NaN stays NaN.
+#[must_use]
 pub fn tanh(x: f32) -> f32 {
     let size = x.abs();
     let square = x * x;

@@ -1,4 +1,4 @@
-//! The definition of every operation, in naive scalar loops.
+//! The definition of every operation, in naive scalar loops: the numeric contract.
 //!
 //! The kernels of every instruction set with fused multiply-add (AVX-512, AVX2 with FMA, NEON)
 //! give these bits, on any number of threads; all NaNs count as equal. The rules:
@@ -24,8 +24,10 @@
 //! [`PORTABLE_ULP`](crate::math::PORTABLE_ULP), and the bits are the same on any number of threads,
 //! but not on every processor.
 //!
-//! The functions have the signatures, checks and errors of their namesakes, which are called
-//! `dense_*` here for [`dense`](crate::dense); see there for shapes.
+//! The functions have the arguments, but for the backend, the checks and the errors of their namesakes; see there for
+//! shapes. Those of [`dense`](crate::dense) are called `dense_*` here, [`forward`](crate::activation::forward) and
+//! [`backward`](crate::activation::backward) of activations `activation_*`. What training does besides has no
+//! namesake.
 
 mod activation;
 mod dense;

@@ -11,7 +11,8 @@ use crate::nn::{Optimizer, Rule};
 /// momentum `m` too. The four slices have one length.
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range.
+/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range; nothing is
+/// written then.
 pub fn update(
     optimizer: impl Into<Optimizer>,
     t: u32,

@@ -36,7 +36,7 @@ use crate::simd::{ROW_LANES, Simd};
 
 /// Elements of a row whose exponentials are added up below their own maximum, before the sums of such
 /// pieces are brought to a common one, in a binary tree: its first part has the largest power of 2
-/// pieces that leaves some. Part of the numeric contract. An L1 cache of 32 KiB holds two.
+/// pieces that leaves some. Part of the [numeric contract](crate::reference). An L1 cache of 32 KiB holds two.
 pub const ROW_PIECE: usize = 4096;
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
