@@ -4,7 +4,7 @@ use super::rows::sum_of_pieces;
 use crate::error::{Error, Result};
 use crate::nn::{Clip, Optimizer, Sgd};
 
-/// dw = dw + 2 l2 w, for the weights of a kernel: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both
+/// dw = dw + 2 l2 w, or dw if `l2` is 0, for the weights of a kernel: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both
 /// slices have one length.
 ///
 /// # Errors
@@ -13,6 +13,9 @@ pub fn add_l2(l2: f64, w: &[f32], dw: &mut [f32]) -> Result<()> {
     Optimizer::from(Sgd::default()).l2(l2).check()?;
     if dw.len() != w.len() {
         return Err(Error::shape("dw", format_args!("{} elements", w.len()), dw.len()));
+    }
+    if l2 == 0.0 {
+        return Ok(());
     }
     for (&w, dw) in w.iter().zip(dw) {
         *dw = w.mul_add((2.0 * l2) as f32, *dw);

@@ -171,6 +171,19 @@ fn a_step_by_given_gradients_has_the_bits_of_the_reference() {
     }
 }
 
+/// 0 times infinity would be NaN; found by fuzzing.
+#[test]
+fn an_l2_of_0_adds_nothing_even_for_infinite_weights() {
+    let [mut w, mut dw] = [[f32::INFINITY, 2.0, -3.0], [1.0, f32::NEG_INFINITY, 0.5]];
+    let mut model = three_parameters(descent().l2(0.0));
+    model.parameters_mut().copy_from_slice(&w);
+    model.step(&dw).unwrap();
+    reference::add_l2(0.0, &w, &mut dw).unwrap();
+    reference::update(descent(), 1, &mut w, &dw, &mut [0.0; 3], &mut [0.0; 3]).unwrap();
+    assert_eq!(w, [f32::INFINITY, f32::INFINITY, -3.5]);
+    assert_bits(model.parameters(), &w, "no L2");
+}
+
 #[test]
 fn a_loss_of_ones_own_gives_the_bits_of_the_models() {
     let (x, labels) = data();
