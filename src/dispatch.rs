@@ -48,12 +48,12 @@ pub enum Isa {
 
 impl Isa {
     /// All, best first.
-    pub const ALL: [Self; 4] = [Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
+    pub const ALL: &'static [Self] = &[Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
 
     /// What this processor has, best first; never empty.
     #[must_use]
     pub fn available() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|isa| isa.is_available()).collect()
+        Self::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
     }
 
     /// Whether this processor has it.
@@ -78,10 +78,10 @@ impl Isa {
     /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not available.
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(ISA_VARIABLE) {
-            None => Ok(Self::ALL.into_iter().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),
+            None => Ok(Self::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),
             Some(name) => {
                 let name = name.to_string_lossy();
-                let isa = Self::ALL.into_iter().find(|isa| isa.name() == name && isa.is_available());
+                let isa = Self::ALL.iter().copied().find(|isa| isa.name() == name && isa.is_available());
                 isa.ok_or_else(|| Self::refused(ISA_VARIABLE, &name))
             }
         }
@@ -117,7 +117,7 @@ impl FromStr for Isa {
     /// # Errors
     /// [`Error::Isa`] if the name is unknown.
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|isa| isa.name() == name).ok_or_else(|| Self::refused("isa", name))
+        Self::ALL.iter().copied().find(|isa| isa.name() == name).ok_or_else(|| Self::refused("isa", name))
     }
 }
 

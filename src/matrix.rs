@@ -44,7 +44,11 @@ impl Layout {
             _ => (col_stride > 0 && row_stride > col_extent) || (row_stride > 0 && col_stride > row_extent),
         };
         if !apart {
-            return Err(Error::shape("strides", "strides under which no two elements share a place", layout));
+            return Err(Error::shape(
+                "row_stride, col_stride",
+                "strides under which no two elements share a place",
+                layout,
+            ));
         }
         Ok(layout)
     }
@@ -67,7 +71,7 @@ impl Layout {
     fn row_range(self, range: &Range<usize>) -> Result<(usize, Self)> {
         if range.start > range.end || range.end > self.rows {
             return Err(Error::shape(
-                "rows",
+                "range",
                 format_args!("a range within 0..{}", self.rows),
                 format_args!("{range:?}"),
             ));

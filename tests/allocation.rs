@@ -15,6 +15,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
+use common::emulated::EMULATED;
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
 use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Optimizer, Predictor, Schedule, Sequential, Sgd};
@@ -221,8 +222,7 @@ fn row_calls(
     });
 }
 
-/// Under emulation, where CI runs it, a hundred take minutes.
-const CALLS: usize = if cfg!(target_arch = "aarch64") { 10 } else { 100 };
+const CALLS: usize = if EMULATED { 10 } else { 100 };
 
 #[test]
 fn the_calling_thread_allocates_nothing() {

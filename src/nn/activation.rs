@@ -52,7 +52,7 @@ pub enum Activation {
 
 impl Activation {
     /// Each by its name, with Keras' parameters.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: &'static [Self] = &[
         Self::Linear,
         Self::Relu,
         Self::LeakyRelu { slope: 0.2 },
@@ -112,9 +112,9 @@ impl FromStr for Activation {
     /// # Errors
     /// [`Error::Value`] if the name is unknown.
     fn from_str(name: &str) -> Result<Self> {
-        Self::ALL.into_iter().find(|activation| activation.name() == name).ok_or_else(|| {
-            let names = Self::ALL.map(Self::name).join(", ");
-            Error::value("activation", format_args!("one of {names}"), format_args!("`{name}`"))
+        Self::ALL.iter().copied().find(|activation| activation.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|activation| activation.name()).collect();
+            Error::value("activation", format_args!("one of {}", names.join(", ")), format_args!("`{name}`"))
         })
     }
 }

@@ -1,6 +1,6 @@
 //! `Sequential`: building a model, and everything it does but fitting.
 
-use std::mem;
+use std::{fmt, mem};
 
 use super::activation::Activation;
 use super::dropout::{Masks, Numbered};
@@ -20,7 +20,7 @@ use crate::targets::Labels;
 const BLOCK: usize = 1024;
 
 /// A stack of layers, its parameters and its optimizer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Sequential {
     pub(super) input: Shape,
     pub(super) layers: Vec<(String, Layer, Shape)>,
@@ -31,6 +31,12 @@ pub struct Sequential {
     /// Of the initial weights and the dropouts.
     pub(super) seed: u64,
     pub(super) kept: Kept,
+}
+
+impl fmt::Debug for Sequential {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sequential({} parameters, {:?} -> {:?})", self.parameters.len(), self.input, self.layers)
+    }
 }
 
 /// A mean loss and the part of right answers.

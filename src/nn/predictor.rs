@@ -1,6 +1,7 @@
 //! `Predictor`: a model made ready to answer.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::OnceLock;
 
 use super::activation::Activation;
@@ -51,7 +52,7 @@ const FEW: usize = 3;
 /// assert_eq!(y[..], model.predict(MatRef::new(&x, 1, 2)?)?);
 /// # Ok::<(), densely::Error>(())
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Predictor {
     layers: Vec<Packed>,
     backend: Backend,
@@ -66,8 +67,14 @@ pub struct Predictor {
     few: usize,
 }
 
+impl fmt::Debug for Predictor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Predictor({} -> {}, {} weights, {:?})", self.inputs, self.outputs, self.weights, self.backend)
+    }
+}
+
 /// A dense layer.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 struct Packed {
     weights: PackedWeights,
     bias: Option<Vec<f32>>,

@@ -11,6 +11,7 @@ use guarded::{End, Floats};
 use proptest::prelude::*;
 use proptest::sample::select;
 
+pub mod emulated;
 pub mod guarded;
 pub mod images;
 pub mod operations;

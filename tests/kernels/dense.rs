@@ -1,6 +1,7 @@
 //! Dense layers against the reference: every instruction set, number of threads, layout of the
 //! operands and kind of values.
 
+use crate::common::emulated::some;
 use crate::common::{Layout, Matrix, Values, any_activation, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, Isa, PackedWeights, Threads, Weights, activation, dense, reference};
 use proptest::array::{uniform3, uniform4};
@@ -210,7 +211,7 @@ fn few_rows_by_columns() {
 /// Strides of 512 elements make the rows of A be packed.
 #[test]
 fn packed_blocks_of_both_operands() {
-    for batch in [7, 8, 13, 14, 15, 30] {
+    for &batch in some(&[7, 15, 8, 13, 14, 30], 2) {
         Case::new(batch, 512, 130).forward();
         Case::new(batch, 130, 512).backward_input();
         Case::new(batch, 512, 130).backward_params();
@@ -243,7 +244,7 @@ fn several_blocks_of_packed_rows() {
 /// Weights that no cache holds: asked for beforehand for a few rows, in either layout; packed for more.
 #[test]
 fn weights_from_memory() {
-    for batch in [1, 6, 7] {
+    for &batch in some(&[1, 6, 7], 1) {
         Case::new(batch, 2051, 2049).forward();
     }
     Case::new(1, 2051, 2049).transposed().forward();

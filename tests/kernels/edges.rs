@@ -5,6 +5,7 @@ use densely::loss::CrossEntropy;
 use densely::{Backend, Isa, MatMut, MatRef, PackedWeights, Result, Targets, activation, dense, reference};
 use rayon::prelude::*;
 
+use crate::common::emulated::EMULATED;
 use crate::common::guarded::{End, Floats};
 use crate::common::{ACTIVATIONS, Random, backends, canonical};
 
@@ -12,7 +13,7 @@ const LAST: usize = 40;
 
 /// Sizes of a dimension: all of them, or, under emulation, where they would take an hour, some.
 fn sizes() -> impl IndexedParallelIterator<Item = usize> {
-    (0..LAST + 1).into_par_iter().step_by(if cfg!(target_arch = "aarch64") { 5 } else { 1 })
+    (0..LAST + 1).into_par_iter().step_by(if EMULATED { 5 } else { 1 })
 }
 
 /// Room for a matrix at each end.
@@ -140,7 +141,7 @@ fn no_layer_touches_what_lies_beside_its_operands() {
 }
 
 fn sizes_in_order() -> impl Iterator<Item = usize> {
-    (0..=LAST).step_by(if cfg!(target_arch = "aarch64") { 5 } else { 1 })
+    (0..=LAST).step_by(if EMULATED { 5 } else { 1 })
 }
 
 type Run<'a> = &'a dyn Fn(Option<&Backend>, [MatRef<'_>; 2], MatMut<'_>) -> Result<()>;

@@ -404,7 +404,7 @@ fn views_that_overlap() {
         ([3, 2], [2, 3]),
     ];
     for (shape, strides) in cases {
-        assert_eq!(refused_view(shape, Some(strides), 100), "strides", "{shape:?} {strides:?}");
+        assert_eq!(refused_view(shape, Some(strides), 100), "row_stride, col_stride", "{shape:?} {strides:?}");
     }
 }
 
@@ -415,7 +415,7 @@ fn row_ranges_outside() {
     for range in [0..4, 4..4, 3..2, 2..MAX, MAX..MAX, MAX..0] {
         let read = x.view().row_range(range.clone()).unwrap_err();
         let write = x.view_mut().row_range(range).unwrap_err();
-        assert_eq!((argument(&read), argument(&write)), ("rows", "rows"));
+        assert_eq!((argument(&read), argument(&write)), ("range", "range"));
     }
 }
 

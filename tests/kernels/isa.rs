@@ -9,8 +9,9 @@ use densely::{Backend, Error, ISA_VARIABLE, Isa, Threads};
 
 #[test]
 fn names_can_be_read_back() {
-    assert_eq!(Isa::ALL.map(Isa::name), ["avx512", "avx2", "neon", "portable"]);
-    for isa in Isa::ALL {
+    let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
+    assert_eq!(names, ["avx512", "avx2", "neon", "portable"]);
+    for &isa in Isa::ALL {
         assert_eq!(isa.to_string(), isa.name());
         assert_eq!(isa.name().parse::<Isa>().unwrap(), isa);
     }
@@ -29,7 +30,7 @@ fn other_names_are_refused() {
 #[test]
 fn available_is_best_first_and_ends_with_portable() {
     let available = Isa::available();
-    let expected: Vec<Isa> = Isa::ALL.into_iter().filter(|isa| isa.is_available()).collect();
+    let expected: Vec<Isa> = Isa::ALL.iter().copied().filter(|isa| isa.is_available()).collect();
     assert_eq!(available, expected);
     assert_eq!(available.last(), Some(&Isa::Portable));
     assert_eq!(Isa::Neon.is_available(), cfg!(target_arch = "aarch64"));
@@ -56,7 +57,7 @@ fn backends_run_on_what_they_are_asked_for() {
 
 #[test]
 fn backends_refuse_what_the_processor_lacks() {
-    for isa in Isa::ALL.into_iter().filter(|isa| !isa.is_available()) {
+    for isa in Isa::ALL.iter().copied().filter(|isa| !isa.is_available()) {
         let error = Backend::with_isa(isa).unwrap_err();
         for available in Isa::available() {
             assert!(error.to_string().contains(&format!("`{available}`")), "{error}");
@@ -113,7 +114,7 @@ fn the_environment_is_obeyed() {
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
 fn the_environment_is_never_passed_over() {
-    let lacking = Isa::ALL.into_iter().filter(|isa| !isa.is_available()).map(Isa::name);
+    let lacking = Isa::ALL.iter().copied().filter(|isa| !isa.is_available()).map(Isa::name);
     for name in ["", "AVX2", "Portable", "avx", "avx2,portable", " avx2", "auto"].into_iter().chain(lacking) {
         assert_eq!(child_with(Some(name.as_ref())), format!("{ISA_VARIABLE} {:?} {name:?}", Isa::available()));
     }

@@ -7,11 +7,14 @@ use std::path::{Path, PathBuf};
 use densely::nn::{Activation, Dense, Sequential};
 use densely::{Backend, Isa, MatRef, Threads};
 
+#[path = "../common/emulated.rs"]
+mod emulated;
 #[path = "../common/images.rs"]
 mod images;
 #[path = "../common/watchdog.rs"]
 mod watchdog;
 
+pub use emulated::some;
 pub use images::fashion_mnist;
 pub use watchdog::within_a_minute;
 

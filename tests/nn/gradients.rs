@@ -159,7 +159,7 @@ fn logits() {
 
 #[test]
 fn every_activation() {
-    for each in Activation::ALL.into_iter().filter(|&each| each != Activation::Softmax) {
+    for each in Activation::ALL.iter().copied().filter(|&each| each != Activation::Softmax) {
         check(6, &[5, 4, 3], true, [each, Activation::Softmax], 7);
     }
 }

@@ -211,7 +211,7 @@ fn a_loss_of_ones_own_goes_back_through_any_last_activation() {
     let write = |from: &[f32], mut to: MatMut<'_>| {
         from.iter().enumerate().for_each(|(i, &value)| assert!(to.set(i / CLASSES, i % CLASSES, value)));
     };
-    for last in Activation::ALL.into_iter().filter(|&last| last != Activation::Softmax) {
+    for last in Activation::ALL.iter().copied().filter(|&last| last != Activation::Softmax) {
         let name = last.name();
         // The same activation within the network and behind a network that is linear at its end.
         let elementwise = match last {
