@@ -246,21 +246,26 @@ mod tests {
         let (end, may_end) = mpsc::channel::<()>();
         pool.spawn(move || {
             begun.send(()).unwrap();
-            may_end.recv().unwrap();
+            let _ = may_end.recv();
         });
         has_begun.recv().unwrap();
-        let shares = AtomicUsize::new(0);
-        pool.install(|| {
-            let team = Team::of_this_thread().unwrap();
-            for _ in 0..1000 {
-                team.call_in(1, true);
-                team.share(1, &|_| {
-                    shares.fetch_add(1, Ordering::Relaxed);
-                });
-            }
+        let (done, is_done) = mpsc::channel();
+        // On a thread of its own: a caller that waits would do so for ever.
+        thread::spawn(move || {
+            let shares = AtomicUsize::new(0);
+            pool.install(|| {
+                let team = Team::of_this_thread().unwrap();
+                for _ in 0..1000 {
+                    team.call_in(1, true);
+                    team.share(1, &|_| {
+                        shares.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+            done.send(shares.into_inner()).unwrap();
         });
         // The other worker never came: the caller was alone, and every offer was taken back.
-        assert_eq!(shares.into_inner(), 1000);
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(60)), Ok(1000), "the caller waits");
         end.send(()).unwrap();
     }
 }
