@@ -246,21 +246,54 @@ mod tests {
         let (end, may_end) = mpsc::channel::<()>();
         pool.spawn(move || {
             begun.send(()).unwrap();
-            may_end.recv().unwrap();
+            let _ = may_end.recv();
         });
         has_begun.recv().unwrap();
-        let shares = AtomicUsize::new(0);
-        pool.install(|| {
-            let team = Team::of_this_thread().unwrap();
-            for _ in 0..1000 {
-                team.call_in(1, true);
-                team.share(1, &|_| {
-                    shares.fetch_add(1, Ordering::Relaxed);
-                });
-            }
+        let (done, is_done) = mpsc::channel();
+        // On a thread of its own: a caller that waits would do so for ever.
+        thread::spawn(move || {
+            let shares = AtomicUsize::new(0);
+            pool.install(|| {
+                let team = Team::of_this_thread().unwrap();
+                for _ in 0..1000 {
+                    team.call_in(1, true);
+                    team.share(1, &|_| {
+                        shares.fetch_add(1, Ordering::Relaxed);
+                    });
+                }
+            });
+            done.send(shares.into_inner()).unwrap();
         });
         // The other worker never came: the caller was alone, and every offer was taken back.
-        assert_eq!(shares.into_inner(), 1000);
+        assert_eq!(is_done.recv_timeout(Duration::from_secs(60)), Ok(1000), "the caller waits");
         end.send(()).unwrap();
+    }
+
+    /// The pool's locks may be taken in the child, by threads that are not there to let go of them.
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a process of many threads can't fork")]
+    fn the_child_of_a_fork_calls_nobody_in() {
+        use std::ffi::c_int;
+        // std links the C library already.
+        unsafe extern "C" {
+            fn fork() -> c_int;
+            fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
+            fn _exit(status: c_int) -> !;
+        }
+        let team = pool(3).install(Team::new);
+        // SAFETY: the child runs no code but this crate's, and ends without a look back.
+        let child = unsafe { fork() };
+        if child == 0 {
+            team.call_in(team.most(), true);
+            let called = team.helpers.iter().any(|helper| helper.load(Ordering::Relaxed) != ABSENT);
+            // SAFETY: it ends this process.
+            unsafe { _exit(c_int::from(called)) };
+        }
+        assert!(child > 0, "fork");
+        let mut status = 0;
+        // SAFETY: a child of this process, that nobody else waits for.
+        assert_eq!(unsafe { waitpid(child, &raw mut status, 0) }, child);
+        assert_eq!(status, 0, "the child's end");
     }
 }

@@ -150,6 +150,8 @@ fn a_folder_that_is_read_only_keeps_its_file() {
     let folder = Folder::new("read-only");
     let file = folder.file("weights");
     model(1.0).save_weights(&file).unwrap();
+    // Anyone could write into the file itself.
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
     let mut command = child("faults::cannot_save", &file);
     // Nothing is read-only to root.

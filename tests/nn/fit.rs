@@ -17,6 +17,14 @@ fn train_by_hand(model: &mut Sequential, steps: usize) -> Vec<(Metrics, usize)> 
     batches.map(step).collect()
 }
 
+/// A model whose first layer has owners on two threads.
+fn model_with_owners() -> Sequential {
+    let threads = Threads::Exactly(NonZeroUsize::new(2).unwrap());
+    let mut model = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[32, CLASSES]);
+    model.compile(Adam::default()).unwrap();
+    model
+}
+
 /// Keeps what it is told, and stops where it is told to: behind so many batches or epochs in all.
 #[derive(Default)]
 struct Recorder {
@@ -226,9 +234,7 @@ fn what_is_kept_for_the_next_call_changes_nothing() {
     let (values, labels) = data();
     let x = matrix(&values, SAMPLES);
     let weights: Vec<f32> = random(3, SAMPLES).iter().map(|weight| weight.abs()).collect();
-    let threads = Threads::Exactly(NonZeroUsize::new(2).unwrap());
-    let mut keeping = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[32, CLASSES]);
-    keeping.compile(Adam::default()).unwrap();
+    let mut keeping = model_with_owners();
     let mut anew = keeping.clone();
     let batches = |size| Fit::default().batch_size(size);
     let calls: [&dyn Fn(&mut Sequential); 8] = [
@@ -412,13 +418,19 @@ fn many_samples_are_predicted_and_judged_as_single_ones_are() {
 #[test]
 fn many_threads_can_ask_one_model() {
     fn assert_send_sync<T: Send + Sync>(_: &T) {}
-    let (x, _) = data();
-    let (x, model) = (matrix(&x, SAMPLES), model());
-    assert_send_sync(&model);
-    let expected = model.predict(x).unwrap();
+    let model = &model();
+    assert_send_sync(model);
+    // Each thread has samples of its own, and asks so often that they meet.
+    let samples = (0..8).map(|seed| random(seed, SAMPLES * INPUTS));
+    let asked = samples.map(|x| (model.predict(matrix(&x, SAMPLES)).unwrap(), x)).collect::<Vec<_>>();
     std::thread::scope(|scope| {
-        let threads: Vec<_> = (0..8).map(|_| scope.spawn(|| model.predict(x).unwrap())).collect();
-        threads.into_iter().for_each(|thread| assert_bits(&thread.join().unwrap(), &expected, "concurrent"));
+        for (expected, x) in &asked {
+            scope.spawn(move || {
+                for _ in 0..1000 {
+                    assert_bits(&model.predict(matrix(x, SAMPLES)).unwrap(), expected, "concurrent");
+                }
+            });
+        }
     });
 }
 
@@ -463,14 +475,17 @@ fn a_callback_that_panics_ends_the_fit_and_nothing_else() {
         }
     }
     let (x, labels) = data();
-    let (mut fitted, mut by_hand) = (model(), model());
-    let fit = || fitted.fit(matrix(&x, SAMPLES), &labels, in_order(1).callback(&mut Panics));
-    let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fit)).unwrap_err();
-    assert_eq!(panic.downcast_ref(), Some(&"the callback's"));
-    train_by_hand(&mut by_hand, 2);
-    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
-    for model in [&mut fitted, &mut by_hand] {
-        model.fit(matrix(&x, SAMPLES), &labels, in_order(1)).unwrap();
+    // The other's threads have the parameters of its first layer, and what the optimizer remembers of them, to themselves.
+    for mut fitted in [model(), model_with_owners()] {
+        let mut by_hand = fitted.clone();
+        let fit = || fitted.fit(matrix(&x, SAMPLES), &labels, in_order(1).callback(&mut Panics));
+        let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fit)).unwrap_err();
+        assert_eq!(panic.downcast_ref(), Some(&"the callback's"));
+        train_by_hand(&mut by_hand, 2);
+        assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+        for model in [&mut fitted, &mut by_hand] {
+            model.fit(matrix(&x, SAMPLES), &labels, in_order(1)).unwrap();
+        }
+        assert_bits(fitted.parameters(), by_hand.parameters(), "parameters of the next fit");
     }
-    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters of the next fit");
 }
