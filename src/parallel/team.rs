@@ -293,7 +293,7 @@ mod tests {
         assert!(child > 0, "fork");
         let mut status = 0;
         // SAFETY: a child of this process, that nobody else waits for.
-        assert_eq!(unsafe { waitpid(child, &raw mut status, 0) }, child);
-        assert_eq!(status, 0, "the child's end");
+        let ended = unsafe { waitpid(child, &raw mut status, 0) };
+        assert_eq!((ended, status), (child, 0), "the child's end");
     }
 }
