@@ -549,8 +549,8 @@ fn messages_say_what_was_expected_and_what_came() {
         "`logits`: expected at least one row to take the mean over, got 0 rows",
         "`data`: expected 2 x 3 = 6 elements, got 5",
         "`data`: expected at least 6 elements for 2 x 3 with strides (3, 1), got 5",
-        "`strides`: expected strides under which no two elements share a place, got 2 x 2 with strides (1, 1)",
-        "`rows`: expected a range within 0..3, got 2..4",
+        "`row_stride, col_stride`: expected strides under which no two elements share a place, got 2 x 2 with strides (1, 1)",
+        "`range`: expected a range within 0..3, got 2..4",
         "`shape`: expected the batch size, then the shape of a sample, got no axes",
     ];
     assert_eq!(messages.each_ref().map(String::as_str), expected);
