@@ -4,8 +4,8 @@ use super::rows::sum_of_pieces;
 use crate::error::{Error, Result};
 use crate::nn::{Clip, Optimizer, Sgd};
 
-/// dw = dw + 2 l2 w, or dw if `l2` is 0, for the weights of a kernel: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both
-/// slices have one length.
+/// dw = dw + 2 l2 w, or dw if `l2` is 0, for the weights of a kernel: see
+/// [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both slices have one length.
 ///
 /// # Errors
 /// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `l2` is out of range; `dw` is untouched then.
