@@ -260,6 +260,17 @@ enum Way {
     Packed,
 }
 
+impl Way {
+    /// What does the same for fewer rows than a tile of the first row has.
+    fn of_few(self) -> Self {
+        match self {
+            Self::CopiedRows => Self::Rows,
+            Self::CopiedColumns => Self::Packed,
+            same => same,
+        }
+    }
+}
+
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
 const B_BLOCK: usize = 128 * 1024;
 /// The same for terse tiles: half of an L2 cache of 256 KiB.
@@ -303,7 +314,8 @@ const fn few_rows<S: Simd, N: Simd>() -> usize {
 }
 
 impl Plan {
-    fn new<S: Simd, N: Simd>(p: &Product<'_>, height: usize) -> Self {
+    fn new<S: Simd, N: Simd>(p: &Product<'_>) -> Self {
+        let height = S::TILE_ROWS;
         let (m, n, k) = p.sizes();
         let awkward = |stride: usize| stride > 0 && stride.is_multiple_of(AWKWARD_STRIDE);
         let paged = |stride: usize| awkward(stride) && stride >= PAGED_STRIDE;
@@ -336,7 +348,7 @@ impl Plan {
             }
             Factor::Matrix(b) if b.row_stride() == 1 && m == 1 && streamed => Way::StreamedColumns,
             Factor::Matrix(b) if b.row_stride() == 1 && m <= few && !crowded(b.col_stride()) => Way::Columns,
-            Factor::Matrix(b) if (b.row_stride() == 1 || k == 1) && (tallest >= height || m <= tallest || !pack_a) => {
+            Factor::Matrix(b) if b.row_stride() == 1 && (tallest >= height || m <= tallest || !pack_a) => {
                 Way::CopiedColumns
             }
             Factor::Matrix(_) => Way::Packed,
@@ -383,10 +395,9 @@ impl Plan {
     }
 }
 
-/// Computes a product with tiles of at most `height` rows. `narrow` vectors have 4 or 8 lanes: for
-/// panels of low tiles, and to sort columns.
+/// Computes a product. `narrow` vectors have 4 or 8 lanes: for panels of low tiles, and to sort columns.
 #[inline(always)]
-pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<'_>) {
+pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, p: Product<'_>) {
     let mut p = p.turned(s);
     let (m, n, k) = p.sizes();
     if m == 0 || n == 0 {
@@ -396,7 +407,7 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
         return;
     }
     let sums = p.sums.take().map(|sums| sums.as_mut_ptr());
-    let plan = Plan::new::<S, N>(&p, height);
+    let plan = Plan::new::<S, N>(&p);
     let [room_a, room_b] = plan.room();
     let mut workspace = Workspace::take(room_a + room_b);
     let a_panels = workspace.as_mut_ptr();
@@ -434,7 +445,8 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                         let strides = [block.b_row, block.b_col];
                         column_sums(s, block.b, strides, [depth, cols], k0 == 0, sums.wrapping_add(j0));
                     }
-                    let mut b = plan.b;
+                    // The last rows may be too few for tiles that copy.
+                    let mut b = if rows < plan.first { plan.b.of_few() } else { plan.b };
                     if b == Way::Packed {
                         pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
                         block.read_panels();
@@ -460,31 +472,31 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, height: usize, p: Product<
                             (row.a.wrapping_add(height.wrapping_mul(row.a_row)), S::LANES)
                         };
                         match b {
-                            Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, row),
+                            Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, &row),
                             Way::StreamedRows => {
                                 row.gap = (depth * row.b_row).wrapping_sub(cols);
-                                tile_row::<S, StreamedRows>(s, height, row);
+                                tile_row::<S, StreamedRows>(s, height, &row);
                             }
                             Way::StreamedColumns => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 row.gap = row.b_vector.wrapping_sub(depth);
-                                tiles::<N, AnyOrder, StreamedColumns, 1>(narrow, row);
+                                tiles::<N, AnyOrder, StreamedColumns, 1>(narrow, &row);
                             }
                             Way::Columns if height == 1 || height > const { tallest::<S, Columns>() } => {
                                 row.b_vector = N::LANES.wrapping_mul(row.b_col);
                                 if const { S::TERSE } {
-                                    tile_row::<N, Columns>(narrow, height, row);
+                                    tile_row::<N, Columns>(narrow, height, &row);
                                 } else {
-                                    tiles::<N, AnyOrder, Columns, 1>(narrow, row);
+                                    tiles::<N, AnyOrder, Columns, 1>(narrow, &row);
                                 }
                             }
-                            Way::Columns => tile_row::<S, Columns>(s, height, row),
+                            Way::Columns => tile_row::<S, Columns>(s, height, &row),
                             Way::CopiedColumns if row.b_col.is_multiple_of(CROWDED_STRIDE) => {
-                                tile_row::<S, CrowdedColumns>(s, height, row);
+                                tile_row::<S, CrowdedColumns>(s, height, &row);
                             }
-                            Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, row),
-                            Way::Panels if S::TERSE => tile_row::<S, Panels>(s, height, row),
-                            _ => tile_row::<S, Rows>(s, height, row),
+                            Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, &row),
+                            Way::Panels if S::TERSE => tile_row::<S, Panels>(s, height, &row),
+                            _ => tile_row::<S, Rows>(s, height, &row),
                         }
                         if matches!(b, Way::CopiedRows | Way::CopiedColumns) {
                             block.read_panels();
@@ -579,7 +591,7 @@ impl Product<'_> {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
+unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: &Tile) {
     // SAFETY: the caller's.
     unsafe {
         match (t.a_row, t.a_col) {
@@ -599,7 +611,7 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: Tile) {
+unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: &Tile) {
     debug_assert!(rows <= B::MAX_ROWS, "tiles from this source are not so tall");
     // SAFETY: the caller's.
     unsafe {
@@ -628,7 +640,7 @@ unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn tiles<S: Simd, A: Order, B: Source, const MR: usize>(s: S, t: Tile) {
+unsafe fn tiles<S: Simd, A: Order, B: Source, const MR: usize>(s: S, t: &Tile) {
     let mut done = 0;
     // SAFETY: the caller's.
     unsafe {
@@ -644,37 +656,27 @@ unsafe fn tiles<S: Simd, A: Order, B: Source, const MR: usize>(s: S, t: Tile) {
 /// # Safety
 /// As for [`tile`], for all its columns.
 #[inline(always)]
-unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(
-    s: S,
-    t: Tile,
-    mut done: usize,
-) -> usize {
+unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(s: S, t: &Tile, done: usize) -> usize {
     if const { !fits::<S, B>(MR, NV) } {
         return done;
     }
     let left = t.cols.saturating_sub(done * S::LANES);
-    let tiles = left / (NV * S::LANES);
-    if tiles > 0 {
-        // SAFETY: the caller's, for a part of the columns.
-        s.outline(unsafe { Outlined::<S, A, B, MR, NV, true>::new(s, t.at::<S>(0, done), tiles) });
-        done += tiles * NV;
-    }
-    let left = left % (NV * S::LANES);
-    if left > (NV - 1) * S::LANES {
-        // Masked stores are slow on some processors.
-        let whole = if const { S::TERSE && !B::COLUMNS && !B::COPIED && !B::STREAMED && !B::PANELS } {
-            t.last_whole::<S>(NV)
-        } else {
-            None
-        };
-        // SAFETY: as above.
-        unsafe {
-            match whole {
-                Some(last) => s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, last, 1)),
-                None => s.outline(Outlined::<S, A, B, MR, NV, false>::new(s, t.at::<S>(0, done), 1)),
+    let (whole, part) = (left / (NV * S::LANES), left % (NV * S::LANES));
+    // Whether what is left over fills all vectors but the last, and some of that.
+    let part = usize::from(part > (NV - 1) * S::LANES);
+    // SAFETY: the caller's, for a part of the columns.
+    unsafe {
+        if whole > 0 {
+            s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, t, done, whole));
+        }
+        if part > 0 {
+            // Masked loads and stores are slow on some processors.
+            let again = const { S::TERSE && !B::COLUMNS && !B::COPIED && !B::STREAMED && !B::PANELS };
+            match if again { t.last_whole::<S>(NV) } else { None } {
+                Some(last) => s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, &last, 0, 1)),
+                None => s.outline(Outlined::<S, AnyOrder, B, MR, NV, false>::new(s, t, done + whole * NV, 1)),
             }
         }
-        done += NV;
     }
-    done
+    done + (whole + part) * NV
 }

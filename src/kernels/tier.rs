@@ -39,7 +39,7 @@ impl Tier for Avx512 {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm(self, self.half(), 14, product);
+        gemm(self, self.half(), product);
     }
 }
 
@@ -58,7 +58,7 @@ impl Tier for Avx2 {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm(self.row(), self, 6, product);
+        gemm(self.row(), self, product);
     }
 }
 
@@ -77,7 +77,7 @@ impl Tier for Neon {
     }
     #[inline(always)]
     fn gemm(self, product: Product<'_>) {
-        gemm(self.row(), self, 6, product);
+        gemm(self.row(), self, product);
     }
 }
 

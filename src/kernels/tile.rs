@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use super::{MAX_LANES, load_row};
 use crate::packed::Line;
-use crate::simd::{Simd, Work};
+use crate::simd::{Simd, Work, opaque};
 
 /// Where the accumulators begin.
 #[derive(Clone, Copy)]
@@ -252,35 +252,38 @@ impl Source for CrowdedColumns {
     const COPIED: bool = true;
 }
 
-/// `tiles` neighbours in a row, as a function of its own: the compiler's time grows faster than a
-/// function's length.
-pub(super) struct Outlined<S, A, B, const MR: usize, const NV: usize, const WHOLE: bool> {
+/// Some tiles of a row, as a function of its own: the compiler's time grows faster than a function's length.
+pub(super) struct Outlined<'a, S, A, B, const MR: usize, const NV: usize, const WHOLE: bool> {
     s: S,
-    first: Tile,
+    row: &'a Tile,
+    first: usize,
     tiles: usize,
     operands: PhantomData<(A, B)>,
 }
 
-impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>
-    Outlined<S, A, B, MR, NV, WHOLE>
+impl<'a, S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool>
+    Outlined<'a, S, A, B, MR, NV, WHOLE>
 {
+    /// So many neighbours from vector `first` of the row on, all of them `WHOLE`, or none.
+    ///
     /// # Safety
     /// As for [`tile`], for all of them, when it is run.
     #[inline(always)]
-    pub(super) unsafe fn new(s: S, first: Tile, tiles: usize) -> Self {
-        Self { s, first, tiles, operands: PhantomData }
+    pub(super) unsafe fn new(s: S, row: &'a Tile, first: usize, tiles: usize) -> Self {
+        Self { s, row, first, tiles, operands: PhantomData }
     }
 }
 
 impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Work
-    for Outlined<S, A, B, MR, NV, WHOLE>
+    for Outlined<'_, S, A, B, MR, NV, WHOLE>
 {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
+        let first = self.row.at::<S>(0, self.first);
         for i in 0..self.tiles {
-            let mut t = self.first.at::<S>(0, i * NV);
+            let mut t = first.at::<S>(0, i * NV);
             if i + 1 < self.tiles {
                 t.ahead_step = 0;
             }
@@ -320,10 +323,11 @@ const UNROLLED: usize = 4;
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
-/// Whether the accumulators of a tile, and either a row of B or a column of A beside one element
-/// of the other, fit the registers.
+/// Whether there are tiles of this size: those whose accumulators, and either a row of B or a column of A beside one
+/// element of the other, fit the registers. Of those that copy B for others there are tall ones only, since each tile is
+/// code of its own, and for few rows nothing is copied.
 pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
-    if mr > B::MAX_ROWS {
+    if mr > S::TILE_ROWS || mr > B::MAX_ROWS || B::COPIED && !B::STAGED && 2 * mr < S::TILE_ROWS {
         return false;
     }
     if B::COLUMNS {
@@ -341,9 +345,9 @@ const MAX_COLUMN_VECTORS: usize = 4;
 
 /// The most rows that a tile of one vector may have.
 pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
-    let mut rows = 1;
-    while fits::<S, B>(rows + 1, 1) {
-        rows += 1;
+    let mut rows = S::TILE_ROWS;
+    while !fits::<S, B>(rows, 1) {
+        rows -= 1;
     }
     rows
 }
@@ -361,25 +365,29 @@ pub(super) unsafe fn tile<S: Simd, A: Order, B: Source, const MR: usize, const N
     mut t: Tile,
 ) {
     let gate_col = if let TileFinish::Gate { col, .. } = t.finish { col } else { 1 };
-    // SAFETY: the caller's.
+    let (c, c_strides) = (t.c, [t.c_row, t.c_col]);
+    let buffered = t.c_col != 1 || gate_col != 1;
+    let (row, size) = (NV * S::LANES, [MR, t.cols.min(NV * S::LANES)]);
+    let mut buffers = [const { MaybeUninit::<[Line; TILE_ELEMENTS / MAX_LANES]>::uninit() }; 2];
+    let c_buffer: *mut f32 = buffers.as_mut_ptr().cast();
+    // SAFETY: the caller's; a tile is no larger than its buffer.
     unsafe {
-        if t.c_col == 1 && gate_col == 1 {
-            return in_rows::<S, A, B, MR, NV, WHOLE>(s, t);
+        if buffered {
+            if matches!(t.start, TileStart::Resume) || matches!(t.finish, TileFinish::Add) {
+                copy(c, c_strides, c_buffer, [row, 1], size);
+            }
+            if let TileFinish::Gate { gate, row: gate_row, col } = t.finish {
+                let gate_buffer = c_buffer.wrapping_add(TILE_ELEMENTS);
+                copy(gate, [gate_row, col], gate_buffer, [row, 1], size);
+                t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
+            }
+            (t.c, t.c_row) = (c_buffer, row);
         }
-        let (c, c_row, c_col, row) = (t.c, t.c_row, t.c_col, NV * S::LANES);
-        let mut buffers = [MaybeUninit::<[Line; TILE_ELEMENTS / MAX_LANES]>::uninit(); 2];
-        let [c_buffer, gate_buffer] = buffers.each_mut().map(|buffer| buffer.as_mut_ptr().cast::<f32>());
-        let size = [MR, t.cols.min(row)];
-        if matches!(t.start, TileStart::Resume) || matches!(t.finish, TileFinish::Add) {
-            copy(c, [c_row, c_col], c_buffer, [row, 1], size);
-        }
-        if let TileFinish::Gate { gate, row: gate_row, col } = t.finish {
-            copy(gate, [gate_row, col], gate_buffer, [row, 1], size);
-            t.finish = TileFinish::Gate { gate: gate_buffer, row, col: 1 };
-        }
-        (t.c, t.c_row) = (c_buffer, row);
         in_rows::<S, A, B, MR, NV, WHOLE>(s, t);
-        copy(c_buffer, [row, 1], c, [c_row, c_col], size);
+        // Opaque, or the compiler would write all of the tile twice, for either case.
+        if !opaque(if buffered { c_buffer } else { std::ptr::null() }).is_null() {
+            copy(c_buffer, [row, 1], c, c_strides, size);
+        }
     }
 }
 
@@ -427,39 +435,41 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
     t.b_row = if B::PANELS { S::LANES } else { t.b_row };
     let t = t;
     let zero = s.splat(0.0);
-    let part = Part { s, last: NV - 1, tail: if WHOLE { S::LANES } else { t.cols - (NV - 1) * S::LANES } };
-    let c = |i: usize, v: usize| t.c.wrapping_add(steps(i, t.c_row)).wrapping_add(v * S::LANES);
+    let part = if WHOLE {
+        Part { s, whole: NV, tail: 0 }
+    } else {
+        Part { s, whole: NV - 1, tail: t.cols - (NV - 1) * S::LANES }
+    };
     // SAFETY: the caller's.
     unsafe {
         let mut acc = [[zero; NV]; MR];
         match t.start {
             TileStart::Zero => {}
-            TileStart::Bias(bias) => {
-                for v in 0..NV {
-                    let start = part.get::<WHOLE>(bias.wrapping_add(v * S::LANES), v);
-                    for row in &mut acc {
-                        row[v] = start;
-                    }
-                }
-            }
             TileStart::RowBias(bias) => {
                 for (i, row) in acc.iter_mut().enumerate() {
                     *row = [s.splat(bias.wrapping_add(i).read_unaligned()); NV];
                 }
             }
-            TileStart::Resume => {
-                for (i, row) in acc.iter_mut().enumerate() {
-                    for (v, value) in row.iter_mut().enumerate() {
-                        *value = part.get::<WHOLE>(c(i, v), v);
+            TileStart::Bias(_) | TileStart::Resume => {
+                let (mut from, row) = match t.start {
+                    TileStart::Bias(bias) => (bias, 0),
+                    _ => (t.c.cast_const(), t.c_row),
+                };
+                for values in &mut acc {
+                    for (v, value) in values.iter_mut().enumerate() {
+                        *value = part.get(from.wrapping_add(v * S::LANES), v);
                     }
+                    from = opaque(from.wrapping_add(row));
                 }
             }
         }
         // C comes while the sums are taken.
-        for i in 0..MR {
+        let mut c = t.c.cast_const();
+        for _ in 0..MR {
             for v in 0..NV {
-                s.prefetch(c(i, v));
+                s.prefetch(c.wrapping_add(v * S::LANES));
             }
+            c = opaque(c.wrapping_add(t.c_row));
         }
         let (mut a, mut b, mut panel, mut ahead) = (t.a, t.b, t.panel, t.ahead);
         let mut left = t.depth;
@@ -477,7 +487,8 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                         (stages.wrapping_add(chunk % 2 * STAGE), stages.wrapping_add((chunk + 1) % 2 * STAGE));
                     // Part of the next pieces: their loads have the time until they are needed.
                     let row = offset / STEPS_A_ROW;
-                    let rows = row.min(part.tail)..(row + 1).min(part.tail);
+                    let all = if WHOLE { S::LANES } else { part.tail };
+                    let rows = row.min(all)..(row + 1).min(all);
                     let ahead = PIECE - offset;
                     stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
                     s.load_columns(now.wrapping_add(offset), PIECE, S::LANES)
@@ -486,7 +497,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                         let far = b.wrapping_add(if left > FAR { FAR } else { FAR.wrapping_add(t.gap) });
                         (0..S::LANES).for_each(|column| s.prefetch_far(far.wrapping_add(steps(column, t.b_col))));
                     }
-                    let rows = if v < part.last { S::LANES } else { part.tail };
+                    let rows = if v < part.whole { S::LANES } else { part.tail };
                     s.load_columns(b.wrapping_add(steps(v, t.b_vector)), t.b_col, rows)
                 };
                 for (k, &column) in columns.iter().enumerate() {
@@ -514,7 +525,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
             let to = rows.as_mut_ptr().cast::<f32>();
             for v in 0..NV {
                 let (from, to) = (b.wrapping_add(steps(v, t.b_vector)), to.wrapping_add(v * S::LANES));
-                let n = if v < part.last { S::LANES } else { part.tail };
+                let n = if v < part.whole { S::LANES } else { part.tail };
                 if t.depth < 4 {
                     for k in 0..left {
                         s.store(
@@ -538,7 +549,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                 let mut row = [zero; NV];
                 for (v, value) in row.iter_mut().enumerate() {
                     let b = b.wrapping_add(steps(v, b_vector));
-                    *value = if B::COLUMNS || B::PANELS { s.load(b) } else { part.get::<WHOLE>(b, v) };
+                    *value = if B::COLUMNS || B::PANELS { s.load(b) } else { part.get(b, v) };
                     if B::COPIED {
                         s.store(panel.wrapping_add(steps(v, t.panel_vector)), *value);
                     }
@@ -580,35 +591,54 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
             a = a.wrapping_add(t.a_col);
             left -= 1;
         }
+        finish(part, t, &acc);
+    }
+}
+
+/// Writes a tile.
+///
+/// # Safety
+/// As for [`tile`].
+#[inline(always)]
+unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Tile, acc: &[[S::F32; NV]; MR]) {
+    let (s, zero) = (part.s, part.s.splat(0.0));
+    let mut c = t.c;
+    // SAFETY: the caller's.
+    unsafe {
         match t.finish {
             TileFinish::Store => {
-                for (i, row) in acc.iter().enumerate() {
+                for row in acc {
                     for (v, &acc) in row.iter().enumerate() {
-                        part.put::<WHOLE>(c(i, v), v, acc);
+                        part.put(c.wrapping_add(v * S::LANES), v, acc);
                     }
+                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
             TileFinish::Relu => {
-                for (i, row) in acc.iter().enumerate() {
+                for row in acc {
                     for (v, &acc) in row.iter().enumerate() {
-                        part.put::<WHOLE>(c(i, v), v, s.max(zero, acc));
+                        part.put(c.wrapping_add(v * S::LANES), v, s.max(zero, acc));
                     }
+                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
-            TileFinish::Gate { gate, row: gate_row, .. } => {
-                for (i, row) in acc.iter().enumerate() {
+            TileFinish::Gate { mut gate, row: gate_row, .. } => {
+                for row in acc {
                     for (v, &acc) in row.iter().enumerate() {
-                        let gate =
-                            part.get::<WHOLE>(gate.wrapping_add(steps(i, gate_row)).wrapping_add(v * S::LANES), v);
-                        part.put::<WHOLE>(c(i, v), v, s.select(s.lt(zero, gate), acc, zero));
+                        let gate = part.get(gate.wrapping_add(v * S::LANES), v);
+                        part.put(c.wrapping_add(v * S::LANES), v, s.select(s.lt(zero, gate), acc, zero));
                     }
+                    gate = opaque(gate.wrapping_add(gate_row));
+                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
             TileFinish::Add => {
-                for (i, row) in acc.iter().enumerate() {
+                for row in acc {
                     for (v, &acc) in row.iter().enumerate() {
-                        part.put::<WHOLE>(c(i, v), v, s.add(part.get::<WHOLE>(c(i, v), v), acc));
+                        let c = c.wrapping_add(v * S::LANES);
+                        part.put(c, v, s.add(part.get(c, v), acc));
                     }
+                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
         }
@@ -642,9 +672,9 @@ unsafe fn stage_pieces<S: Simd>(s: S, from: *const f32, stride: usize, rows: Ran
 #[derive(Clone, Copy)]
 struct Part<S> {
     s: S,
-    /// Which vector is the last.
-    last: usize,
-    /// Its columns.
+    /// How many are whole.
+    whole: usize,
+    /// The columns of the one that is not.
     tail: usize,
 }
 
@@ -654,18 +684,16 @@ impl<S: Simd> Part<S> {
     /// # Safety
     /// `p` points to that vector's readable elements.
     #[inline(always)]
-    unsafe fn get<const WHOLE: bool>(self, p: *const f32, v: usize) -> S::F32 {
+    unsafe fn get(self, p: *const f32, v: usize) -> S::F32 {
         // SAFETY: the caller's.
-        unsafe {
-            if WHOLE || v < self.last { self.s.load(p) } else { self.s.load_first(p, self.tail, self.s.splat(0.0)) }
-        }
+        unsafe { if v < self.whole { self.s.load(p) } else { self.s.load_first(p, self.tail, self.s.splat(0.0)) } }
     }
 
     /// # Safety
     /// `p` points to that vector's writable elements.
     #[inline(always)]
-    unsafe fn put<const WHOLE: bool>(self, p: *mut f32, v: usize, value: S::F32) {
+    unsafe fn put(self, p: *mut f32, v: usize, value: S::F32) {
         // SAFETY: the caller's.
-        unsafe { if WHOLE || v < self.last { self.s.store(p, value) } else { self.s.store_first(p, self.tail, value) } }
+        unsafe { if v < self.whole { self.s.store(p, value) } else { self.s.store_first(p, self.tail, value) } }
     }
 }

@@ -50,16 +50,6 @@ impl Avx2 {
     }
 }
 
-/// The same address, but the compiler does not know that: it would keep the offset of each row from
-/// a common address, in more registers than there are.
-#[inline(always)]
-#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
-pub(super) fn opaque(mut p: *const f32) -> *const f32 {
-    // SAFETY: no instruction at all.
-    unsafe { asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
-    p
-}
-
 #[target_feature(enable = "avx2,fma")]
 fn call<W: Work>(work: W) -> W::Output {
     work.run()
@@ -71,6 +61,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
+    const TILE_ROWS: usize = 6;
     const TERSE: bool = true;
     type F32 = __m256;
     type I32 = __m256i;
@@ -109,7 +100,7 @@ impl Simd for Avx2 {
             _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
         };
         if rows == Self::LANES {
-            let (low, high) = (opaque(p), opaque(p.wrapping_add(4 * stride)));
+            let (low, high) = (super::opaque(p), super::opaque(p.wrapping_add(4 * stride)));
             for (q, v) in quads.iter_mut().enumerate() {
                 *v = pair(low.wrapping_add(q * stride), high.wrapping_add(q * stride));
             }

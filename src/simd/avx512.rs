@@ -66,6 +66,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
+    const TILE_ROWS: usize = 14;
     type F32 = __m512;
     type I32 = __m512i;
     type Mask = __mmask16;
@@ -100,7 +101,7 @@ impl Simd for Avx512 {
             // In registers half as wide: those load and shuffle two at a time.
             let half = self.half();
             let low = half.load_columns(p, stride, rows.min(8));
-            let (p, rows) = if rows > 8 { (super::avx2::opaque(p.wrapping_add(8 * stride)), rows - 8) } else { (p, 1) };
+            let (p, rows) = if rows > 8 { (super::opaque(p.wrapping_add(8 * stride)), rows - 8) } else { (p, 1) };
             let high = half.load_columns(p, stride, rows);
             [
                 self.join(low[0], high[0]),

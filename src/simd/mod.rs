@@ -38,6 +38,8 @@ pub(crate) trait Simd: Copy {
     const LANES: usize;
     /// Vector registers; a tile's accumulators and operands must fit them.
     const REGISTERS: usize;
+    /// Rows of the tallest tiles: what leaves the fewest registers unused.
+    const TILE_ROWS: usize;
     /// Whether the registers allow a tile so few multiply-adds a step, 12, that what stands beside them
     /// counts: a core takes some 6 instructions a cycle, or 3 while a sibling thread is busy on it.
     const TERSE: bool = false;
@@ -155,6 +157,22 @@ pub(crate) trait Simd: Copy {
 #[inline(never)]
 fn outlined<S: Simd, W: Work>(s: S, work: W) -> W::Output {
     s.call(work)
+}
+
+/// The same address, but the compiler does not know that: it would keep the offset of each row from
+/// a common address, in more registers than there are.
+#[inline(always)]
+#[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
+pub(crate) fn opaque(p: *const f32) -> *const f32 {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    {
+        let mut p = p;
+        // SAFETY: no instruction at all.
+        unsafe { std::arch::asm!("/* {0} */", inout(reg) p, options(pure, nomem, nostack, preserves_flags)) };
+        p
+    }
+    #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+    p
 }
 
 /// `if a > b { a } else { b }`, the scalar form of [`Simd::max`].

@@ -53,6 +53,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Neon {
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
+    const TILE_ROWS: usize = 6;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
     type Mask = uint32x4_t;

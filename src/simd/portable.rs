@@ -30,6 +30,7 @@ impl Portable {
 impl Simd for Portable {
     const LANES: usize = ROW_LANES;
     const REGISTERS: usize = 4;
+    const TILE_ROWS: usize = 1;
     type F32 = f32x16;
     type I32 = i32x16;
     type Mask = f32x16;
@@ -65,18 +66,25 @@ impl Simd for Portable {
         // SAFETY: the caller gives n writable floats, and n <= 16.
         unsafe { core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) };
     }
-    #[inline(always)]
+    // Not inlined: that would be two hundred moves of single floats each time.
+    #[inline(never)]
     unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [f32x16; 4] {
-        // SAFETY: the caller gives four floats at each row.
-        [0, 1, 2, 3]
-            .map(|col| f32x16::new(core::array::from_fn(|row| unsafe { *p.add(row.min(rows - 1) * stride + col) })))
-    }
-    #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [f32x16; 4]) {
-        for (col, column) in columns.into_iter().enumerate() {
-            for (row, value) in column.to_array().into_iter().enumerate().take(rows) {
+        let mut columns = [[0.0; ROW_LANES]; 4];
+        for lane in 0..ROW_LANES {
+            for (col, column) in columns.iter_mut().enumerate() {
                 // SAFETY: the caller gives four floats at each row.
-                unsafe { *p.add(row * stride + col) = value };
+                column[lane] = unsafe { *p.add(lane.min(rows - 1) * stride + col) };
+            }
+        }
+        columns.map(f32x16::new)
+    }
+    #[inline(never)]
+    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [f32x16; 4]) {
+        let columns = columns.map(f32x16::to_array);
+        for lane in 0..ROW_LANES.min(rows) {
+            for (col, column) in columns.iter().enumerate() {
+                // SAFETY: the caller gives four floats at each row.
+                unsafe { *p.add(lane * stride + col) = column[lane] };
             }
         }
     }

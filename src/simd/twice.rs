@@ -17,6 +17,7 @@ macro_rules! both {
 impl<S: Simd> Simd for Twice<S> {
     const LANES: usize = 2 * S::LANES;
     const REGISTERS: usize = S::REGISTERS / 2;
+    const TILE_ROWS: usize = S::TILE_ROWS;
     const TERSE: bool = S::TERSE;
     type F32 = [S::F32; 2];
     type I32 = [S::I32; 2];
