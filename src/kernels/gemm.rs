@@ -612,7 +612,7 @@ unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: &Tile) {
 /// As for [`tile`], for all its columns.
 #[inline(always)]
 unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: &Tile) {
-    debug_assert!(rows <= B::MAX_ROWS, "tiles from this source are not so tall");
+    debug_assert!(fits::<S, B>(rows, 1), "there are no such tiles");
     // SAFETY: the caller's.
     unsafe {
         match rows {
