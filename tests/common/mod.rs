@@ -324,8 +324,9 @@ pub fn any_values() -> impl Strategy<Value = Values> {
     select(&Values::ALL[..])
 }
 
-/// So many random cases, or as many as `PROPTEST_CASES` asks for.
+/// So many random cases, under emulation a third of them, or as many as `PROPTEST_CASES` asks for.
 pub fn cases(cases: u32) -> ProptestConfig {
+    let cases = if emulated::EMULATED { cases.div_ceil(3) } else { cases };
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };
     if std::env::var_os("PROPTEST_CASES").is_some() { default } else { ProptestConfig { cases, ..default } }
 }
