@@ -376,9 +376,9 @@ impl Plan {
         let depth = depth.min(k.max(1));
         let small = S::TERSE && m <= SMALL_BLOCK_ROWS && !long_rows;
         let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
-        let cols = (block / depth).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
+        let cols = (block / depth).max(1).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
-        let rows = if pack_a { A_BLOCK / (depth * a_lanes) * height } else { m };
+        let rows = if pack_a { (A_BLOCK / (depth * a_lanes)).max(1) * height } else { m };
         let rows = rows.min(m.next_multiple_of(height));
         Self { height, first, rows, depth, cols, pack_a, a_lanes, b }
     }
@@ -434,7 +434,9 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, p: Product<'_>) {
                 let cols = plan.cols.min(n - j0);
                 let mut block = p.tile(i0, j0, k0, depth, cols);
                 (block.panel, block.panel_row, block.panel_vector) = (b_panels, S::LANES, depth * S::LANES);
-                if plan.b == Way::CopiedColumns && rows <= plan.first {
+                // The last rows may be too few for tiles that copy.
+                let mut b = if rows < plan.first { plan.b.of_few() } else { plan.b };
+                if b == Way::CopiedColumns && rows <= plan.first {
                     // Nobody reads the panels: a vector's room will do.
                     (block.panel_row, block.panel_vector) = (0, 0);
                 }
@@ -445,8 +447,6 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, p: Product<'_>) {
                         let strides = [block.b_row, block.b_col];
                         column_sums(s, block.b, strides, [depth, cols], k0 == 0, sums.wrapping_add(j0));
                     }
-                    // The last rows may be too few for tiles that copy.
-                    let mut b = if rows < plan.first { plan.b.of_few() } else { plan.b };
                     if b == Way::Packed {
                         pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
                         block.read_panels();

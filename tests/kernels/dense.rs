@@ -239,6 +239,22 @@ fn packed_blocks_of_both_operands() {
 )]
 fn several_blocks_of_packed_rows() {
     Case::new(1800, 1024, 64).forward();
+    // The last block has fewer rows than tiles that copy B.
+    for batch in [1795, 1537] {
+        Case::new(batch, 1024, 64).forward();
+        Case::new(batch, 1024, 64).transposed().forward();
+    }
+}
+
+/// Rows of x, and columns of w, of which a block holds none.
+#[test]
+#[cfg_attr(
+    target_arch = "aarch64",
+    ignore = "takes minutes under emulation, and the loops are those of the other tiers"
+)]
+fn enormous_depths() {
+    Case::new(9, 131_584, 64).transposed().forward();
+    Case::new(4, 262_656, 64).transposed().forward();
 }
 
 /// Weights that no cache holds: asked for beforehand for a few rows, in either layout; packed for more.
