@@ -14,6 +14,7 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::kernels::gemm::{Axis, Bias, Depth, Epilogue, Product};
+use crate::kernels::threshold;
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::{Factor, Weights};
 
@@ -148,7 +149,7 @@ pub fn backward_params(
 /// Least elements of a right factor that is shared out by columns: each thread reads, or packs, all of
 /// one factor and its share of the other. Only where that other is the larger, with more columns than
 /// the product has rows.
-const LARGE: usize = 64 * 1024;
+const LARGE: usize = threshold(64 * 1024, 256);
 
 /// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
 /// row, or to write C for a few steps of the depth, takes longer than that.

@@ -1,8 +1,8 @@
 //! Dense forward and backward on every instruction set, against the reference, bit for bit.
 #![no_main]
 
-use densely::{dense, reference};
-use densely_fuzz::{Matrix, activation, assert_same, backends};
+use densely::{PackedWeights, dense, reference};
+use densely_fuzz::{Matrix, Values, activation, assert_same, backends};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -11,8 +11,17 @@ fuzz_target!(|data: &[u8]| {
     let _ = check(&mut Unstructured::new(data));
 });
 
+/// Batch, inputs and outputs: at most one of them is longer than a block.
+fn sizes(u: &mut Unstructured<'_>) -> Result<[usize; 3]> {
+    let mut sizes = [u.int_in_range(0..=40)?, u.int_in_range(0..=70)?, u.int_in_range(0..=70)?];
+    if let Some(long) = sizes.get_mut(u.int_in_range(0..=15usize)?) {
+        *long = u.int_in_range(0..=1200)?;
+    }
+    Ok(sizes)
+}
+
 fn check(u: &mut Unstructured<'_>) -> Result<()> {
-    let (batch, inputs, outputs) = (u.int_in_range(0..=40)?, u.int_in_range(0..=70)?, u.int_in_range(0..=70)?);
+    let [batch, inputs, outputs] = sizes(u)?;
     let backends = backends(u)?;
     let gated = u.arbitrary::<bool>()?;
     let activation = activation(u)?;
@@ -21,7 +30,9 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let x = Matrix::arbitrary(u, batch, inputs)?;
     let w = Matrix::arbitrary(u, inputs, outputs)?;
     let dy = Matrix::arbitrary(u, batch, outputs)?;
-    let bias: Vec<f32> = (0..outputs).map(|_| f32::from_bits(u.arbitrary().unwrap_or(0))).collect();
+    let mut values = Values::new(u)?;
+    let bias: Vec<f32> = (0..outputs).map(|_| values.next(u)).collect();
+    let packed = PackedWeights::new(w.view());
     let (x_view, w_view, dy_view) = (x.view(), w.view(), dy.view());
     let gate = gated.then_some((activation, x_view));
 
@@ -37,6 +48,8 @@ fn check(u: &mut Unstructured<'_>) -> Result<()> {
         dense::forward(&backend, x_view, w_view, Some(&bias), activation, y.view_mut()).expect("shapes fit");
         dense::backward_input(&backend, dy_view, w_view, gate, dx.view_mut()).expect("shapes fit");
         dense::backward_params(&backend, x_view, dy_view, dw.view_mut(), Some(&mut db)).expect("shapes fit");
+        y.assert_same(&y_true, backend.isa());
+        dense::forward(&backend, x_view, &packed, Some(&bias), activation, y.view_mut()).expect("shapes fit");
         y.assert_same(&y_true, backend.isa());
         dx.assert_same(&dx_true, backend.isa());
         dw.assert_same(&dw_true, backend.isa());

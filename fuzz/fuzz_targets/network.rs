@@ -4,7 +4,7 @@
 use densely::loss::CrossEntropy;
 use densely::nn::{self, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Predictor, Sequential, Sgd};
 use densely::{Activation, Backend, MatMut, MatRef, reference};
-use densely_fuzz::{assert_same, backends};
+use densely_fuzz::{Values, assert_same, backends};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
@@ -86,12 +86,8 @@ fn any_case(u: &mut Unstructured<'_>) -> Result<Case> {
     let weighted = u.arbitrary()?;
     let sample_weights = if weighted { Some((0..samples).map(|_| weight(u)).collect::<Result<_>>()?) } else { None };
     let (batch_size, epochs) = (u.int_in_range(1..=samples)?, u.int_in_range(1..=3)?);
-    let any_bits = u.arbitrary::<bool>()?;
-    let value = |_| match any_bits {
-        true => f32::from_bits(u.arbitrary().unwrap_or(0)),
-        false => f32::from(u.arbitrary::<u8>().unwrap_or(0)) / 255.0,
-    };
-    let x = (0..samples * layers[0].inputs).map(value).collect();
+    let mut values = Values::new(u)?;
+    let x = (0..samples * layers[0].inputs).map(|_| values.next(u)).collect();
     Ok(Case { layers, optimizer: optimizer.l2(l2), clip, l2, x, labels, sample_weights, batch_size, epochs, threads })
 }
 

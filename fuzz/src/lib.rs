@@ -27,14 +27,14 @@ impl Matrix {
         Ok(Self { data: vec![GAP; long * outer], shape: [rows, cols], strides })
     }
 
-    /// Arbitrary strides and bits.
+    /// Arbitrary strides and values.
     pub fn arbitrary(u: &mut Unstructured<'_>, rows: usize, cols: usize) -> Result<Self> {
         let mut matrix = Self::empty(u, rows, cols)?;
+        let mut values = Values::new(u)?;
         let mut view = matrix.view_mut();
         for row in 0..rows {
             for col in 0..cols {
-                // What the input has no bytes for becomes 0.
-                view.set(row, col, f32::from_bits(u.arbitrary().unwrap_or(0)));
+                view.set(row, col, values.next(u));
             }
         }
         Ok(matrix)
@@ -53,6 +53,31 @@ impl Matrix {
     /// Fails unless all elements, and the gaps between them, are the same, NaNs being equal.
     pub fn assert_same(&self, expected: &Self, isa: Isa) {
         assert_same(&self.data, &expected.data, isa);
+    }
+}
+
+/// Values of a matrix.
+pub enum Values {
+    /// Any bits; 0 where the input has no bytes left.
+    Bits,
+    /// Between -0.5 and 0.5, of a generator in this state: few bytes fill any size.
+    Random(u32),
+}
+
+impl Values {
+    pub fn new(u: &mut Unstructured<'_>) -> Result<Self> {
+        Ok(if u.arbitrary()? { Self::Random(u.arbitrary()?) } else { Self::Bits })
+    }
+
+    pub fn next(&mut self, u: &mut Unstructured<'_>) -> f32 {
+        match self {
+            Self::Bits => f32::from_bits(u.arbitrary().unwrap_or(0)),
+            Self::Random(state) => {
+                // The linear congruential generator of Numerical Recipes, without its lowest bits.
+                *state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (*state >> 8) as f32 / 16_777_216.0 - 0.5
+            }
+        }
     }
 }
 

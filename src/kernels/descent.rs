@@ -18,7 +18,7 @@ use std::mem::MaybeUninit;
 
 use super::optimizer::{Rule, step};
 use super::tier::Tier;
-use super::{CHUNK_ROWS, Kernel, MAX_LANES};
+use super::{CHUNK_ROWS, Kernel, MAX_LANES, threshold};
 use crate::matrix::MatRef;
 use crate::packed::Line;
 use crate::simd::{ROW_LANES, Simd, Work};
@@ -36,7 +36,7 @@ pub(crate) struct Descent<'a, R> {
 
 /// Weights that fit an L2 cache of 1 MiB with two moments. Where more come from memory, that is what a step waits for, and it
 /// comes faster in longer pieces than tiles take.
-const MANY_WEIGHTS: usize = 64 * 1024;
+const MANY_WEIGHTS: usize = threshold(64 * 1024, 1024);
 
 /// Whether [`Descent`] does all of it: rows without gaps, columns that make whole vectors, samples that are one chunk, and not
 /// too many weights.

@@ -13,7 +13,7 @@
 
 use super::activation::Activation;
 use super::gemm::{Bias, Depth, Epilogue, Product};
-use super::{load_row, store_row};
+use super::{load_row, store_row, threshold};
 use crate::matrix::MatRef;
 use crate::packed::Factor;
 use crate::simd::{Simd, Work};
@@ -21,7 +21,7 @@ use crate::simd::{Simd, Work};
 /// The largest depth.
 const MAX_DEPTH: usize = 8;
 /// Elements of the largest B, half of an L1 cache of 32 KiB: it is read for each pair of rows.
-const MAX_B: usize = 4 * 1024;
+const MAX_B: usize = threshold(4 * 1024, 256);
 /// Elements by which C is asked for before it is written.
 const AHEAD: usize = 256;
 

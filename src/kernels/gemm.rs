@@ -27,7 +27,7 @@ use super::tile::{
     RowMajor, Rows, Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
 };
 use super::workspace::Workspace;
-use super::{CHUNK_ROWS, Kernel, Split};
+use super::{CHUNK_ROWS, Kernel, Split, threshold};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::Factor;
 use crate::simd::{ROW_LANES, Simd};
@@ -272,17 +272,17 @@ impl Way {
 }
 
 /// Elements of a block of B: half of an L2 cache of 1 MiB.
-const B_BLOCK: usize = 128 * 1024;
+const B_BLOCK: usize = threshold(128 * 1024, 1024);
 /// The same for terse tiles: half of an L2 cache of 256 KiB.
-const SMALL_B_BLOCK: usize = 32 * 1024;
+const SMALL_B_BLOCK: usize = threshold(32 * 1024, 512);
 /// Rows of A that pay for being read once more for each small block: more of them come from memory.
-const SMALL_BLOCK_ROWS: usize = 1024;
+const SMALL_BLOCK_ROWS: usize = threshold(1024, 24);
 /// Elements of a packed block of A, which is read from L3 in one stream. B is copied anew for each.
-const A_BLOCK: usize = 2 * 1024 * 1024;
+const A_BLOCK: usize = threshold(2 * 1024 * 1024, 512);
 /// Longest depth of a block, of whole chunks. Each further block costs a trip of C through memory.
 const MAX_DEPTH: usize = 4 * CHUNK_ROWS;
 /// Elements of a B that no cache holds: 16 MiB.
-const STREAM: usize = 4 * 1024 * 1024;
+const STREAM: usize = threshold(4 * 1024 * 1024, 2048);
 /// Depth of a block where such a B is read once, by a single row of tiles: so few rows of B are
 /// read along their whole length, as memory likes it, in place of many rows a piece at a time.
 const STREAM_DEPTH: usize = 8;
@@ -290,20 +290,20 @@ const STREAM_DEPTH: usize = 8;
 /// the caches more often, more would leave the rows of a block shorter than memory likes.
 const PACKED_DEPTH: usize = 2 * CHUNK_ROWS;
 /// Neighbouring rows so many elements apart, or a multiple, fall into few sets of a cache.
-const AWKWARD_STRIDE: usize = 512;
+const AWKWARD_STRIDE: usize = threshold(512, 16);
 /// Neighbouring rows that are so far apart, too, lie on pages of their own, of which a processor knows few:
 /// then long pieces of rows are read.
-const PAGED_STRIDE: usize = 2048;
+const PAGED_STRIDE: usize = threshold(2048, 32);
 /// Rows of tiles that pay for copying any B to panels, which are read a little faster.
-const MANY_TILES: usize = 32;
+const MANY_TILES: usize = threshold(32, 2);
 /// Tiles of so few rows, as of AVX2 and NEON, are low: they read B more often than tall ones.
 const LOW_TILE: usize = 6;
 /// Elements of a B above which two rows of low tiles pay for copying it: twice an L1 cache of 32 KiB.
-const LOW_TILE_COPY: usize = 16 * 1024;
+const LOW_TILE_COPY: usize = threshold(16 * 1024, 256);
 /// Lines of an L1 cache of 32 KiB.
-const L1_LINES: usize = 512;
+const L1_LINES: usize = threshold(512, 16);
 /// Fewer columns do not pay for packing A.
-const MIN_PACK_COLS: usize = 64;
+const MIN_PACK_COLS: usize = threshold(64, 20);
 
 /// The most columns of a C that is turned over.
 const MAX_TURNED: usize = 25;

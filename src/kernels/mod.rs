@@ -45,6 +45,12 @@ pub const LOSS_ROWS: usize = 16;
 /// Widest vector of any tier, in elements: the size of buffers that strided rows pass through.
 const MAX_LANES: usize = 16;
 
+/// From which size on large work is cut, or done another way. Fuzz targets are built with `--cfg small_blocks`, which has that
+/// at sizes that the reference computes in a moment. None of them changes a bit.
+pub(crate) const fn threshold(size: usize, small: usize) -> usize {
+    if cfg!(small_blocks) { small } else { size }
+}
+
 /// A piece of work on views.
 pub(crate) trait Kernel: Send + Sized {
     /// What is given back besides what is written.

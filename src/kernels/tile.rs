@@ -22,7 +22,7 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{MAX_LANES, load_row};
+use super::{MAX_LANES, load_row, threshold};
 use crate::packed::Line;
 use crate::simd::{Simd, Work, opaque};
 
@@ -311,7 +311,7 @@ pub(super) const FAR: usize = 128;
 /// Elements of a cache line.
 const LINE: usize = 16;
 /// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
-pub(super) const CROWDED_STRIDE: usize = 512;
+pub(super) const CROWDED_STRIDE: usize = threshold(512, 16);
 /// Elements of such a row that are copied at a time: four cache lines, which lie in different sets.
 const PIECE: usize = 64;
 /// Elements of the pieces of a vector's columns.

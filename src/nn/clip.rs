@@ -6,6 +6,7 @@ use crate::ROW_PIECE;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::kernels::gradients::{Change, Gradients, Squares};
+use crate::kernels::threshold;
 
 /// How to keep gradients from being too large, by a number c that is finite and above 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -86,7 +87,7 @@ fn change(backend: &Backend, dw: &mut [f32], change: Change<'_>) {
 /// Gradients that are changed or squared in a nanosecond, about.
 const SPEED: usize = 8;
 /// Gradients that a thread takes at a time: a page, so that no cache line is shared.
-const UNIT: usize = 1024;
+const UNIT: usize = threshold(1024, 16);
 
 #[cfg(test)]
 mod tests {

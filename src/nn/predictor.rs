@@ -11,22 +11,22 @@ use crate::backend::Backend;
 use crate::dense::{self, check_shape};
 use crate::error::{Error, Result};
 use crate::kernels::tier::Tier;
-use crate::kernels::{Kernel, Split, sample};
+use crate::kernels::{Kernel, Split, sample, threshold};
 use crate::matrix::{MatMut, MatRef};
 use crate::packed::PackedWeights;
 use crate::parallel::Threads;
 
 /// Samples that go through the network at a time, so that what stands between layers stays in the caches.
-const BLOCK: usize = 128;
+const BLOCK: usize = threshold(128, 16);
 /// Samples that a thread takes at least: tiles have so many rows.
 const UNIT: usize = 8;
 /// Samples too few for two threads are shared out by a layer's columns, where the network has so many weights
 /// that one thread would wait for memory.
-const MANY_WEIGHTS: usize = 1 << 20;
+const MANY_WEIGHTS: usize = threshold(1 << 20, 2048);
 
 /// Networks with so many weights take [`FEW`] samples one by one, in one kernel: a product of each layer would take longer
 /// to be planned than to be done. Larger ones, of fewer than [`MANY_WEIGHTS`], take a single sample so.
-const FEW_WEIGHTS: usize = 8 * 1024;
+const FEW_WEIGHTS: usize = threshold(8 * 1024, 700);
 /// As many samples as are few.
 const FEW: usize = 3;
 

@@ -6,6 +6,7 @@ use super::pass::DensePlan;
 use crate::backend::Backend;
 use crate::kernels::descent::{self, Descent};
 use crate::kernels::optimizer as kernels;
+use crate::kernels::threshold;
 use crate::matrix::MatRef;
 
 /// An optimizer and what it remembers between steps.
@@ -152,7 +153,7 @@ const SGD_SPEED: usize = 8;
 /// Parameters a nanosecond, about, of Adam.
 const ADAM_SPEED: usize = 3;
 /// Parameters that a thread takes at a time: a page, so that no cache line is shared.
-const UNIT: usize = 1024;
+const UNIT: usize = threshold(1024, 16);
 
 #[cfg(test)]
 mod tests {

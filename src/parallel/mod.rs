@@ -15,8 +15,8 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
-use crate::kernels::Split;
 use crate::kernels::tree::{Join, Neighbours, first_part};
+use crate::kernels::{Split, threshold};
 use parts::{MAX_PARTS, Parts};
 use team::Team;
 
@@ -43,7 +43,7 @@ pub enum Threads {
 /// the end, takes about 500.
 const GRAIN: usize = 800;
 /// Rows so many nanoseconds long are parts of their own: shorter ones cost more to be given out.
-const LONG_ROW: usize = 4 * GRAIN;
+const LONG_ROW: usize = threshold(4 * GRAIN, 40);
 /// Work so many nanoseconds long is cut finer while helpers are asleep: those that wake up take
 /// what is left.
 const LONG: usize = 300_000;

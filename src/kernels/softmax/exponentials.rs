@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 
 use super::long::{Partials, Row, RowMut};
 use super::short::SHORT;
+use crate::kernels::threshold;
 use crate::math;
 use crate::simd::Simd;
 
@@ -66,7 +67,7 @@ pub(super) unsafe fn sum_of_exponentials<S: Simd, const UNIT: bool>(
 }
 
 /// Elements that are [written](write_exponentials) before something is made of them: they wait in the L1 cache.
-pub(super) const KEPT: usize = 1024;
+pub(super) const KEPT: usize = threshold(1024, 32);
 
 /// Writes the exponentials of what a row's elements lack to `max`; `e` may be x.
 ///

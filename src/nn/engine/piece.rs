@@ -8,14 +8,15 @@ use super::super::state::{Parameters, Update};
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
+use crate::kernels::threshold;
 use crate::matrix::{MatMut, MatRef};
 
 /// Gradients that are computed before the optimizer takes them: they stay in an L1 cache of 32 KiB.
-const BLOCK: usize = 4 * 1024;
+const BLOCK: usize = threshold(4 * 1024, 64);
 /// But so many rows at least, if they stay in a quarter of an L2 cache of 1 MiB, or else a tile's height: a block reads
 /// all gradients by the outputs, and the first row of its tiles waits for the samples, which the others find near.
-const BLOCK_ROWS: usize = 196;
-const LARGE_BLOCK: usize = 64 * 1024;
+const BLOCK_ROWS: usize = threshold(196, 20);
+const LARGE_BLOCK: usize = threshold(64 * 1024, 256);
 const TILE_ROWS: usize = 14;
 
 /// A part of a layer's parameters.

@@ -12,6 +12,7 @@ use super::owners::{self, COLUMNS};
 use super::piece::{Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::kernels::threshold;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
@@ -23,12 +24,12 @@ pub(super) const SPEED: usize = 50;
 /// Steps shorter than so many nanoseconds stay on one thread.
 const SHORT: usize = 20_000;
 /// Least nanoseconds of a piece.
-const PIECE: usize = 500;
+const PIECE: usize = threshold(500, 1);
 /// Floats of samples that a thread takes through the network at once, if it has so many: a quarter of an L2 cache of 1 MiB.
-const CHUNK: usize = 64 * 1024;
+const CHUNK: usize = threshold(64 * 1024, 256);
 /// Networks with so many weights go through layer by layer, each shared out by itself, so that no thread
 /// reads all weights.
-const MANY_WEIGHTS: usize = 1 << 20;
+const MANY_WEIGHTS: usize = threshold(1 << 20, 1500);
 
 /// Buffers of a step, made beforehand for up to so many samples.
 #[derive(Debug)]
