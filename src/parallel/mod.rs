@@ -236,3 +236,147 @@ fn add_tree<T: Join>(
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::Isa;
+    use crate::kernels::Kernel;
+    use crate::kernels::tier::Tier;
+    use crate::kernels::tree::Tree;
+
+    /// Some of the numbers of a call, whose parts tell where they are.
+    #[derive(Clone, Copy)]
+    struct Numbers<'a> {
+        first: usize,
+        len: usize,
+        parts: &'a Mutex<Vec<(usize, usize)>>,
+    }
+
+    impl Numbers<'_> {
+        fn halves(self, at: usize) -> (Self, Self) {
+            let at = at.min(self.len);
+            (Self { len: at, ..self }, Self { first: self.first + at, len: self.len - at, ..self })
+        }
+    }
+
+    impl Kernel for Numbers<'_> {
+        type Output = ();
+
+        fn run<T: Tier>(self, _: T) {
+            self.parts.lock().unwrap().push((self.first, self.len));
+        }
+    }
+
+    impl Split for Numbers<'_> {
+        fn len(&self) -> usize {
+            self.len
+        }
+
+        fn split(self, at: usize) -> (Self, Self) {
+            self.halves(at)
+        }
+    }
+
+    const UNIT: usize = 4;
+
+    /// The sum of such numbers: groups of [`UNIT`], in a tree. Another order gives another sum.
+    struct Sum<'a>(Numbers<'a>);
+
+    impl Kernel for Sum<'_> {
+        type Output = f32;
+
+        fn run<T: Tier>(self, tier: T) -> f32 {
+            let Self(numbers) = self;
+            let mut tree = Tree::new();
+            for first in (0..numbers.len).step_by(UNIT) {
+                let group = numbers.first + first..numbers.first + numbers.len.min(first + UNIT);
+                let value = |i: usize| (i as f32 * 0.7).sin() * 10f32.powi(i as i32 % 7);
+                tree.push(tier.vector(), group.map(value).sum());
+            }
+            numbers.run(tier);
+            tree.total(tier.vector())
+        }
+    }
+
+    impl Split for Sum<'_> {
+        fn len(&self) -> usize {
+            self.0.len
+        }
+
+        fn split(self, at: usize) -> (Self, Self) {
+            let (first, rest) = self.0.halves(at);
+            (Self(first), Self(rest))
+        }
+    }
+
+    /// What `call` gives for so many numbers on so many threads of a pool, and the parts that it was cut into, in order.
+    fn parts_of<T: Send>(
+        len: usize,
+        threads: usize,
+        call: impl FnOnce(Dispatch, Threads, Numbers<'_>) -> T + Send,
+    ) -> (T, Vec<(usize, usize)>) {
+        let parts = Mutex::new(Vec::new());
+        let dispatch = Dispatch::new(Isa::Portable).unwrap();
+        let threads = Threads::Exactly(NonZeroUsize::new(threads).unwrap());
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let result = pool.install(|| call(dispatch, threads, Numbers { first: 0, len, parts: &parts }));
+        let mut parts = parts.into_inner().unwrap();
+        parts.sort_unstable();
+        (result, parts)
+    }
+
+    #[test]
+    fn work_is_cut_evenly_at_units_into_as_many_parts_as_asked() {
+        for len in [1, 3, 4, 5, 8, 9, 30, 64, 1000, 1030] {
+            for threads in [1, 2, 3, 5, 16, 200] {
+                let ((), parts) = parts_of(len, threads, |dispatch, threads, numbers| {
+                    run(dispatch, threads, 0, UNIT, numbers);
+                });
+                let units = len.div_ceil(UNIT);
+                let what = format!("{len} on {threads}: {parts:?}");
+                assert_eq!(parts.len(), threads.min(units).min(MAX_PARTS), "{what}");
+                assert!(parts.iter().all(|(first, _)| first.is_multiple_of(UNIT)), "{what}");
+                assert!(parts.is_sorted_by(|a, b| a.0 + a.1 == b.0), "{what}");
+                assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), len, "{what}");
+                let units = parts.iter().map(|part| part.1.div_ceil(UNIT));
+                assert!(units.clone().max().unwrap() - units.min().unwrap() <= 1, "{what}");
+            }
+        }
+    }
+
+    #[test]
+    fn sums_are_those_of_one_thread_whatever_the_parts() {
+        for len in [1, 4, 5, 8, 9, 13, 30, 64, 127, 128, 129, 1000, 1030] {
+            for cost in [0, len * LONG_ROW] {
+                let each = cost > 0 && len <= MAX_PARTS;
+                let sum_on = |threads| {
+                    parts_of(len, threads, |dispatch, threads, numbers| {
+                        sum(dispatch, threads, cost, UNIT, Sum(numbers)).to_bits()
+                    })
+                };
+                let (expected, _) = sum_on(1);
+                for threads in [2, 3, 5, 16, 200] {
+                    let (found, parts) = sum_on(threads);
+                    let what = format!("{len} on {threads}: {parts:?}");
+                    assert_eq!(found, expected, "{what}");
+                    let most = if each { len } else { len.div_ceil(UNIT) };
+                    // The last subtrees are small: where there are many, some are less deep than others.
+                    let least = if each { len } else { threads.min(most).min(16) };
+                    assert!((least..=most).contains(&parts.len()), "{what}");
+                    assert!(parts.is_sorted_by(|a, b| a.0 + a.1 == b.0), "{what}");
+                    assert_eq!(parts.iter().map(|part| part.1).sum::<usize>(), len, "{what}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn work_has_as_many_threads_as_it_is_given() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
+        let threads = [Threads::One, Threads::Exactly(NonZeroUsize::new(7).unwrap()), Threads::Auto];
+        assert_eq!(pool.install(|| threads.map(width)), [1, 7, 3]);
+    }
+}

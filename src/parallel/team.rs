@@ -270,7 +270,7 @@ mod tests {
     }
 
     /// The pool's locks may be taken in the child, by threads that are not there to let go of them.
-    #[cfg(target_os = "linux")]
+    #[cfg(all(target_os = "linux", not(miri)))]
     #[test]
     #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a process of many threads can't fork")]
     fn the_child_of_a_fork_calls_nobody_in() {

@@ -1,5 +1,5 @@
-/// Where CI runs the tests under emulation, at a hundredth of a processor's speed: fewer of many like cases there.
-pub const EMULATED: bool = cfg!(target_arch = "aarch64");
+/// Where CI runs the tests under emulation, at a hundredth of a processor's speed, or Miri does: fewer of many like cases there.
+pub const EMULATED: bool = cfg!(any(target_arch = "aarch64", miri));
 
 /// All of them, or under emulation so many of the first.
 pub fn some<T>(all: &[T], emulated: usize) -> &[T] {

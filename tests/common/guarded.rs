@@ -10,7 +10,7 @@ pub enum End {
 
 pub use imp::Floats;
 
-#[cfg(target_os = "linux")]
+#[cfg(all(target_os = "linux", not(miri)))]
 mod imp {
     use std::ffi::{c_int, c_void};
     use std::slice;
@@ -101,11 +101,11 @@ mod imp {
     unsafe impl Sync for Floats {}
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", not(miri))))]
 mod imp {
     use super::End;
 
-    /// Floats; on this system nothing stands guard beside them.
+    /// Floats; on this system, and under Miri, nothing stands guard beside them.
     #[derive(Clone)]
     pub struct Floats(Vec<f32>);
 
