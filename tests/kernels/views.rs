@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use crate::common::{Layout, Matrix, cases};
-use densely::{MatMut, MatRef, flatten};
+use densely::{Labels, MatMut, MatRef, PackedWeights, Weights, flatten};
 use proptest::prelude::*;
 
 /// 0, 1, 2, ... by rows.
@@ -90,6 +90,17 @@ fn ranges_of_rows() {
         assert!(matrix.view_mut().row_range(3..5).unwrap().set(1, 2, -1.0));
         assert_eq!(matrix.at(4, 2), -1.0);
     }
+}
+
+#[test]
+fn packed_weights_and_labels_tell_their_sizes() {
+    let packed = PackedWeights::new(counted(5, 3, Layout::Transposed).view());
+    assert_eq!((packed.inputs(), packed.outputs()), (5, 3));
+    assert_eq!(format!("{packed:?}"), "PackedWeights(5 x 3)");
+    assert!(format!("{:?}", Weights::from(&packed)).contains("5 x 3"));
+    let labels = Labels::from(&[7u8, 8]);
+    assert_eq!((labels.len(), labels.is_empty(), labels.get(1), labels.get(2)), (2, false, Some(8), None));
+    assert!(Labels::from(&[0u32; 0]).is_empty());
 }
 
 #[test]
