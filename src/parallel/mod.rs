@@ -241,6 +241,8 @@ fn add_tree<T: Join>(
 mod tests {
     use std::sync::Mutex;
 
+    use rayon::{ThreadPool, ThreadPoolBuilder};
+
     use super::*;
     use crate::Isa;
     use crate::kernels::Kernel;
@@ -293,7 +295,7 @@ mod tests {
             let mut tree = Tree::new();
             for first in (0..numbers.len).step_by(UNIT) {
                 let group = numbers.first + first..numbers.first + numbers.len.min(first + UNIT);
-                let value = |i: usize| (i as f32 * 0.7).sin() * 10f32.powi(i as i32 % 7);
+                let value = |i: usize| (i * 7919 % 1013) as f32 / 7.0 * [1.0, 1e3, -1e5][i % 3];
                 tree.push(tier.vector(), group.map(value).sum());
             }
             numbers.run(tier);
@@ -312,8 +314,13 @@ mod tests {
         }
     }
 
-    /// What `call` gives for so many numbers on so many threads of a pool, and the parts that it was cut into, in order.
+    fn pool(threads: usize) -> ThreadPool {
+        ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    /// What `call` gives for so many numbers on so many threads, and the parts that it was cut into, in order.
     fn parts_of<T: Send>(
+        pool: &ThreadPool,
         len: usize,
         threads: usize,
         call: impl FnOnce(Dispatch, Threads, Numbers<'_>) -> T + Send,
@@ -321,18 +328,23 @@ mod tests {
         let parts = Mutex::new(Vec::new());
         let dispatch = Dispatch::new(Isa::Portable).unwrap();
         let threads = Threads::Exactly(NonZeroUsize::new(threads).unwrap());
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).build().unwrap();
         let result = pool.install(|| call(dispatch, threads, Numbers { first: 0, len, parts: &parts }));
         let mut parts = parts.into_inner().unwrap();
         parts.sort_unstable();
         (result, parts)
     }
 
+    /// The first for Miri, which takes a minute for a moment.
+    fn few(lens: &[usize]) -> &[usize] {
+        if cfg!(miri) { &lens[..6] } else { lens }
+    }
+
     #[test]
     fn work_is_cut_evenly_at_units_into_as_many_parts_as_asked() {
-        for len in [1, 3, 4, 5, 8, 9, 30, 64, 1000, 1030] {
+        let pool = pool(2);
+        for &len in few(&[1, 3, 4, 5, 8, 9, 30, 64, 1000, 1030]) {
             for threads in [1, 2, 3, 5, 16, 200] {
-                let ((), parts) = parts_of(len, threads, |dispatch, threads, numbers| {
+                let ((), parts) = parts_of(&pool, len, threads, |dispatch, threads, numbers| {
                     run(dispatch, threads, 0, UNIT, numbers);
                 });
                 let units = len.div_ceil(UNIT);
@@ -349,11 +361,12 @@ mod tests {
 
     #[test]
     fn sums_are_those_of_one_thread_whatever_the_parts() {
-        for len in [1, 4, 5, 8, 9, 13, 30, 64, 127, 128, 129, 1000, 1030] {
+        let pool = pool(2);
+        for &len in few(&[1, 4, 5, 8, 9, 13, 30, 64, 127, 128, 129, 1000, 1030]) {
             for cost in [0, len * LONG_ROW] {
                 let each = cost > 0 && len <= MAX_PARTS;
                 let sum_on = |threads| {
-                    parts_of(len, threads, |dispatch, threads, numbers| {
+                    parts_of(&pool, len, threads, |dispatch, threads, numbers| {
                         sum(dispatch, threads, cost, UNIT, Sum(numbers)).to_bits()
                     })
                 };
@@ -375,8 +388,7 @@ mod tests {
 
     #[test]
     fn work_has_as_many_threads_as_it_is_given() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(3).build().unwrap();
         let threads = [Threads::One, Threads::Exactly(NonZeroUsize::new(7).unwrap()), Threads::Auto];
-        assert_eq!(pool.install(|| threads.map(width)), [1, 7, 3]);
+        assert_eq!(pool(3).install(|| threads.map(width)), [1, 7, 3]);
     }
 }
