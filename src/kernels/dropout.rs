@@ -176,9 +176,12 @@ mod tests {
                 reference::dropout(dropout, [seed, number, step], x, y).unwrap();
                 for isa in Isa::available() {
                     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
-                    for in_place in [false, true] {
-                        let mut found = if in_place { x.to_vec() } else { vec![-1.0; 7 * cols] };
-                        let y = MatMut::new(&mut found, 7, cols).unwrap();
+                    for (in_place, turned) in [(false, false), (true, false), (false, true), (true, true)] {
+                        let size = if turned { [cols, 7] } else { [7, cols] };
+                        let turn = |matrix: MatRef<'_>| if turned { matrix.t().to_vec() } else { matrix.to_vec() };
+                        let mut found = if in_place { turn(x) } else { vec![-1.0; 7 * cols] };
+                        let y = MatMut::new(&mut found, size[0], size[1]).unwrap();
+                        let y = if turned { y.t() } else { y };
                         let x = if in_place { Input::Output } else { Input::Matrix(x) };
                         let (threshold, scale) = dropout.threshold_and_scale();
                         let words = Words::new(seed, number as u32, step);
@@ -186,6 +189,7 @@ mod tests {
                         let (first, rest) = Dropout { words, row: 0, threshold, scale, x, y }.split(3);
                         backend.run(0, 1, first);
                         backend.run(0, 1, rest);
+                        let expected = turn(MatRef::new(&expected, 7, cols).unwrap());
                         assert_eq!(found, expected, "{isa}, {cols} columns");
                     }
                 }

@@ -86,16 +86,18 @@ mod tests {
         let order = [4, 0, 9, 0, 2];
         let rows = MatRef::new(&values, 5, 37).unwrap();
         let columns = MatRef::new(&values, 37, 5).unwrap().t();
-        for from in [rows, columns] {
-            let mut to = vec![-1.0; order.len() * 37];
-            backend.run(
-                0,
-                1,
-                Gather { from, order: &order, later: &[1, 7], to: MatMut::new(&mut to, order.len(), 37).unwrap() },
-            );
+        for (from, turned) in [(rows, false), (columns, false), (rows, true), (columns, true)] {
+            let mut found = vec![-1.0; order.len() * 37];
+            let size = if turned { [37, order.len()] } else { [order.len(), 37] };
+            let to = MatMut::new(&mut found, size[0], size[1]).unwrap();
+            let to = if turned { to.t() } else { to };
+            backend.run(0, 1, Gather { from, order: &order, later: &[1, 7], to });
+            let found = MatRef::new(&found, size[0], size[1]).unwrap();
+            let found = if turned { found.t() } else { found };
             for (i, &row) in order.iter().enumerate() {
                 for col in 0..37 {
-                    assert_eq!(to[i * 37 + col], from.get(row, col).unwrap_or(-1.0), "row {i}, column {col}");
+                    let expected = from.get(row, col).unwrap_or(-1.0);
+                    assert_eq!(found.get(i, col), Some(expected), "row {i}, column {col}");
                 }
             }
         }

@@ -255,8 +255,7 @@ fn of_validation(mut error: Error) -> Error {
 /// How many samples stay for training, as Keras counts them.
 fn split_at(samples: usize, part: f64) -> Result<usize> {
     let train = (samples as f64 * (1.0 - part)).floor();
-    let fits = part > 0.0 && part < 1.0 && train >= 1.0 && train < samples as f64;
-    if fits {
+    if train >= 1.0 && train < samples as f64 {
         Ok(train as usize)
     } else {
         let expected = format_args!("a part of {samples} samples that leaves some for training and for validation");

@@ -176,16 +176,17 @@ fn with_early_stopping(stopping: EarlyStopping) -> Task {
 
 #[test]
 fn early_stopping_goes_on() {
-    for (name, patience, restore_best, ended, epochs) in [
-        ("never", 9, true, Ended::Finished, 6),
-        ("stopped", 2, true, Ended::EarlyStopping, 5),
-        ("not-restored", 2, false, Ended::EarlyStopping, 5),
+    for (name, start, patience, restore_best, ended, epochs, best) in [
+        ("never", 0, 9, true, Ended::Finished, 6, Some(2)),
+        ("none-was-best", 9, 9, true, Ended::Finished, 6, None),
+        ("stopped", 0, 2, true, Ended::EarlyStopping, 5, Some(2)),
+        ("not-restored", 0, 2, false, Ended::EarlyStopping, 5, Some(2)),
     ] {
-        let stopping = EarlyStopping::new(Monitor::ValidationLoss).patience(patience).restore_best(restore_best);
-        let task = with_early_stopping(stopping);
+        let stopping = EarlyStopping::new(Monitor::ValidationLoss).patience(patience).start_from_epoch(start);
+        let task = with_early_stopping(stopping.restore_best(restore_best));
         let mut whole = model(&Backend::new().unwrap(), task.optimizer);
         let history = task.fit(&mut whole, |fit| fit.epochs(EPOCHS)).unwrap();
-        assert_eq!((history.ended(), history.epochs().len(), history.best_epoch()), (ended, epochs, Some(2)));
+        assert_eq!((history.ended(), history.epochs().len(), history.best_epoch()), (ended, epochs, best));
         // Also from behind its end.
         assert_resumes(task, name);
     }

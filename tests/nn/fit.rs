@@ -5,7 +5,9 @@ use std::ops::ControlFlow;
 
 use crate::common::{assert_bits, backends, matrix, mlp, random, random_labels};
 use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
-use densely::nn::{Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Metrics, Sequential, Sgd};
+use densely::nn::{
+    Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Initializer, Metrics, Sequential, Sgd,
+};
 use densely::{Backend, MatMut, MatRef, Threads};
 
 /// The first steps of [`in_order`], batch after batch, and their metrics with the batches' sizes.
@@ -334,6 +336,39 @@ fn outputs_of_nothing_but_nan_are_no_right_answer() {
     model.parameters_mut().fill(f32::NAN);
     assert_eq!(model.evaluate(matrix(&x, SAMPLES), &[0u8; SAMPLES]).unwrap().accuracy, 0.0);
     assert_eq!(model.predict_classes(matrix(&x, SAMPLES)).unwrap(), [0; SAMPLES]);
+}
+
+#[test]
+fn the_first_of_equal_outputs_is_the_class() {
+    let (x, _) = data();
+    let mut model = model();
+    model.parameters_mut().fill(0.0);
+    assert_eq!(model.evaluate(matrix(&x, SAMPLES), &[0u8; SAMPLES]).unwrap().accuracy, 1.0);
+    assert_eq!(model.predict_classes(matrix(&x, SAMPLES)).unwrap(), [0; SAMPLES]);
+}
+
+#[test]
+fn kernels_begin_as_they_are_told_and_biases_at_zero() {
+    for (initializer, bound) in [
+        (Initializer::GlorotUniform, (6.0f32 / (300.0 + 200.0)).sqrt()),
+        (Initializer::HeUniform, (6.0f32 / 300.0).sqrt()),
+        (Initializer::Zeros, 0.0),
+    ] {
+        let dense = Dense::new(200, Activation::Relu).kernel_initializer(initializer);
+        let model = Sequential::builder(300).layer(dense).build().unwrap();
+        let (kernel, bias) = model.layer("dense").unwrap();
+        let largest = kernel.to_vec().iter().fold(0.0f32, |largest, weight| largest.max(weight.abs()));
+        assert!((0.999 * bound..=bound).contains(&largest), "{initializer:?}: {largest} of {bound}");
+        assert!(bias.unwrap().iter().all(|&weight| weight == 0.0), "{initializer:?}");
+    }
+}
+
+#[test]
+fn what_debug_prints_of_options_is_what_was_set() {
+    let text = format!("{:?}", Fit::default().epochs(7).batch_size(321).no_shuffle().validation_split(0.25));
+    for part in ["epochs: Some(7)", "321", "0.25"] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
 }
 
 #[test]

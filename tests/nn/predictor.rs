@@ -150,6 +150,14 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 }
 
 #[test]
+fn sizes_are_those_of_the_model() {
+    for (inputs, units) in NETS {
+        let predictor = Predictor::new(&mlp(&backends()[0], inputs, units));
+        assert_eq!((predictor.inputs(), predictor.outputs()), (inputs, units[units.len() - 1]));
+    }
+}
+
+#[test]
 fn what_debug_prints_is_no_list_of_weights() {
     let model = mlp(&backends()[0], 784, &[128, 10]);
     for text in [format!("{model:?}"), format!("{:?}", Predictor::new(&model))] {

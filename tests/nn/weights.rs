@@ -1,7 +1,7 @@
 //! Weights on disk: what is saved is loaded, and what is broken is refused.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::common::{Folder, assert_bits, matrix, mlp, path_on_full_disk, random, run_on_full_disk};
 use densely::nn::Sequential;
@@ -156,8 +156,9 @@ fn a_file_that_cannot_be_read_is_named() {
 
 #[track_caller]
 fn assert_save_fails(path: &Path) {
-    let error = model().save_weights(path).unwrap_err();
-    assert!(error.to_string().starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+    let error = model().save_weights(path).unwrap_err().to_string();
+    assert!(error.starts_with(&format!("cannot write {}: ", path.display())), "{error}");
+    assert!(!error.contains("unfinished"), "{error}");
 }
 
 #[test]
@@ -185,6 +186,30 @@ fn a_save_that_fails_leaves_the_old_file() {
     let path = folder.file("weights");
     model().save_weights(&path).unwrap();
     run_on_full_disk("weights::a_save_that_fails_leaves_the_old_file", &path);
+}
+
+/// The file beside which the saves of this process write first, then those that find it there.
+fn unfinished(folder: &Folder, number: usize) -> PathBuf {
+    folder.file(&format!(".densely-{}-{number}.part", std::process::id()))
+}
+
+#[test]
+fn what_unfinished_saves_have_left_stays_and_ends_none_but_the_thousandth() {
+    let folder = Folder::new("unfinished");
+    let path = folder.file("weights");
+    for number in 0..999 {
+        fs::write(unfinished(&folder, number), "left").unwrap();
+    }
+    model().save_weights(&path).unwrap();
+    let mut names = folder.names();
+    assert_eq!((names.len(), names.pop()), (1000, Some("weights".to_owned())));
+    fs::write(unfinished(&folder, 999), "left").unwrap();
+    let error = other().save_weights(&path).unwrap_err();
+    assert!(error.to_string().ends_with("too many unfinished files in its folder"), "{error}");
+    assert_eq!(folder.names().len(), 1001);
+    let mut loaded = other();
+    loaded.load_weights(&path).unwrap();
+    assert_bits(loaded.parameters(), model().parameters(), "the old file");
 }
 
 #[cfg(unix)]
