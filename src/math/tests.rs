@@ -25,6 +25,16 @@ struct Function {
     portable: f64,
 }
 
+impl Function {
+    /// Asserts that a kernel's `y` has the bits of the reference, but for the portable tier.
+    #[track_caller]
+    fn assert_spelled(&self, isa: Isa, x: f32, y: f32) {
+        let (name, spelled) = (self.name, (self.spelled)(x));
+        let same = y.to_bits() == spelled.to_bits() || (y.is_nan() && spelled.is_nan());
+        assert!(same || isa == Isa::Portable, "{isa}: {name}({x:e}) = {y:e}, the reference has {spelled:e}");
+    }
+}
+
 enum Kernel {
     Exp,
     Ln,
@@ -134,10 +144,7 @@ fn worst(isa: Isa, stride: usize, function: &Function) -> (f64, f32) {
         let mut y = vec![0.0; BLOCK];
         function.kernel.run(&backend, &x, &mut y);
         let errors = x.iter().zip(&y).map(|(&x, &y)| {
-            let spelled = (function.spelled)(x);
-            let same = y.to_bits() == spelled.to_bits() || (y.is_nan() && spelled.is_nan());
-            let name = function.name;
-            assert!(same || isa == Isa::Portable, "{isa}: {name}({x:e}) = {y:e}, the reference has {spelled:e}");
+            function.assert_spelled(isa, x, y);
             (ulp(y, (function.truth)(f64::from(x))), x)
         });
         errors.fold((0.0, 0.0), larger)
@@ -200,6 +207,26 @@ fn bounds_of_summands_hold_on_all_floats() {
 #[ignore = "takes minutes: all 2^32 floats on every instruction set"]
 fn bounds_hold_on_all_floats() {
     check_bounds(1);
+}
+
+/// Strides may step over them.
+#[test]
+fn where_formulas_meet_the_bits_are_those_of_the_reference() {
+    let ends =
+        [EXP_MOST, EXP_LEAST, SCALED_LEAST, SCALED_END, TANH_SMALL, SIGMOID_ONE, GELU_MOST, f32::MIN_POSITIVE, 0.0];
+    let x: Vec<f32> = ends
+        .into_iter()
+        .flat_map(|end| [end, -end])
+        .flat_map(|end| [end.next_down().next_down(), end.next_down(), end, end.next_up(), end.next_up().next_up()])
+        .collect();
+    for isa in Isa::available() {
+        let backend = Backend::with_isa(isa).unwrap();
+        for function in &FUNCTIONS {
+            let mut y = vec![0.0; x.len()];
+            function.kernel.run(&backend, &x, &mut y);
+            x.iter().zip(&y).for_each(|(&x, &y)| function.assert_spelled(isa, x, y));
+        }
+    }
 }
 
 #[test]

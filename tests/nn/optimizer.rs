@@ -171,6 +171,24 @@ fn a_step_by_given_gradients_has_the_bits_of_the_reference() {
     }
 }
 
+#[test]
+fn moments_nearer_to_0_than_two_to_the_minus_100_are_0() {
+    let least = 2f32.powi(-100);
+    let gradients = [least, least.next_down(), -least, -least.next_down()];
+    let expected = [-least, 0.0, least, 0.0];
+    let rule = Optimizer::from(Sgd::default().learning_rate(1.0).momentum(0.5));
+    for backend in backends_and_threads() {
+        let mut model = mlp(&backend, gradients.len() - 1, &[1]);
+        model.parameters_mut().fill(0.0);
+        model.compile(rule).unwrap();
+        model.step(&gradients).unwrap();
+        assert_eq!(model.parameters(), expected, "{backend:?}");
+    }
+    let [mut w, mut m, mut v] = [[0.0; 4]; 3];
+    reference::update(rule, 1, &mut w, &gradients, &mut m, &mut v).unwrap();
+    assert_eq!(w, expected);
+}
+
 /// 0 times infinity would be NaN; found by fuzzing.
 #[test]
 fn an_l2_of_0_adds_nothing_even_for_infinite_weights() {
