@@ -378,7 +378,8 @@ impl Plan {
         let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
         let cols = (block / depth).max(1).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_lanes = if height <= N::LANES { N::LANES } else { S::LANES };
-        let rows = if pack_a { (A_BLOCK / (depth * a_lanes)).max(1) * height } else { m };
+        // At least two rows of tiles, or there might be blocks with fewer rows than the first, which copy another way.
+        let rows = if pack_a { (A_BLOCK / (depth * a_lanes)).max(2) * height } else { m };
         let rows = rows.min(m.next_multiple_of(height));
         Self { height, first, rows, depth, cols, pack_a, a_lanes, b }
     }

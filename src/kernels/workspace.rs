@@ -18,11 +18,14 @@ impl Workspace {
     pub(super) fn take(elements: usize) -> Self {
         let mut lines = Vec::new();
         if elements > 0 {
-            // A thread that is ending has no buffer any more.
-            lines = KEPT.try_with(Cell::take).unwrap_or_default();
+            // A thread that is ending has no buffer any more. With small blocks, none is kept: tools see what lies
+            // beside a buffer, but not what was once needed of it.
+            if !cfg!(small_blocks) {
+                lines = KEPT.try_with(Cell::take).unwrap_or_default();
+            }
             let needed = elements.div_ceil(ROW_LANES);
             if lines.len() < needed {
-                lines.resize(needed, Line([0.0; ROW_LANES]));
+                lines.resize(needed, Line([f32::NAN; ROW_LANES]));
             }
         }
         Self(lines)
