@@ -227,6 +227,8 @@ fn packed_blocks_of_both_operands() {
     Case::new(30, 300, 450).transposed().all();
     Case::new(30, 40, 512).forward();
     Case::new(30, 1030, 130).forward();
+    // With small blocks, one of packed rows that has fewer than its first tiles.
+    Case::new(29, 33, 32).backward_input();
     // Rows of B on pages of their own.
     Case::new(30, 70, 2048).forward();
 }
