@@ -232,6 +232,10 @@ fn long_rows() {
         Case::new(2, cols).all();
         Case { layouts: [Layout::Scattered, Layout::Padded, Layout::Transposed], ..Case::new(2, cols) }.all();
     }
+    // Neighbours on one side alone.
+    for (inputs, output) in [(Layout::RowMajor, Layout::Scattered), (Layout::Scattered, Layout::RowMajor)] {
+        Case { layouts: [inputs, inputs, output], ..Case::new(2, 4097) }.all();
+    }
 }
 
 #[test]
