@@ -30,6 +30,8 @@ pub enum Layout {
     RowMajor,
     /// Row-major, with a gap behind each row.
     Padded,
+    /// Row-major, with rows a multiple of 512 elements apart, for which products pack their factors.
+    Far,
     /// Column-major, as weights stored (outputs, inputs) are passed.
     Transposed,
     /// No two elements are neighbours.
@@ -37,12 +39,13 @@ pub enum Layout {
 }
 
 impl Layout {
-    pub const ALL: [Self; 4] = [Self::RowMajor, Self::Padded, Self::Transposed, Self::Scattered];
+    pub const ALL: [Self; 5] = [Self::RowMajor, Self::Padded, Self::Far, Self::Transposed, Self::Scattered];
 
     fn strides(self, [rows, cols]: [usize; 2]) -> [usize; 2] {
         match self {
             Self::RowMajor => [cols, 1],
             Self::Padded => [cols + 3, 1],
+            Self::Far => [(cols + 1).next_multiple_of(512), 1],
             Self::Transposed => [1, rows],
             Self::Scattered => [2 * cols + 1, 2],
         }

@@ -179,9 +179,10 @@ fn tiles_of_every_height_and_width() {
     }
 }
 
-/// Those that are written row by row, and one that is not.
+/// Those that are written row by row, and one that is not; and packed ones.
 #[test]
 fn small_depths() {
+    let far = [Layout::Far; 4];
     for depth in 1..=9 {
         for n in EDGES {
             for m in [1, 2, 5] {
@@ -189,6 +190,9 @@ fn small_depths() {
                 Case::new(depth, m, n).backward_params();
             }
         }
+        Case { layouts: far, ..Case::new(31, depth, 70) }.forward();
+        Case { layouts: far, ..Case::new(31, depth, 70) }.transposed().forward();
+        Case { layouts: far, ..Case::new(31, 70, depth) }.backward_input();
     }
     for n in [2048, 2049] {
         Case::new(3, 2, n).forward();
@@ -200,7 +204,7 @@ fn small_depths() {
 #[test]
 fn few_rows_by_columns() {
     for batch in 1..=8 {
-        for inputs in [9, 12, 15] {
+        for inputs in [2, 3, 9, 12, 15] {
             for outputs in [1, 7, 8, 9, 15, 16, 17, 31, 32, 33, 47, 63, 64, 65, 100] {
                 Case::new(batch, inputs, outputs).transposed().forward();
             }
