@@ -140,6 +140,18 @@ fn weights_of_classes_and_samples_go_as_in_keras() {
 }
 
 #[test]
+fn activations_have_the_names_of_keras() {
+    let names = "linear relu leaky_relu elu sigmoid tanh softplus silu gelu softmax";
+    assert_eq!(Activation::ALL.iter().map(|activation| activation.name()).collect::<Vec<_>>().join(" "), names);
+    for &activation in Activation::ALL {
+        assert_eq!(activation.to_string(), activation.name());
+        assert_eq!(activation.name().parse::<Activation>().unwrap(), activation);
+    }
+    let error = "maxout".parse::<Activation>().unwrap_err().to_string();
+    assert_eq!(error, format!("`activation`: expected one of {}, got `maxout`", names.replace(' ', ", ")));
+}
+
+#[test]
 fn summaries_are_those_of_keras() {
     let dense = |units| Dense::new(units, Activation::Relu);
     let nets = [
