@@ -249,7 +249,7 @@ fn log_softmax_gradients_that_sum_to_zero_are_unchanged() {
             let mut dx = vec![f32::NAN; rows * len];
             activation::log_softmax_backward(&backend, y, dy, MatMut::new(&mut dx, rows, len).unwrap()).unwrap();
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&dx), bits(&dy.to_vec()), "{len} on {backend:?}");
+            assert_eq!(bits(&dx), bits(&dy.to_vec()), "{rows} x {len} on {backend:?}");
         }
     }
 }
