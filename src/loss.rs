@@ -42,7 +42,7 @@ pub fn cross_entropy<'a>(
 }
 
 /// How the losses of the rows become one number.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reduction {
     /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels, ignored
@@ -66,8 +66,9 @@ pub enum Reduction {
 /// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss, before
 /// any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
 ///
-/// A row is left out if its label is the [ignored](Self::ignored_label) one, or if all its factors are 0
-/// because of the class weights: its loss and gradient are 0, whatever its logits are, NaN included.
+/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its factors are 0
+/// because of the class weights: its loss and gradient are 0, whatever its logits are, NaN included. With probabilities
+/// none is.
 ///
 /// ```
 /// use densely::loss::{CrossEntropy, Reduction};

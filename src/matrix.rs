@@ -197,7 +197,8 @@ macro_rules! view_methods {
         /// All elements in row-major order.
         #[must_use]
         pub fn to_vec(&self) -> Vec<f32> {
-            let indices = (0..self.rows()).flat_map(|row| (0..self.cols()).map(move |col| (row, col)));
+            let rows = if self.cols() == 0 { 0 } else { self.rows() };
+            let indices = (0..rows).flat_map(|row| (0..self.cols()).map(move |col| (row, col)));
             indices.filter_map(|(row, col)| self.get(row, col)).collect()
         }
     };

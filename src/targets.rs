@@ -59,7 +59,7 @@ impl<'a> From<MatRef<'a>> for Targets<'a> {
 /// let labels = Labels::from(&bytes);
 /// assert_eq!(labels.get(2), Some(4));
 /// ```
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Labels<'a> {
     /// Bytes, as data sets such as MNIST store them.

@@ -12,15 +12,17 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout as Memory, System};
 use std::cell::Cell;
 use std::hint::black_box;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use common::emulated::EMULATED;
 use common::{Layout, Matrix, Values, backends};
 use densely::loss::{self, CrossEntropy};
-use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Optimizer, Predictor, Schedule, Sequential, Sgd};
+use densely::nn::{self, Adam, Builder, Clip, Dense, Dropout, Fit, Optimizer, Predictor, Schedule, Sequential, Sgd};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, PackedWeights, Threads, activation, dense};
 use rayon::ThreadPoolBuilder;
+use safetensors::SafeTensors;
 
 /// Allocations of some threads.
 struct Counter {
@@ -282,11 +284,21 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
     let tensor = |shape: &str, end: &str| {
         format!(r#"{{"dense.kernel":{{"dtype":"F32","shape":{shape},"data_offsets":[0,{end}]}}}}"#)
     };
+    let dimensions = |count| file(&tensor(&format!("[{}1]", "1,".repeat(count)), "4"), 4);
+    let empties = |names: &mut dyn Iterator<Item = String>| {
+        let tensor = |name| format!(r#""{name}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
+        file(&format!("{{{}}}", names.map(tensor).collect::<Vec<_>>().join(",")), 0)
+    };
+    let ours = ["dense.kernel", "dense.bias", "dense_1.kernel", "dense_1.bias"];
     let mut files = vec![
         ("gigabytes of values".to_owned(), file(&tensor("[65536,65536]", "17179869184"), 100)),
         ("more values than can be counted".to_owned(), file(&tensor("[4294967296,4294967296]", "400"), 400)),
         ("an end beyond all".to_owned(), file(&tensor("[100]", "18446744073709551615"), 400)),
-        ("many dimensions".to_owned(), file(&tensor(&format!("[{}1]", "1,".repeat(100_000)), "4"), 4)),
+        ("many dimensions".to_owned(), dimensions(130_000)),
+        ("more dimensions than are looked at".to_owned(), dimensions(10_000_000)),
+        ("many tensors".to_owned(), empties(&mut (0..4000).map(|number| format!("{number:x}")))),
+        ("more tensors than are looked at".to_owned(), empties(&mut (0..400_000).map(|number| format!("{number:x}")))),
+        ("tensors without values".to_owned(), empties(&mut ours.iter().map(|&name| name.to_owned()))),
         ("many brackets".to_owned(), file(&"[".repeat(1_000_000), 4)),
     ];
     for claim in [1 << 20, 99_999_999, 1 << 32, 1 << 40, u64::MAX] {
@@ -297,20 +309,43 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
 
 #[test]
 fn a_file_that_claims_gigabytes_takes_no_more_memory_than_twice_what_it_has() {
-    const LITTLE: usize = 16 << 20;
-    static COUNTER_OF_LOADER: Counter = Counter::new();
-    let builder = Sequential::builder(10).layer(Dense::new(10, nn::Activation::Softmax));
-    let mut model = builder.build().unwrap();
-    for (name, content) in boastful_files() {
-        let path = std::env::temp_dir().join(format!("densely-boastful-{}", std::process::id()));
-        std::fs::write(&path, &content).unwrap();
-        COUNTER_OF_LOADER.bytes.store(0, Relaxed);
-        COUNTER.set(Some(&COUNTER_OF_LOADER));
-        let loaded = model.load_weights(&path);
-        COUNTER.set(None);
-        std::fs::remove_file(&path).unwrap();
-        let bytes = COUNTER_OF_LOADER.bytes.load(Relaxed);
-        assert!(matches!(loaded, Err(densely::Error::Format { .. })), "{name}: {loaded:?}");
-        assert!(bytes <= 2 * content.len() + LITTLE, "{name}: {bytes} bytes for a file of {}", content.len());
+    const INPUTS: usize = 2048;
+    let path = &std::env::temp_dir().join(format!("densely-boastful-{}", std::process::id()));
+    let (x, labels) = (vec![0.5; INPUTS], [1u8]);
+    // Whose weights alone are more than what is allowed besides.
+    let builder = Sequential::builder(INPUTS).layer(Dense::new(2560, nn::Activation::Relu));
+    let mut model = builder.layer(Dense::new(10, nn::Activation::Softmax)).build().unwrap();
+    model.compile(Optimizer::from(Adam::default()).l2(1e-4)).unwrap();
+    let fit = |model: &mut Sequential, options: Fit<'_>| {
+        model.fit(MatRef::new(&x, 1, INPUTS).unwrap(), &labels, options).map(|_| ())
+    };
+    fit(&mut model, Fit::default().checkpoint(path, 1)).unwrap();
+    let mut checkpoint = std::fs::read(path).unwrap();
+    let tensors = SafeTensors::deserialize(&checkpoint).unwrap();
+    let place = tensors.tensor("learning_rate").unwrap().data().as_ptr().addr() - checkpoint.as_ptr().addr();
+    checkpoint[place..place + 8].copy_from_slice(&(-1f64).to_le_bytes());
+    let cut = checkpoint[..checkpoint.len() - 1].to_vec();
+    for (name, content) in [("a checkpoint with a rate of -1", checkpoint), ("a checkpoint that is cut", cut)] {
+        assert_reads_little(name, &content, path, || fit(&mut model, Fit::default().epochs(2).resume(path)));
     }
+    for (name, content) in boastful_files() {
+        assert_reads_little(&name, &content, path, || fit(&mut model, Fit::default().epochs(2).resume(path)));
+        assert_reads_little(&name, &content, path, || model.load_weights(path));
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+/// Asserts that a file of this content, which is none that can be read, makes reading it allocate little, all in all.
+#[track_caller]
+fn assert_reads_little(name: &str, content: &[u8], path: &Path, read: impl FnOnce() -> densely::Result<()>) {
+    const LITTLE: usize = 16 << 20;
+    static COUNTER_OF_READER: Counter = Counter::new();
+    std::fs::write(path, content).unwrap();
+    COUNTER_OF_READER.bytes.store(0, Relaxed);
+    COUNTER.set(Some(&COUNTER_OF_READER));
+    let outcome = read();
+    COUNTER.set(None);
+    let bytes = COUNTER_OF_READER.bytes.load(Relaxed);
+    assert!(matches!(outcome, Err(densely::Error::Format { .. })), "{name}: {outcome:?}");
+    assert!(bytes <= 2 * content.len() + LITTLE, "{name}: {bytes} bytes for a file of {}", content.len());
 }

@@ -398,12 +398,14 @@ impl Plan {
 
 /// Computes a product. `narrow` vectors have 4 or 8 lanes: for panels of low tiles, and to sort columns.
 #[inline(always)]
-pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, p: Product<'_>) {
-    let mut p = p.turned(s);
-    let (m, n, k) = p.sizes();
+pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, mut p: Product<'_>) {
+    // First of all, since sizes of a matrix without elements can be any numbers.
+    let (m, n, _) = p.sizes();
     if m == 0 || n == 0 {
         return p.add_columns(s);
     }
+    let mut p = p.turned(s);
+    let (m, n, k) = p.sizes();
     if flat(s, &mut p) {
         return;
     }

@@ -491,7 +491,8 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                     let rows = row.min(all)..(row + 1).min(all);
                     let ahead = PIECE - offset;
                     stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
-                    s.load_columns(now.wrapping_add(offset), PIECE, S::LANES)
+                    // Behind them, the stage has never been written.
+                    s.load_columns(now.wrapping_add(offset), PIECE, all)
                 } else {
                     if B::STREAMED && (t.depth - left).is_multiple_of(LINE) {
                         let far = b.wrapping_add(if left > FAR { FAR } else { FAR.wrapping_add(t.gap) });

@@ -98,6 +98,7 @@ impl Activation {
     }
 }
 
+/// The name alone, without parameters.
 impl fmt::Display for Activation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())

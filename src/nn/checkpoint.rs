@@ -21,7 +21,7 @@ use super::file::{self, Dtype, Tensor, Tensors};
 use super::history::EpochEnd;
 use super::identity::Identity;
 use super::model::{Metrics, Sequential};
-use super::state::State;
+use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
 
 const NAMES: [&str; 13] = [
@@ -88,85 +88,90 @@ fn doubles(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
     (Dtype::F64, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
-/// What was read of a checkpoint, and fits.
-pub(super) struct Checkpoint {
-    pub(super) parameters: Vec<f32>,
-    pub(super) state: State,
-    pub(super) epochs: Vec<EpochEnd>,
-    /// Whether early stopping had ended the training.
-    pub(super) has_stopped: bool,
-}
+/// Brings a model, which is compiled, and its early stopping to where they were when this checkpoint was written, of no more
+/// than so many epochs, with validation or not. Gives the epochs, and whether early stopping had ended the training.
+///
+/// # Errors
+/// [`Error::File`] if it can't be read, [`Error::Format`] if it is none or does not fit; the model is as it was then.
+pub(super) fn read(
+    path: &Path,
+    identity: &Identity,
+    model: &mut Sequential,
+    (most_epochs, validation): (usize, bool),
+    mut watch: Option<&mut Watch>,
+) -> Result<(Vec<EpochEnd>, bool)> {
+    let Sequential { parameters, state, .. } = model;
+    let state = state.as_mut().ok_or(Error::NotCompiled)?;
+    let bytes = file::read(path)?;
+    let file = Tensors::new(path, &bytes, &NAMES)?;
+    identity.check(path, file.get("checkpoint", Dtype::U8, &[file.len("checkpoint")])?)?;
 
-impl Checkpoint {
-    /// Reads a checkpoint for this model, of no more than so many epochs, with validation or not; brings early stopping
-    /// to where it was.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it can't be read, [`Error::Format`] if it is none or does not fit.
-    pub(super) fn read(
-        path: &Path,
-        identity: &Identity,
-        model: &Sequential,
-        (most_epochs, validation): (usize, bool),
-        watch: Option<&mut Watch>,
-    ) -> Result<Self> {
-        let bytes = file::read(path)?;
-        let file = Tensors::new(path, &bytes, &NAMES)?;
-        identity.check(path, file.get("checkpoint", Dtype::U8, &[file.len("checkpoint")])?)?;
-        let parameters = file.singles("parameters", model.count_params())?;
-        let state = read_state(path, &file, model.state.clone().ok_or(Error::NotCompiled)?)?;
-
-        let count = file.len("history.loss");
-        if count > most_epochs {
-            let expected = format_args!("a checkpoint of at most {most_epochs} epochs");
-            return Err(Error::format(path, expected, format_args!("one of {count}")));
-        }
-        let epochs = read_epochs(&file, count, validation)?;
-
-        let mut has_stopped = false;
-        let mut best = None;
-        if let Some(watch) = watch {
-            for end in &epochs {
-                has_stopped = watch.judge(end) == Verdict::Stop;
-            }
-            best = watch.best_parameters_mut();
-        }
-        let expected = best.as_ref().map_or(0, |best| best.len());
-        let found = file.singles("best", expected)?;
-        if let Some(best) = best {
-            best.copy_from_slice(&found);
-        }
-        Ok(Self { parameters, state, epochs, has_stopped })
+    let count = file.len("history.loss");
+    if count > most_epochs {
+        let expected = format_args!("a checkpoint of at most {most_epochs} epochs");
+        return Err(Error::format(path, expected, format_args!("one of {count}")));
     }
-}
+    let epochs = epochs(&file, count, validation)?;
+    let mut has_stopped = false;
+    if let Some(watch) = &mut watch {
+        epochs.clone().for_each(|end| has_stopped = watch.judge(&end) == Verdict::Stop);
+    }
+    let best = watch.and_then(Watch::best_parameters_mut).unwrap_or_default();
 
-/// An optimizer as the checkpoint has it, from one that has not been at work but is the same.
-fn read_state(path: &Path, file: &Tensors<'_>, mut state: State) -> Result<State> {
-    state.first = file.singles("first", state.first.len())?;
-    state.second = file.singles("second", state.second.len())?;
-    state.powers.copy_from_slice(&file.doubles("powers", 2)?);
+    let places = [
+        ("parameters", &mut parameters[..]),
+        ("first", &mut state.first[..]),
+        ("second", &mut state.second[..]),
+        ("best", best),
+    ];
+    let found = places.map(|(name, values)| Ok((file.singles(name, &[values.len()])?, values)));
+    let found = found.into_iter().collect::<Result<Vec<_>>>()?;
+    let (optimizer, powers) = optimizer(path, &file, state.optimizer)?;
     let (steps, _) = file.get("steps", Dtype::U64, &[1])?.as_chunks();
-    state.steps = u64::from_le_bytes(steps[0]);
-    let rate = file.doubles("learning_rate", 1)?[0];
-    state.optimizer = state.optimizer.with_rate(rate);
-    match state.optimizer.check() {
-        Ok(()) => Ok(state),
-        Err(_) => Err(Error::format(path, "a learning rate that is finite as f32, at least 0", rate)),
+
+    // Everything fits.
+    for (found, values) in found {
+        values.iter_mut().zip(found).for_each(|(value, found)| *value = found);
     }
+    (state.optimizer, state.powers, state.steps) = (optimizer, powers, u64::from_le_bytes(steps[0]));
+    Ok((epochs.collect(), has_stopped))
 }
 
-fn read_epochs(file: &Tensors<'_>, count: usize, validation: bool) -> Result<Vec<EpochEnd>> {
-    let singles = |name, len| Ok(file.singles(name, len)?.into_iter());
-    let mut losses = singles("history.loss", count)?;
-    let mut accuracies = singles("history.accuracy", count)?;
-    let rates = file.doubles("history.learning_rate", count)?;
-    let validated = if validation { count } else { 0 };
-    let validation_losses = singles("history.validation_loss", validated)?;
-    let validation_accuracies = singles("history.validation_accuracy", validated)?;
-    let mut metrics = validation_losses.zip(validation_accuracies).map(|(loss, accuracy)| Metrics { loss, accuracy });
-    let end = |(epoch, learning_rate)| {
-        let (loss, accuracy) = (losses.next()?, accuracies.next()?);
-        Some(EpochEnd { epoch, loss, accuracy, learning_rate, validation: metrics.next() })
+/// The optimizer with the checkpoint's learning rate, and the powers of its betas.
+fn optimizer(path: &Path, file: &Tensors<'_>, optimizer: Optimizer) -> Result<(Optimizer, [f64; 2])> {
+    let rate = file.doubles("learning_rate", 1)?.sum();
+    let optimizer = optimizer.with_rate(rate);
+    optimizer.check().map_err(|_| Error::format(path, "a learning rate that is finite as f32, at least 0", rate))?;
+    let mut powers = [1.0; 2];
+    for (power, found) in powers.iter_mut().zip(file.doubles("powers", 2)?) {
+        if !(0.0..=1.0).contains(&found) {
+            return Err(Error::format(path, "`powers` of betas, 0 to 1", found));
+        }
+        *power = found;
+    }
+    Ok((optimizer, powers))
+}
+
+fn epochs<'a>(
+    file: &Tensors<'a>,
+    count: usize,
+    validation: bool,
+) -> Result<impl Iterator<Item = EpochEnd> + Clone + use<'a>> {
+    let metrics = |loss, accuracy, len| {
+        let pairs = file.singles(loss, &[len])?.zip(file.singles(accuracy, &[len])?);
+        Ok::<_, Error>(pairs.map(|(loss, accuracy)| Metrics { loss, accuracy }))
     };
-    Ok(rates.into_iter().enumerate().map_while(end).collect())
+    let trained = metrics("history.loss", "history.accuracy", count)?;
+    let validated = if validation { count } else { 0 };
+    let validated = metrics("history.validation_loss", "history.validation_accuracy", validated)?;
+    let validated = validated.map(Some).chain(std::iter::repeat(None));
+    let rates = file.doubles("history.learning_rate", count)?;
+    let ends = trained.zip(rates).zip(validated).enumerate();
+    Ok(ends.map(|(epoch, ((Metrics { loss, accuracy }, learning_rate), validation))| EpochEnd {
+        epoch,
+        loss,
+        accuracy,
+        learning_rate,
+        validation,
+    }))
 }

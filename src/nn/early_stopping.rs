@@ -5,7 +5,7 @@ use super::model::Metrics;
 use crate::error::{Error, Result};
 
 /// The metric that [`EarlyStopping`] goes by, as each [`EpochEnd`] has it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Monitor {
     /// [`EpochEnd::loss`]; lower is better.
@@ -67,8 +67,8 @@ impl EarlyStopping {
         Self { start_from_epoch: epoch, ..self }
     }
 
-    /// Whether the model has the parameters of the best epoch in the end, however training ends; if there is no best
-    /// epoch, those it has. What the optimizer remembers stays what it is after the last step. On unless turned off,
+    /// Whether the model has the parameters of the best epoch in the end, however training ends, with an error too, and
+    /// only not by a panic; if there is no best epoch, those it has. What the optimizer remembers stays what it is after the last step. On unless turned off,
     /// whereas Keras' `restore_best_weights` is off unless turned on.
     pub fn restore_best(self, restore_best: bool) -> Self {
         Self { restore_best, ..self }

@@ -13,6 +13,10 @@ use crate::error::{Error, Result};
 
 /// Tries at a name that no other file has.
 const NAMES: u32 = 1000;
+/// Bytes of the longest header that is looked at: what other programs note there, and each of the tensors. A made-up one of so many
+/// bytes takes some thirty times as many when it is read.
+const MOST_NOTES: usize = 256 << 10;
+const MOST_OF_TENSOR: usize = 256;
 
 /// A tensor to be written.
 pub(super) struct Tensor<'a> {
@@ -26,7 +30,7 @@ pub(super) struct Tensor<'a> {
 /// Writes a file of these tensors. The same tensors give the same bytes.
 ///
 /// # Errors
-/// [`Error::File`]; an old file of that name is as it was then.
+/// [`Error::File`]; an old file of that name is as it was then, unless it is the folder that can't be brought to the disk.
 pub(super) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
     let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
         TensorView::new(*dtype, shape.clone(), bytes).map(|view| (&**name, view))
@@ -55,6 +59,12 @@ impl<'a> Tensors<'a> {
     /// # Errors
     /// [`Error::Format`] if it is no safetensors file, or has other tensors than those of these names.
     pub(super) fn new(path: &'a Path, bytes: &'a [u8], names: &[&str]) -> Result<Self> {
+        let most = MOST_NOTES + names.len() * MOST_OF_TENSOR;
+        let header = bytes.first_chunk().map_or(0, |&len| u64::from_le_bytes(len));
+        if header > most as u64 {
+            let expected = format_args!("a safetensors file whose header has at most {most} bytes");
+            return Err(Error::format(path, expected, format_args!("one of {header}")));
+        }
         let file = SafeTensors::deserialize(bytes)
             .map_err(|error| Error::format(path, "a safetensors file", format_args!("one that is not: {error}")))?;
         match file.names().into_iter().find(|name| !names.contains(name)) {
@@ -78,16 +88,16 @@ impl<'a> Tensors<'a> {
         Err(Error::format(self.path, wanted, format_args!("{} of shape {:?}", tensor.dtype(), tensor.shape())))
     }
 
-    /// A vector of f32.
-    pub(super) fn singles(&self, name: &str, len: usize) -> Result<Vec<f32>> {
-        let (values, _) = self.get(name, Dtype::F32, &[len])?.as_chunks();
-        Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)).collect())
+    /// The values of a tensor of f32.
+    pub(super) fn singles(&self, name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
+        let (values, _) = self.get(name, Dtype::F32, shape)?.as_chunks();
+        Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)))
     }
 
-    /// A vector of f64.
-    pub(super) fn doubles(&self, name: &str, len: usize) -> Result<Vec<f64>> {
+    /// The values of a vector of f64.
+    pub(super) fn doubles(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F64, &[len])?.as_chunks();
-        Ok(values.iter().map(|&bytes| f64::from_le_bytes(bytes)).collect())
+        Ok(values.iter().map(|&bytes| f64::from_le_bytes(bytes)))
     }
 
     /// The length of a tensor that should be a vector: 0 if it is missing or none.
@@ -103,14 +113,14 @@ impl<'a> Tensors<'a> {
 /// one or the other.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let target = target(path)?;
-    let folder = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let (mut file, beside) = create_in(folder)?;
-    let written = file
-        .write_all(content)
-        .and_then(|()| match fs::metadata(&target) {
-            Ok(old) => file.set_permissions(old.permissions()),
-            Err(_) => Ok(()),
-        })
+    let path = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Windows can't open folders, and brings renames to the disk by itself.
+    let folder = if cfg!(unix) { Some(File::open(path)?) } else { None };
+    let old = fs::metadata(&target).ok().map(|old| old.permissions());
+    let (mut file, beside) = create_in(path, old.is_some())?;
+    let written = old
+        .map_or(Ok(()), |old| file.set_permissions(old))
+        .and_then(|()| file.write_all(content))
         .and_then(|()| file.sync_all())
         .and_then(|()| fs::rename(&beside, &target));
     if written.is_err() {
@@ -118,8 +128,7 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
         let _ = fs::remove_file(&beside);
     }
     written?;
-    // Windows can't open folders, and brings renames to the disk by itself.
-    if cfg!(unix) { File::open(folder)?.sync_all() } else { Ok(()) }
+    folder.map_or(Ok(()), |folder| folder.sync_all())
 }
 
 /// The file to replace: the one behind a link, so that the link stays one. Nothing but a regular
@@ -137,11 +146,17 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A new file in this folder.
-fn create_in(folder: &Path) -> io::Result<(File, PathBuf)> {
+/// A new file in this folder, which nobody else may read if it is `private`.
+fn create_in(folder: &Path, private: bool) -> io::Result<(File, PathBuf)> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    if private {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
     for number in 0..NAMES {
         let path = folder.join(format!(".densely-{}-{number}.part", std::process::id()));
-        match OpenOptions::new().write(true).create_new(true).open(&path) {
+        match options.open(&path) {
             Ok(file) => return Ok((file, path)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(error),

@@ -136,8 +136,8 @@ impl<'a> Fit<'a> {
         Self { early_stopping: Some(early_stopping), ..self }
     }
 
-    /// Writes a checkpoint to this file after every so many epochs, at least 1, after the last, and after one at whose
-    /// end training is ended otherwise; each replaces the one before it as a whole. A training that is ended within an
+    /// Writes a checkpoint to this file after every so many epochs that are done, at least 1, after the last, and after
+    /// one at whose end training is ended otherwise; each replaces the one before it as a whole. A training that is ended within an
     /// epoch leaves the last one that was written.
     ///
     /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
@@ -188,10 +188,11 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight is negative or not finite, epochs are 2^32 or more, the batch size or a checkpoint's number of
+    /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more, the batch size or a checkpoint's number of
     /// epochs is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or wants a
     /// validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt then.
-    /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays.
+    /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays, or is the
+    /// best epoch's, if early stopping restores that, as for any error on the way.
     /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
     /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {

@@ -71,7 +71,7 @@ impl History {
 }
 
 /// Why training ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
     /// All epochs were done.

@@ -3,7 +3,7 @@
 use super::random::{Random, Stream};
 
 /// How a dense layer's kernel begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Initializer {
     /// Uniform within ±sqrt(6 / (inputs + outputs)), Keras' default: Glorot and Bengio,

@@ -12,7 +12,7 @@ use crate::error::{Error, Result};
 /// use densely::nn::Shape;
 /// assert_eq!(Shape::from((3, 28, 28)).features(), Some(2352));
 /// ```
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Shape(Vec<usize>);
 
 impl Shape {

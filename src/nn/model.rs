@@ -147,10 +147,8 @@ impl Builder {
         if !before_next.is_empty() {
             return Err(Error::value("layers", "a Dense behind each Dropout", "none behind the last Dropout"));
         }
-        let mut values = Vec::new();
-        let no_room = |_| Error::shape("layers", "parameters that fit memory", format_args!("{parameters} of them"));
-        values.try_reserve_exact(parameters).map_err(no_room)?;
-        values.resize(parameters, 0.0);
+        let no_room = || Error::shape("layers", "parameters that fit memory", format_args!("{parameters} of them"));
+        let mut values = zeros(parameters).ok_or_else(no_room)?;
         let dense =
             layers.iter().filter_map(|(_, layer, _)| if let Layer::Dense(dense) = layer { Some(dense) } else { None });
         for (number, (layer, dense)) in plan.iter().zip(dense).enumerate() {
@@ -170,6 +168,14 @@ impl Builder {
     }
 }
 
+/// So many zeros, if there is memory for them.
+pub(super) fn zeros(len: usize) -> Option<Vec<f32>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).ok()?;
+    values.resize(len, 0.0);
+    Some(values)
+}
+
 /// What a slice of floats can hold at most.
 const MOST_PARAMETERS: usize = isize::MAX as usize / size_of::<f32>();
 
@@ -187,11 +193,15 @@ impl Sequential {
     /// Sets the optimizer, which begins anew; the parameters stay.
     ///
     /// # Errors
-    /// [`Error::Value`] if a hyperparameter is NaN or out of range. The optimizer before stays then.
+    /// [`Error::Value`] if a hyperparameter is NaN or out of range; [`Error::Shape`] if there is no memory for what the
+    /// optimizer remembers. The optimizer before stays then.
     pub fn compile(&mut self, optimizer: impl Into<Optimizer>) -> Result<()> {
         let optimizer = optimizer.into();
         optimizer.check()?;
-        self.state = Some(State::new(optimizer, self.parameters.len()));
+        let parameters = self.parameters.len();
+        let no_room =
+            || Error::shape("optimizer", "moments that fit memory", format_args!("those of {parameters} parameters"));
+        self.state = Some(State::new(optimizer, parameters).ok_or_else(no_room)?);
         Ok(())
     }
 
@@ -288,10 +298,12 @@ impl Sequential {
     /// probabilities if its activation is softmax. `x` is batch x [`inputs`](Self::inputs).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` has another number of columns.
+    /// [`Error::Shape`] if `x` has another number of columns, or there is no memory for what it gives.
     pub fn predict(&self, x: MatRef<'_>) -> Result<Vec<f32>> {
         self.check_input(x)?;
-        let mut y = vec![0.0; x.rows() * self.outputs()];
+        let [rows, outputs] = [x.rows(), self.outputs()];
+        let no_room = || Error::shape("x", "samples whose outputs fit memory", format_args!("{rows} of {outputs}"));
+        let mut y = rows.checked_mul(outputs).and_then(zeros).ok_or_else(no_room)?;
         self.predict_into(x, MatMut::new(&mut y, x.rows(), self.outputs())?)?;
         Ok(y)
     }

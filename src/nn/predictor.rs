@@ -36,8 +36,8 @@ const FEW: usize = 3;
 /// It may be asked by many threads at once. Batches are shared out over the caller's rayon pool, as
 /// [`Threads`] says, and small ones stay on the calling thread, unless the network has 2^20 weights or more: then the columns of
 /// each layer are shared out for fewer than 16 samples, since one thread would wait for memory. What stands between the layers is kept by each thread,
-/// for the next call, so that no call allocates once its thread has seen the network, but on [`Isa::Portable`](crate::Isa::Portable), whose
-/// products are `matrixmultiply`'s.
+/// for the next call, so that no call allocates once its thread has seen as many samples at a time, but on
+/// [`Isa::Portable`](crate::Isa::Portable), whose products are `matrixmultiply`'s.
 ///
 /// ```
 /// use densely::nn::{Activation, Dense, Predictor, Sequential};

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::checkpoint::{self, Checkpoint};
+use super::checkpoint;
 use super::early_stopping::{EarlyStopping, Verdict, Watch};
 use super::engine::{Batch, Batches, Engine, Kept, Workspace};
 use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
@@ -52,9 +52,7 @@ impl Run<'_> {
         let mut has_stopped = false;
         if let Some(path) = &self.resume {
             let size = (self.epochs, self.validation.is_some());
-            let read = Checkpoint::read(path, &identity, model, size, watch.as_mut())?;
-            (model.parameters, model.state) = (read.parameters, Some(read.state));
-            (history.epochs, has_stopped) = (read.epochs, read.has_stopped);
+            (history.epochs, has_stopped) = checkpoint::read(path, &identity, model, size, watch.as_mut())?;
         }
         if has_stopped {
             history.ended = Ended::EarlyStopping;
@@ -65,8 +63,29 @@ impl Run<'_> {
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
         let mut batches = Batches::new(self.samples, self.batch_size, workspace.has_owners(), kept.room);
+        let outcome = self.epochs(model, &identity, &mut history, watch.as_mut(), &mut batches, &mut workspace);
+        model.kept = Kept { workspace: Some(workspace), room: batches.into_room() };
+        if let Some(watch) = watch {
+            history.best_epoch = watch.best_epoch();
+            if let Some(best) = watch.best_parameters() {
+                model.parameters.copy_from_slice(best);
+            }
+        }
+        outcome.map(|()| history)
+    }
+
+    /// The epochs that are left, until one is the last.
+    fn epochs(
+        &mut self,
+        model: &mut Sequential,
+        identity: &Identity,
+        history: &mut History,
+        mut watch: Option<&mut Watch>,
+        batches: &mut Batches<'_>,
+        workspace: &mut Workspace,
+    ) -> Result<()> {
         for epoch in history.epochs.len()..self.epochs {
-            let end = match self.epoch(epoch, model, &mut batches, &mut workspace)? {
+            let end = match self.epoch(epoch, model, batches, workspace)? {
                 ControlFlow::Continue(end) => end,
                 ControlFlow::Break(ended) => {
                     history.ended = ended;
@@ -88,22 +107,15 @@ impl Run<'_> {
             if let Some((path, every)) = &self.checkpoint
                 && ((epoch + 1).is_multiple_of(*every) || epoch + 1 == self.epochs || ended.is_some())
             {
-                let best = watch.as_ref().and_then(Watch::best_parameters);
-                checkpoint::write(path, &identity, model, &history.epochs, best)?;
+                let best = watch.as_ref().and_then(|watch| watch.best_parameters());
+                checkpoint::write(path, identity, model, &history.epochs, best)?;
             }
             if let Some(ended) = ended {
                 history.ended = ended;
                 break;
             }
         }
-        model.kept = Kept { workspace: Some(workspace), room: batches.into_room() };
-        if let Some(watch) = watch {
-            history.best_epoch = watch.best_epoch();
-            if let Some(best) = watch.best_parameters() {
-                model.parameters.copy_from_slice(best);
-            }
-        }
-        Ok(history)
+        Ok(())
     }
 
     fn is_stopped(&self) -> bool {

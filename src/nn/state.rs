@@ -1,6 +1,7 @@
 //! An optimizer at work: what it remembers, and its steps.
 
 use super::clip::Adjust;
+use super::model::zeros;
 use super::optimizer::{Optimizer, Rule};
 use super::pass::DensePlan;
 use crate::backend::Backend;
@@ -26,14 +27,15 @@ pub(super) struct State {
 }
 
 impl State {
-    pub(super) fn new(optimizer: Optimizer, parameters: usize) -> Self {
+    /// An optimizer that has not been at work, if there is memory for what it will remember.
+    pub(super) fn new(optimizer: Optimizer, parameters: usize) -> Option<Self> {
         let (first, second) = match optimizer.rule {
             Rule::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
             Rule::Adam(_) => (parameters, parameters),
         };
         let gradients = if adjust(optimizer).is_nothing() { 0 } else { parameters };
-        let [first, second, gradients] = [first, second, gradients].map(|len| vec![0.0; len]);
-        Self { optimizer, first, second, gradients, steps: 0, powers: [1.0; 2] }
+        let (first, second, gradients) = (zeros(first)?, zeros(second)?, zeros(gradients)?);
+        Some(Self { optimizer, first, second, gradients, steps: 0, powers: [1.0; 2] })
     }
 
     /// The learning rate of the next step.
@@ -172,6 +174,11 @@ mod tests {
     }
 
     #[test]
+    fn moments_that_no_memory_holds_are_none() {
+        assert!(State::new(Adam::default().into(), usize::MAX / 16).is_none());
+    }
+
+    #[test]
     fn updates_have_the_bits_of_the_reference() {
         let adam = Adam::default().learning_rate(0.03).betas(0.7, 0.99).epsilon(1e-4);
         let sgd = Sgd::default().learning_rate(0.03);
@@ -189,7 +196,7 @@ mod tests {
                 let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
                 let (mut w, mut m, mut v) = (values(1), values(2), values(3));
                 v.iter_mut().for_each(|v| *v = v.abs());
-                let mut state = State::new(optimizer, w.len());
+                let mut state = State::new(optimizer, w.len()).unwrap();
                 let (remembered, squares) = (!state.first.is_empty(), !state.second.is_empty());
                 if remembered {
                     state.first.copy_from_slice(&m);

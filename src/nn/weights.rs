@@ -17,7 +17,8 @@ impl Sequential {
     /// The tensors are `dense.kernel` (inputs x outputs), `dense.bias` (outputs), `dense_1.kernel` and so on, all F32.
     ///
     /// # Errors
-    /// [`Error::File`](crate::Error::File); an old file of that name is as it was then.
+    /// [`Error::File`](crate::Error::File); an old file of that name is as it was then, unless it is the folder that can't be
+    /// brought to the disk, which comes last.
     pub fn save_weights(&self, path: impl AsRef<Path>) -> Result<()> {
         let bytes: Vec<u8> = self.parameters.iter().flat_map(|weight| weight.to_le_bytes()).collect();
         let tensor = |(name, (shape, range)): (String, (Vec<usize>, Range<usize>))| Tensor {
@@ -30,7 +31,8 @@ impl Sequential {
     }
 
     /// Reads all weights from a safetensors file that [`save_weights`](Self::save_weights) or
-    /// another program wrote with the same names, shapes and type. The optimizer's memory is left as it is.
+    /// another program wrote with the same names, shapes and type, and no more than 256 KiB of notes. The optimizer's memory is
+    /// left as it is.
     ///
     /// # Errors
     /// [`Error::File`](crate::Error::File) if it can't be read; [`Error::Format`](crate::Error::Format) if it is no
@@ -41,14 +43,11 @@ impl Sequential {
         let expected = self.tensors();
         let names: Vec<&str> = expected.keys().map(String::as_str).collect();
         let file = Tensors::new(path, &bytes, &names)?;
-        let mut parameters = self.parameters.clone();
-        for (name, (shape, range)) in &expected {
-            let weights = file.get(name, Dtype::F32, shape)?.as_chunks().0;
-            for (weight, &bytes) in parameters[range.clone()].iter_mut().zip(weights) {
-                *weight = f32::from_le_bytes(bytes);
-            }
+        // All are there before the first is taken.
+        let tensors = expected.iter().map(|(name, (shape, range))| Ok((range.clone(), file.singles(name, shape)?)));
+        for (range, weights) in tensors.collect::<Result<Vec<_>>>()? {
+            self.parameters[range].iter_mut().zip(weights).for_each(|(weight, read)| *weight = read);
         }
-        self.parameters = parameters;
         Ok(())
     }
 

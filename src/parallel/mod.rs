@@ -21,7 +21,7 @@ use parts::{MAX_PARTS, Parts};
 use team::Team;
 
 /// On how many threads a call runs. No choice changes a bit of any result.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Threads {
     /// The calling thread, and as many others of its rayon pool (outside of any, of the global
@@ -32,7 +32,8 @@ pub enum Threads {
     /// rayon's `ThreadPoolBuilder`, or, for the global one, `RAYON_NUM_THREADS`.
     #[default]
     Auto,
-    /// The calling thread alone.
+    /// The calling thread alone. On [`Isa::Portable`](crate::Isa::Portable), `matrixmultiply` has threads of its own where somebody
+    /// turns its feature `threading` on; `MATMUL_NUM_THREADS=1` keeps them away.
     One,
     /// So many pieces whatever their size (128 at most), run by the threads of [`Auto`](Self::Auto): no more than there
     /// are pieces, and fewer if the pool has fewer.
@@ -143,12 +144,12 @@ pub(crate) fn share<T: Send>(
     }
 }
 
-/// How many threads a long call could use; asked only for those, since it starts the pool.
+/// How many threads a long call could use, 128 at most; asked only for those, since it starts the pool.
 pub(crate) fn width(threads: Threads) -> usize {
     match threads {
         Threads::One => 1,
-        Threads::Exactly(parts) => parts.get(),
-        Threads::Auto => Team::of_this_thread().map_or(1, |team| team.most() + 1),
+        Threads::Exactly(parts) => parts.get().min(MAX_PARTS),
+        Threads::Auto => Team::of_this_thread().map_or(1, |team| (team.most() + 1).min(MAX_PARTS)),
     }
 }
 

@@ -12,9 +12,10 @@
 
 #![allow(unsafe_code)]
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
+use std::error::Error;
 use std::process;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_micros(500);
 /// How long a helper stays before it asks the pool for another turn: rayon may have put it on top
 /// of a task that waits for something else.
 const SHIFT: Duration = Duration::from_millis(20);
+/// How many helpers may stand on one another on a worker's stack: each gives others their turn, which may be another caller's helper.
+const MOST_HELPERS: usize = 4;
 
 /// What is known of a place's helper: there is none,
 const ABSENT: u8 = 0;
@@ -39,8 +42,10 @@ const AWAKE: u8 = 2;
 pub(super) struct Team {
     owner: ThreadId,
     born: Instant,
-    /// When the last call ended, in nanoseconds after `born`.
+    /// When the last call ended, in nanoseconds after `born`; 0 before there was one.
     last_call: AtomicU64,
+    /// Whether a call is under way.
+    shares: AtomicBool,
     places: Box<[Place]>,
     helpers: Box<[AtomicU8]>,
 }
@@ -51,6 +56,8 @@ static PROCESS: OnceLock<u32> = OnceLock::new();
 thread_local! {
     // A thread is of one pool, or of none, for all its life: its helpers always come from the same.
     static TEAM: OnceCell<Arc<Team>> = const { OnceCell::new() };
+    /// How many helpers stand on this thread's stack.
+    static HELPERS: Cell<usize> = const { Cell::new(0) };
 }
 
 impl Team {
@@ -60,12 +67,13 @@ impl Team {
     }
 
     fn new() -> Arc<Self> {
-        let helpers = rayon::current_num_threads() - 1;
+        let helpers = if has_pool() { rayon::current_num_threads() - 1 } else { 0 };
         PROCESS.get_or_init(process::id);
         Arc::new(Self {
             owner: thread::current().id(),
             born: Instant::now(),
             last_call: AtomicU64::new(0),
+            shares: AtomicBool::new(false),
             places: (0..helpers).map(|_| Place::new()).collect(),
             helpers: (0..helpers).map(|_| AtomicU8::new(ABSENT)).collect(),
         })
@@ -83,8 +91,9 @@ impl Team {
 
     /// Asks the pool for the first `wanted` helpers, those that are absent, if the caller is busy.
     pub(super) fn call_in(self: &Arc<Self>, wanted: usize, long: bool) {
-        let last_call = Duration::from_nanos(self.last_call.load(Ordering::Relaxed));
-        if !long && self.born.elapsed().saturating_sub(last_call) > PATIENCE {
+        let last_call = self.last_call.load(Ordering::Relaxed);
+        let since = self.born.elapsed().saturating_sub(Duration::from_nanos(last_call));
+        if !long && (last_call == 0 || since > PATIENCE) {
             return;
         }
         for (place, helper) in self.helpers.iter().enumerate().take(wanted) {
@@ -100,29 +109,81 @@ impl Team {
     }
 
     /// Runs `work` here, as number 0, and on those of the first `wanted` helpers that come before
-    /// it is done here; gives up waiting for the others.
+    /// it is done here; gives up waiting for the others. Within another call's work, it is all done here.
     pub(super) fn share(&self, wanted: usize, work: Work<'_>) {
+        if self.shares.load(Ordering::Relaxed) {
+            return work(0);
+        }
+        let _sharing = Sharing::begin(&self.shares);
         let places = &self.places[..wanted.min(self.places.len())];
         let offered = Offered(places);
         for place in places {
-            // SAFETY: all places are free, and `offered` sees to it that they are so again before
-            // `work` ends, by returning or by unwinding.
+            // SAFETY: all places are free, since no other call is under way, and `offered` sees to it that they are so again
+            // before `work` ends, by returning or by unwinding.
             unsafe { place.put(work) };
         }
         work(0);
         offered.end();
-        let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
         self.last_call.store(now, Ordering::Relaxed);
     }
+}
+
+/// A call under way, until this is dropped.
+struct Sharing<'a>(&'a AtomicBool);
+
+impl<'a> Sharing<'a> {
+    fn begin(shares: &'a AtomicBool) -> Self {
+        shares.store(true, Ordering::Relaxed);
+        Self(shares)
+    }
+}
+
+impl Drop for Sharing<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Relaxed);
+    }
+}
+
+/// A helper on this thread's stack, until this is dropped.
+struct Standing;
+
+impl Standing {
+    /// None if there are enough.
+    fn begin() -> Option<Self> {
+        let there = HELPERS.get();
+        (there < MOST_HELPERS).then(|| {
+            HELPERS.set(there + 1);
+            Self
+        })
+    }
+}
+
+impl Drop for Standing {
+    fn drop(&mut self) {
+        HELPERS.set(HELPERS.get() - 1);
+    }
+}
+
+/// Whether the calling thread has a pool: its own, or that of the process, which is made now if there is none. The
+/// system may refuse its threads, and rayon would panic when it is asked for that pool.
+fn has_pool() -> bool {
+    static OF_PROCESS: OnceLock<bool> = OnceLock::new();
+    let make = || match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        // Without a cause, there is one already.
+        Err(error) => error.source().is_none(),
+    };
+    rayon::current_thread_index().is_some() || *OF_PROCESS.get_or_init(make)
 }
 
 /// A helper's shift, as a task of the pool.
 fn help(team: Arc<Team>, number: usize) {
     let state = &team.helpers[number];
-    // The owner can't be its own helper; that it got the task shows that all others are busy.
-    if thread::current().id() == team.owner {
+    // The owner can't be its own helper; that it got the task shows that all others are busy, as does a full stack.
+    let Some(_standing) = Standing::begin().filter(|_| thread::current().id() != team.owner) else {
         return state.store(ABSENT, Ordering::Relaxed);
-    }
+    };
     state.store(AWAKE, Ordering::Relaxed);
     let begin = Instant::now();
     let mut last = begin;
@@ -163,6 +224,42 @@ mod tests {
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
+    }
+
+    #[test]
+    fn helpers_of_ever_new_callers_do_not_fill_a_stack() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).stack_size(128 << 10).build().unwrap();
+        pool.install(|| {
+            let teams: Vec<_> = (0..if cfg!(miri) { 50 } else { 5000 }).map(|_| Team::new()).collect();
+            teams.iter().for_each(|team| team.call_in(1, true));
+            let begin = Instant::now();
+            while teams.iter().any(|team| team.helpers[0].load(Ordering::Relaxed) != ABSENT) {
+                assert!(begin.elapsed() < Duration::from_secs(60), "a helper stays for ever");
+                thread::yield_now();
+            }
+        });
+    }
+
+    #[test]
+    fn work_within_work_is_done_by_its_caller() {
+        pool(2).install(|| {
+            let team = Team::of_this_thread().unwrap();
+            let begin = Instant::now();
+            for _ in 0..20 {
+                while team.awake(1) == 0 {
+                    assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
+                    team.call_in(1, true);
+                }
+                team.share(1, &|who| {
+                    if who == 0 {
+                        team.share(1, &|who| {
+                            assert_eq!(who, 0);
+                            thread::sleep(Duration::from_micros(100));
+                        });
+                    }
+                });
+            }
+        });
     }
 
     #[test]

@@ -26,8 +26,8 @@
 //!
 //! The functions have the arguments, but for the backend, the checks and the errors of their namesakes; see there for
 //! shapes. Those of [`dense`](crate::dense) are called `dense_*` here, [`forward`](crate::activation::forward) and
-//! [`backward`](crate::activation::backward) of activations `activation_*`. What training does besides has no
-//! namesake.
+//! [`backward`](crate::activation::backward) of activations `activation_*`. [`cross_entropy`] is every call of
+//! [`CrossEntropy`](crate::loss::CrossEntropy) in one. What training does besides has no namesake.
 
 mod activation;
 mod dense;

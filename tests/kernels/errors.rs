@@ -4,10 +4,11 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use crate::common::{Layout, Matrix, backends};
+use crate::common::{Layout, Matrix, backends, exactly};
 use densely::loss::{self, CrossEntropy};
 use densely::{
-    Activation, Backend, Error, Labels, MatMut, MatRef, Result, Targets, activation, dense, flatten, reference,
+    Activation, Backend, Error, Labels, MatMut, MatRef, PackedWeights, Result, Targets, Threads, activation, dense,
+    flatten, reference,
 };
 
 type Shape = [usize; 2];
@@ -498,8 +499,19 @@ fn enormous_empty_views() {
     thread::spawn(move || {
         let (tall, flat) = (MatRef::new(&[], MAX, 0).unwrap(), MatRef::new(&[], 0, MAX).unwrap());
         let none = MatRef::new(&[], 0, 0).unwrap();
+        let packed = PackedWeights::new(flat);
         for backend in backends() {
+            let threads =
+                [Threads::One, Threads::Auto, exactly(3)].map(|threads| backend.clone().with_threads(threads));
+            for backend in threads {
+                let y = || empty(0, MAX);
+                dense::forward(&backend, none, flat, None, Activation::Relu, y()).unwrap();
+                dense::forward(&backend, none, &packed, None, Activation::Relu, y()).unwrap();
+                dense::backward_input(&backend, none, tall, None, y()).unwrap();
+                dense::backward_params(&backend, none, flat, y(), None).unwrap();
+            }
             for x in [tall, flat] {
+                assert!(x.to_vec().is_empty());
                 let y = || empty(x.rows(), x.cols());
                 relu(&backend, x, y()).unwrap();
                 relu_backward(&backend, x, x, y()).unwrap();

@@ -213,9 +213,7 @@ fn a_checkpoint_cut_anywhere_is_refused() {
     let task = Task::new();
     task.checkpoint(&folder.file("whole"));
     let bytes = fs::read(folder.file("whole")).unwrap();
-    let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
-    // The whole of the header, a number more or less of the values, and all but the last byte.
-    for len in (0..header + 40).chain((header..bytes.len()).step_by(13)).chain([bytes.len() - 1]) {
+    for len in 0..bytes.len() {
         // Another file each time: cutting a file short and writing it again takes milliseconds on ext4.
         let file = folder.file(&format!("cut-{len}"));
         fs::write(&file, &bytes[..len]).unwrap();
@@ -233,7 +231,7 @@ fn no_bit_of_header_and_text_can_be_flipped_unseen() {
     let header = 8 + u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
     let text = header + bytes[header..].windows(10).position(|window| window == b"checkpoint").unwrap();
     let end = text + SafeTensors::deserialize(&bytes).unwrap().tensor("checkpoint").unwrap().data().len();
-    for bit in (0..8 * header).step_by(3).chain((8 * text..8 * end).step_by(3)) {
+    for bit in (0..8 * header).chain(8 * text..8 * end) {
         let mut flipped = bytes.clone();
         flipped[bit / 8] ^= 1 << (bit % 8);
         let file = folder.file(&format!("flipped-{bit}"));
@@ -285,6 +283,11 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
     for bad in [f64::NAN, -0.5, 1e39] {
         let message = refused("learning_rate", Some((Dtype::F64, vec![1], &bad.to_le_bytes())));
         assert!(message.starts_with("a learning rate that is finite as f32, at least 0 / "), "{message}");
+    }
+    for bad in [f64::NAN, -0.5, 1.5] {
+        let powers = [0.5, bad].map(f64::to_le_bytes).concat();
+        let message = refused("powers", Some((Dtype::F64, vec![2], &powers)));
+        assert!(message.starts_with("`powers` of betas, 0 to 1 / "), "{message}");
     }
 
     let weights = folder.file("weights");

@@ -123,20 +123,23 @@ pub fn path_on_full_disk() -> Option<PathBuf> {
     std::env::var_os(FULL_DISK).map(PathBuf::from)
 }
 
-/// Runs a test once more, in a process that may write no byte to any file: that stands in for a full disk. What is in the
-/// file must stay, and nothing may come beside it.
+/// Runs a test twice more, in processes that may write no byte to any file, or a block of at most 1 KiB: that stands in for
+/// a disk that is full, or will be. What is in the file, which is longer, must stay, and nothing may come beside it.
 #[cfg(unix)]
 #[track_caller]
 pub fn run_on_full_disk(test: &str, path: &Path) {
     let files = || fs::read_dir(path.parent().unwrap()).unwrap().count();
     let old = (fs::read(path).unwrap(), files());
-    let status = std::process::Command::new("sh")
-        .args(["-c", r#"trap "" XFSZ; ulimit -f 0; exec "$0" --exact "$1""#])
-        .arg(std::env::current_exe().unwrap())
-        .arg(test)
-        .env(FULL_DISK, path)
-        .stdout(std::process::Stdio::null())
-        .status();
-    assert!(status.unwrap().success());
-    assert_eq!((fs::read(path).unwrap(), files()), old);
+    assert!(old.0.len() > 1024);
+    for blocks in ["0", "1"] {
+        let status = std::process::Command::new("sh")
+            .args(["-c", r#"trap "" XFSZ; ulimit -f "$2"; exec "$0" --exact "$1""#])
+            .arg(std::env::current_exe().unwrap())
+            .args([test, blocks])
+            .env(FULL_DISK, path)
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "{blocks} blocks");
+        assert_eq!((fs::read(path).unwrap(), files()), old, "{blocks} blocks");
+    }
 }

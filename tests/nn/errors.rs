@@ -365,3 +365,13 @@ fn messages_read_well() {
         assert_eq!(error.to_string(), expected);
     }
 }
+
+#[test]
+fn predictions_that_no_memory_holds_are_refused() {
+    // 256 TiB, of which there is no half, not even as addresses.
+    let (samples, outputs) = (1 << 24, 1 << 22);
+    let model = Sequential::builder(1).layer(Dense::new(outputs, Activation::Relu)).build().unwrap();
+    let x = vec![0.0; samples];
+    let error = model.predict(matrix(&x, samples)).unwrap_err();
+    assert_eq!(error.to_string(), "`x`: expected samples whose outputs fit memory, got 16777216 of 4194304");
+}

@@ -6,7 +6,8 @@ use std::ops::ControlFlow;
 use crate::common::{assert_bits, backends, matrix, mlp, random, random_labels};
 use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{
-    Activation, Adam, BatchEnd, Callback, Dense, Ended, EpochEnd, Fit, Initializer, Metrics, Sequential, Sgd,
+    Activation, Adam, BatchEnd, Callback, Dense, EarlyStopping, Ended, EpochEnd, Fit, Initializer, Metrics, Monitor,
+    Sequential, Sgd,
 };
 use densely::{Backend, MatMut, MatRef, Threads};
 
@@ -503,20 +504,36 @@ fn fits_at_once_on_one_pool_all_finish_with_the_same_bits() {
 
 #[test]
 fn a_callback_that_panics_ends_the_fit_and_nothing_else() {
-    struct Panics;
+    /// Panics behind so many steps, in one of three calls.
+    struct Panics(usize);
+    fn panic_if(panics: bool) -> ControlFlow<()> {
+        if panics { std::panic::resume_unwind(Box::new("the callback's")) } else { stop_if(false) }
+    }
     impl Callback for Panics {
+        fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
+            let _ = panic_if(self.0 == 6 && epoch == 2);
+            rate
+        }
         fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
-            if end.batch == 1 { std::panic::resume_unwind(Box::new("the callback's")) } else { stop_if(false) }
+            panic_if(self.0 == 2 && end.batch == 1)
+        }
+        fn on_epoch_end(&mut self, _: &EpochEnd) -> ControlFlow<()> {
+            panic_if(self.0 == 3)
         }
     }
     let (x, labels) = data();
     // The other's threads have the parameters of its first layer, and what the optimizer remembers of them, to themselves.
-    for mut fitted in [model(), model_with_owners()] {
+    for (mut fitted, steps) in
+        [model(), model_with_owners()].into_iter().flat_map(|model| [2, 3, 6].map(|steps| (model.clone(), steps)))
+    {
         let mut by_hand = fitted.clone();
-        let fit = || fitted.fit(matrix(&x, SAMPLES), &labels, in_order(1).callback(&mut Panics));
+        let stopping = EarlyStopping::new(Monitor::Loss);
+        let mut callback = Panics(steps);
+        let fit = in_order(3).callback(&mut callback).early_stopping(stopping.patience(9));
+        let fit = || fitted.fit(matrix(&x, SAMPLES), &labels, fit);
         let panic = std::panic::catch_unwind(std::panic::AssertUnwindSafe(fit)).unwrap_err();
         assert_eq!(panic.downcast_ref(), Some(&"the callback's"));
-        train_by_hand(&mut by_hand, 2);
+        train_by_hand(&mut by_hand, steps);
         assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
         for model in [&mut fitted, &mut by_hand] {
             model.fit(matrix(&x, SAMPLES), &labels, in_order(1)).unwrap();

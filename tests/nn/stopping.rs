@@ -5,8 +5,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::common::{assert_bits, matrix, mlp};
 use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
-use densely::Backend;
-use densely::nn::{BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, History, Monitor, Sequential, Sgd};
+use densely::nn::{BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Sequential, Sgd};
+use densely::{Backend, Error};
 
 /// The parameters after the first steps of [`in_order`].
 fn by_hand(steps: usize) -> Vec<f32> {
@@ -169,6 +169,33 @@ fn the_best_epoch_is_restored_however_training_ends() {
         let (history, model) = scripted(script, epochs, Some(stopping().patience(9)));
         assert_eq!((history.epochs().len(), history.ended()), (finished, ended));
         assert_eq!(history.best_epoch(), Some(BEST));
+        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
+    }
+}
+
+#[test]
+fn the_best_epoch_is_restored_if_training_ends_with_an_error() {
+    struct WithoutRate(Script);
+    impl Callback for WithoutRate {
+        fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
+            if epoch == 5 { f64::NAN } else { self.0.learning_rate(epoch, rate) }
+        }
+    }
+    let (x, labels) = data();
+    let x = matrix(&x, SAMPLES);
+    let fit = |callback: &mut dyn Callback, options: fn(Fit<'_>) -> Fit<'_>| {
+        let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
+        model.compile(Sgd::default().momentum(0.5)).unwrap();
+        let fit = in_order(8).validation_data(x, &labels).early_stopping(stopping().patience(9));
+        let error = model.fit(x, &labels, options(fit.callback(callback))).unwrap_err();
+        (model, error)
+    };
+    let no_rate = fit(&mut WithoutRate(Script::default()), |fit| fit);
+    assert!(matches!(no_rate.1, Error::Value { argument: "learning_rate", .. }), "{:?}", no_rate.1);
+    let no_file = fit(&mut Script::default(), |fit| fit.checkpoint("/nowhere/checkpoint", 5));
+    assert!(matches!(no_file.1, Error::File { .. }), "{:?}", no_file.1);
+    for (model, _) in [no_rate, no_file] {
+        assert_eq!(model.iterations(), Some(3 * 5));
         assert_bits(model.parameters(), &after(BEST + 1), "parameters");
     }
 }
