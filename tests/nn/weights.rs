@@ -259,7 +259,9 @@ fn an_old_file_keeps_its_permissions() {
     let folder = Folder::new("permissions");
     let path = folder.file("weights");
     model().save_weights(&path).unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
-    other().save_weights(&path).unwrap();
-    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+    for mode in [0o600, 0o622, 0o755] {
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        other().save_weights(&path).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode);
+    }
 }
