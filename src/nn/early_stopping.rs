@@ -67,9 +67,9 @@ impl EarlyStopping {
         Self { start_from_epoch: epoch, ..self }
     }
 
-    /// Whether the model has the parameters of the best epoch in the end, however training ends, with an error too, and
-    /// only not by a panic; if there is no best epoch, those it has. What the optimizer remembers stays what it is after the last step. On unless turned off,
-    /// whereas Keras' `restore_best_weights` is off unless turned on.
+    /// Whether the model has the parameters of the best epoch in the end, however training ends, an error included and
+    /// only a panic not; if there is no best epoch, those it has. What the optimizer remembers stays what it is after
+    /// the last step. On unless turned off, whereas Keras' `restore_best_weights` is off unless turned on.
     pub fn restore_best(self, restore_best: bool) -> Self {
         Self { restore_best, ..self }
     }

@@ -137,8 +137,8 @@ impl<'a> Fit<'a> {
     }
 
     /// Writes a checkpoint to this file after every so many epochs that are done, at least 1, after the last, and after
-    /// one at whose end training is ended otherwise; each replaces the one before it as a whole. A training that is ended within an
-    /// epoch leaves the last one that was written.
+    /// one at whose end training is ended otherwise; each replaces the one before it as a whole. A training that is
+    /// ended within an epoch leaves the last one that was written.
     ///
     /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
     /// that error; what was learnt stays.
@@ -188,8 +188,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more, the batch size or a checkpoint's number of
-    /// epochs is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or wants a
+    /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more,
+    /// the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or wants a
     /// validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt then.
     /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays, or is the
     /// best epoch's, if early stopping restores that, as for any error on the way.
