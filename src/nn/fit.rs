@@ -189,8 +189,9 @@ impl Sequential {
     /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
     /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
     /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more,
-    /// the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side, early stopping has a negative `min_delta` or wants a
-    /// validation that there is not, or the last activation is neither softmax nor linear. Nothing is learnt then.
+    /// the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side, early stopping has
+    /// a negative `min_delta` or wants a validation that there is not, or the last activation is neither softmax nor
+    /// linear. Nothing is learnt then.
     /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays, or is the
     /// best epoch's, if early stopping restores that, as for any error on the way.
     /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
