@@ -289,6 +289,10 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
         let tensor = |name| format!(r#""{name}":{{"dtype":"F32","shape":[0],"data_offsets":[0,0]}}"#);
         file(&format!("{{{}}}", names.map(tensor).collect::<Vec<_>>().join(",")), 0)
     };
+    const NO_TEXT: usize = 20_000_000;
+    let text = format!(r#"{{"checkpoint":{{"dtype":"U8","shape":[{NO_TEXT}],"data_offsets":[0,{NO_TEXT}]}}}}"#);
+    let mut no_text = file(&text, NO_TEXT);
+    no_text[8 + text.len()..].fill(0xff);
     let ours = ["dense.kernel", "dense.bias", "dense_1.kernel", "dense_1.bias"];
     let mut files = vec![
         ("gigabytes of values".to_owned(), file(&tensor("[65536,65536]", "17179869184"), 100)),
@@ -298,6 +302,7 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
         ("more dimensions than are looked at".to_owned(), dimensions(10_000_000)),
         ("many tensors".to_owned(), empties(&mut (0..4000).map(|number| format!("{number:x}")))),
         ("more tensors than are looked at".to_owned(), empties(&mut (0..400_000).map(|number| format!("{number:x}")))),
+        ("a text that is none".to_owned(), no_text),
         ("tensors without values".to_owned(), empties(&mut ours.iter().map(|&name| name.to_owned()))),
         ("many brackets".to_owned(), file(&"[".repeat(1_000_000), 4)),
     ];

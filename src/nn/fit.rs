@@ -141,7 +141,7 @@ impl<'a> Fit<'a> {
     /// ended within an epoch leaves the last one that was written.
     ///
     /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
-    /// that error; what was learnt stays.
+    /// that error; what was learnt stays, or is the best epoch's.
     pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
         Self { checkpoint: Some((path.into(), every)), ..self }
     }

@@ -298,7 +298,8 @@ impl Sequential {
     /// probabilities if its activation is softmax. `x` is batch x [`inputs`](Self::inputs).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` has another number of columns, or there is no memory for what it gives.
+    /// [`Error::Shape`] if `x` has another number of columns, or there is no memory for what it gives and what stands
+    /// between the layers.
     pub fn predict(&self, x: MatRef<'_>) -> Result<Vec<f32>> {
         self.check_input(x)?;
         let [rows, outputs] = [x.rows(), self.outputs()];
@@ -311,7 +312,8 @@ impl Sequential {
     /// [`predict`](Self::predict) into a matrix, batch x [`outputs`](Self::outputs).
     ///
     /// # Errors
-    /// [`Error::Shape`] if a shape does not fit; `y` is untouched then.
+    /// [`Error::Shape`] if a shape does not fit, or there is no memory for what stands between the layers; `y` is
+    /// untouched then.
     pub fn predict_into(&self, x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
         self.check_input(x)?;
         crate::dense::check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs()])?;
@@ -334,7 +336,8 @@ impl Sequential {
     /// if all of them are NaN.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns.
+    /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns, or there is no memory for what stands
+    /// between the layers.
     pub fn predict_classes(&self, x: MatRef<'_>) -> Result<Vec<usize>> {
         self.check_input(x)?;
         let mut classes = Vec::with_capacity(x.rows());
@@ -393,7 +396,10 @@ impl Sequential {
         let Self { plan, parameters, backend, .. } = self;
         let places = Places::forward(plan);
         let pass = Pass { plan, places: &places, parameters, masks: Masks::default() };
-        let mut values = vec![0.0; BLOCK.min(x.rows()) * places.width];
+        let (most, width) = (BLOCK.min(x.rows()), places.width);
+        let no_room =
+            || Error::shape("x", "samples whose values fit memory", format_args!("{most} of {width} at a time"));
+        let mut values = most.checked_mul(width).and_then(zeros).ok_or_else(no_room)?;
         for first in (0..x.rows()).step_by(BLOCK) {
             let rows = first..x.rows().min(first + BLOCK);
             let mut values = MatMut::new(&mut values[..rows.len() * places.width], rows.len(), places.width)?;

@@ -14,6 +14,7 @@
 
 use std::cell::{Cell, OnceCell};
 use std::error::Error;
+use std::panic;
 use std::process;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
@@ -44,6 +45,8 @@ pub(super) struct Team {
     born: Instant,
     /// When the last call ended, in nanoseconds after `born`; 0 before there was one.
     last_call: AtomicU64,
+    /// When a helper was last turned away, likewise.
+    turned_away: AtomicU64,
     /// Whether a call is under way.
     shares: AtomicBool,
     places: Box<[Place]>,
@@ -73,6 +76,7 @@ impl Team {
             owner: thread::current().id(),
             born: Instant::now(),
             last_call: AtomicU64::new(0),
+            turned_away: AtomicU64::new(0),
             shares: AtomicBool::new(false),
             places: (0..helpers).map(|_| Place::new()).collect(),
             helpers: (0..helpers).map(|_| AtomicU8::new(ABSENT)).collect(),
@@ -89,11 +93,20 @@ impl Team {
         self.helpers.iter().take(wanted).filter(|helper| helper.load(Ordering::Relaxed) == AWAKE).count()
     }
 
-    /// Asks the pool for the first `wanted` helpers, those that are absent, if the caller is busy.
+    /// Nanoseconds after `born`, never 0.
+    fn now(&self) -> u64 {
+        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
+    }
+
+    /// Asks the pool for the first `wanted` helpers, those that are absent, if the caller is busy and the pool has not just
+    /// shown that it is so, too.
     pub(super) fn call_in(self: &Arc<Self>, wanted: usize, long: bool) {
-        let last_call = self.last_call.load(Ordering::Relaxed);
-        let since = self.born.elapsed().saturating_sub(Duration::from_nanos(last_call));
-        if !long && (last_call == 0 || since > PATIENCE) {
+        let now = self.now();
+        let just = |moment: &AtomicU64| {
+            let moment = moment.load(Ordering::Relaxed);
+            moment != 0 && Duration::from_nanos(now.saturating_sub(moment)) <= PATIENCE
+        };
+        if !(long || just(&self.last_call)) || just(&self.turned_away) {
             return;
         }
         for (place, helper) in self.helpers.iter().enumerate().take(wanted) {
@@ -124,8 +137,7 @@ impl Team {
         }
         work(0);
         offered.end();
-        let now = u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1);
-        self.last_call.store(now, Ordering::Relaxed);
+        self.last_call.store(self.now(), Ordering::Relaxed);
     }
 }
 
@@ -171,8 +183,8 @@ fn has_pool() -> bool {
     static OF_PROCESS: OnceLock<bool> = OnceLock::new();
     let make = || match rayon::ThreadPoolBuilder::new().build_global() {
         Ok(()) => true,
-        // Without a cause, there is one already.
-        Err(error) => error.source().is_none(),
+        // Without a cause, somebody has made it, or tried to before: rayon tells that by a panic alone.
+        Err(error) => error.source().is_none() && panic::catch_unwind(rayon::current_num_threads).is_ok(),
     };
     rayon::current_thread_index().is_some() || *OF_PROCESS.get_or_init(make)
 }
@@ -180,8 +192,9 @@ fn has_pool() -> bool {
 /// A helper's shift, as a task of the pool.
 fn help(team: Arc<Team>, number: usize) {
     let state = &team.helpers[number];
-    // The owner can't be its own helper; that it got the task shows that all others are busy, as does a full stack.
+    // The owner can't be its own helper; that it got the task shows that all others are busy.
     let Some(_standing) = Standing::begin().filter(|_| thread::current().id() != team.owner) else {
+        team.turned_away.store(team.now(), Ordering::Relaxed);
         return state.store(ABSENT, Ordering::Relaxed);
     };
     state.store(AWAKE, Ordering::Relaxed);
@@ -216,7 +229,7 @@ fn help(team: Arc<Team>, number: usize) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::panic::{self, AssertUnwindSafe};
+    use std::panic::AssertUnwindSafe;
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::sync::mpsc;
 

@@ -368,7 +368,7 @@ fn messages_read_well() {
 
 #[test]
 fn predictions_that_no_memory_holds_are_refused() {
-    // 256 TiB, of which there is no half, not even as addresses.
+    // 256 TiB: more than there are addresses, on most processors.
     let (samples, outputs) = (1 << 24, 1 << 22);
     let model = Sequential::builder(1).layer(Dense::new(outputs, Activation::Relu)).build().unwrap();
     let x = vec![0.0; samples];
