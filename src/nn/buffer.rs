@@ -1,11 +1,19 @@
-//! Floats whose first is the first of a cache line: where rows are whole lines, too, no vector takes two.
+//! Memory for floats.
 
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// So many floats.
+/// So many zeros, if there is memory for them.
+pub(super) fn zeros(len: usize) -> Option<Vec<f32>> {
+    let mut values = Vec::new();
+    values.try_reserve_exact(len).ok()?;
+    values.resize(len, 0.0);
+    Some(values)
+}
+
+/// So many floats, whose first is the first of a cache line: where rows are whole lines, too, no vector takes two.
 #[derive(Debug, Default)]
 pub(super) struct Buffer {
     /// With room to begin anywhere in the first line.

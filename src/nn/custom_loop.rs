@@ -14,7 +14,7 @@ impl Sequential {
     /// they will drop in the next step.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate), and [`Error::Shape`] if `gradients` does not have
+    /// As [`evaluate`](Self::evaluate) of samples and labels, and [`Error::Shape`] if `gradients` does not have
     /// [`count_params`](Self::count_params) elements; `gradients` is untouched then.
     pub fn gradients<'a>(
         &mut self,

@@ -13,9 +13,10 @@ use crate::error::{Error, Result};
 
 /// Tries at a name that no other file has.
 const NAMES: u32 = 1000;
-/// Bytes of the longest header that is looked at: what other programs note there, and each of the tensors. A made-up one of so many
-/// bytes takes some thirty times as many when it is read.
+/// Bytes of a header that is looked at, beside its tensors: room for what other programs note there. To read a made-up one
+/// takes some forty times as many.
 const MOST_NOTES: usize = 256 << 10;
+/// Bytes of it for each tensor.
 const MOST_OF_TENSOR: usize = 256;
 
 /// A tensor to be written.

@@ -3,6 +3,7 @@
 use std::{fmt, mem};
 
 use super::activation::Activation;
+use super::buffer::zeros;
 use super::dropout::{Masks, Numbered};
 use super::engine::{Batch, Engine, Kept, Source, Workspace};
 use super::layer::{Layer, Shape};
@@ -166,14 +167,6 @@ impl Builder {
             kept: Kept::default(),
         })
     }
-}
-
-/// So many zeros, if there is memory for them.
-pub(super) fn zeros(len: usize) -> Option<Vec<f32>> {
-    let mut values = Vec::new();
-    values.try_reserve_exact(len).ok()?;
-    values.resize(len, 0.0);
-    Some(values)
 }
 
 /// What a slice of floats can hold at most.
@@ -354,7 +347,8 @@ impl Sequential {
     /// # Errors
     /// [`Error::Shape`], [`Error::Label`] or [`Error::Value`] if `x` and `labels` do not fit the
     /// model or each other, or are empty, or the last activation is one that the loss can't go back
-    /// through: it must be softmax or, for logits, linear.
+    /// through: it must be softmax or, for logits, linear. [`Error::Shape`] if there is no memory for what stands between
+    /// the layers.
     pub fn evaluate<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
@@ -373,7 +367,7 @@ impl Sequential {
     /// One step of the optimizer on a batch; the metrics are those before the step.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`], and as [`evaluate`](Self::evaluate); nothing is learnt then.
+    /// [`Error::NotCompiled`], and as [`evaluate`](Self::evaluate) of samples and labels; nothing is learnt then.
     pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;

@@ -1,7 +1,7 @@
 //! An optimizer at work: what it remembers, and its steps.
 
+use super::buffer::zeros;
 use super::clip::Adjust;
-use super::model::zeros;
 use super::optimizer::{Optimizer, Rule};
 use super::pass::DensePlan;
 use crate::backend::Backend;

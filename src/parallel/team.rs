@@ -124,10 +124,7 @@ impl Team {
     /// Runs `work` here, as number 0, and on those of the first `wanted` helpers that come before
     /// it is done here; gives up waiting for the others. Within another call's work, it is all done here.
     pub(super) fn share(&self, wanted: usize, work: Work<'_>) {
-        if self.shares.load(Ordering::Relaxed) {
-            return work(0);
-        }
-        let _sharing = Sharing::begin(&self.shares);
+        let Some(_sharing) = Sharing::begin(&self.shares) else { return work(0) };
         let places = &self.places[..wanted.min(self.places.len())];
         let offered = Offered(places);
         for place in places {
@@ -145,9 +142,12 @@ impl Team {
 struct Sharing<'a>(&'a AtomicBool);
 
 impl<'a> Sharing<'a> {
-    fn begin(shares: &'a AtomicBool) -> Self {
-        shares.store(true, Ordering::Relaxed);
-        Self(shares)
+    /// None if there is one. Only the owner asks.
+    fn begin(shares: &'a AtomicBool) -> Option<Self> {
+        (!shares.load(Ordering::Relaxed)).then(|| {
+            shares.store(true, Ordering::Relaxed);
+            Self(shares)
+        })
     }
 }
 
