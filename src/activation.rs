@@ -5,15 +5,17 @@
 //! [`reference`](crate::reference).
 
 use crate::backend::Backend;
+use crate::contract::ROW_PIECE;
 use crate::dense::check_shape;
 use crate::error::Result;
 use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
 use crate::kernels::elementwise::{Exp, Ln};
 use crate::kernels::softmax::{
-    InRows, LogSoftmax, LogSoftmaxBackward, ROW_PIECE, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
+    InRows, LogSoftmax, LogSoftmaxBackward, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
 };
 use crate::kernels::{Input, RowOp, Rows};
 use crate::matrix::{MatMut, MatRef};
+use crate::tuning::cost;
 
 /// y = f(x), element by element; `activation` is f.
 ///
@@ -23,7 +25,7 @@ use crate::matrix::{MatMut, MatRef};
 pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
     activation.check()?;
-    activation.visit(Forward { backend, speed: speed(activation), x: Input::Matrix(x), y });
+    activation.visit(Forward { backend, cost: cost_of(activation), x: Input::Matrix(x), y });
     Ok(())
 }
 
@@ -33,7 +35,7 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
 /// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
 pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
     activation.check()?;
-    activation.visit(Forward { backend, speed: speed(activation), x: Input::Output, y });
+    activation.visit(Forward { backend, cost: cost_of(activation), x: Input::Output, y });
     Ok(())
 }
 
@@ -53,7 +55,7 @@ pub fn backward(
 ) -> Result<()> {
     check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    activation.visit(Backward { backend, speed: speed(activation), kept, dy: Input::Matrix(dy), dx });
+    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Matrix(dy), dx });
     Ok(())
 }
 
@@ -65,14 +67,14 @@ pub fn backward(
 pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("kept", kept)], ("dy", &dy))?;
     activation.check()?;
-    activation.visit(Backward { backend, speed: speed(activation), kept, dy: Input::Output, dx: dy });
+    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Output, dx: dy });
     Ok(())
 }
 
 /// [`forward`] or [`forward_in_place`], of which the formula is missing.
 struct Forward<'a> {
     backend: &'a Backend,
-    speed: usize,
+    cost: fn(usize) -> usize,
     x: Input<'a>,
     y: MatMut<'a>,
 }
@@ -81,14 +83,14 @@ impl Visit for Forward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Value(formula), [self.x], self.y, self.speed);
+        run(self.backend, Value(formula), [self.x], self.y, self.cost);
     }
 }
 
 /// [`backward`] or [`backward_in_place`], of which the formula is missing.
 struct Backward<'a> {
     backend: &'a Backend,
-    speed: usize,
+    cost: fn(usize) -> usize,
     kept: MatRef<'a>,
     dy: Input<'a>,
     dx: MatMut<'a>,
@@ -98,7 +100,7 @@ impl Visit for Backward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.speed);
+        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.cost);
     }
 }
 
@@ -138,13 +140,13 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
-    rows(backend, Softmax, [Input::Matrix(x)], y, BY_EXP);
+    rows(backend, Softmax, [Input::Matrix(x)], y, cost::exponential);
     Ok(())
 }
 
 /// [`softmax`] of y, in its place.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    rows(backend, Softmax, [Input::Output], y, BY_EXP);
+    rows(backend, Softmax, [Input::Output], y, cost::exponential);
 }
 
 /// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
@@ -153,7 +155,7 @@ pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_ELEMENT);
+    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, cost::streaming);
     Ok(())
 }
 
@@ -163,7 +165,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_ELEMENT);
+    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, cost::streaming);
     Ok(())
 }
 
@@ -174,13 +176,13 @@ pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
 pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
-    rows(backend, LogSoftmax, [Input::Matrix(x)], y, BY_EXP);
+    rows(backend, LogSoftmax, [Input::Matrix(x)], y, cost::exponential);
     Ok(())
 }
 
 /// [`log_softmax`] of y, in its place.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    rows(backend, LogSoftmax, [Input::Output], y, BY_EXP);
+    rows(backend, LogSoftmax, [Input::Output], y, cost::exponential);
 }
 
 /// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
@@ -189,7 +191,7 @@ pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
 pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
-    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, BY_EXP);
+    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, cost::exponential);
     Ok(())
 }
 
@@ -199,25 +201,21 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, BY_EXP);
+    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, cost::exponential);
     Ok(())
 }
 
-/// Elements a nanosecond, about, of a pass that only loads, computes and stores.
-const BY_ELEMENT: usize = 4;
-/// Elements a nanosecond, about, where each takes an exponential or a logarithm.
-const BY_EXP: usize = 1;
-
-fn speed(activation: Activation) -> usize {
+/// The cost of an activation by the number of elements.
+fn cost_of(activation: Activation) -> fn(usize) -> usize {
     match activation {
-        Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => BY_ELEMENT,
-        _ => BY_EXP,
+        Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => cost::streaming,
+        _ => cost::exponential,
     }
 }
 
 fn unary(backend: &Backend, op: impl RowOp<1>, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
-    run(backend, op, [Input::Matrix(x)], y, BY_EXP);
+    run(backend, op, [Input::Matrix(x)], y, cost::exponential);
     Ok(())
 }
 
@@ -226,10 +224,10 @@ fn run<const INPUTS: usize>(
     op: impl RowOp<INPUTS>,
     inputs: [Input<'_>; INPUTS],
     output: MatMut<'_>,
-    speed: usize,
+    cost: fn(usize) -> usize,
 ) {
-    let cost = output.rows().saturating_mul(output.cols()) / speed;
-    backend.run(cost, 1, Rows { op, inputs, output });
+    let elements = output.rows().saturating_mul(output.cols());
+    backend.run(cost(elements), 1, Rows { op, inputs, output });
 }
 
 /// Runs an operation on rows: row by row, or, where there are fewer rows than threads and these are long, by the
@@ -239,13 +237,13 @@ fn rows<const INPUTS: usize>(
     op: impl Softmaxes<INPUTS>,
     inputs: [Input<'_>; INPUTS],
     output: MatMut<'_>,
-    speed: usize,
+    cost: fn(usize) -> usize,
 ) {
     let (rows, cols) = (output.rows(), output.cols());
     if cols <= ROW_PIECE || rows >= backend.width() {
-        return run(backend, InRows(op), inputs, output, speed);
+        return run(backend, InRows(op), inputs, output, cost);
     }
-    let cost = cols / speed;
+    let cost = cost(cols);
     let (mut inputs, mut output) = (inputs, output);
     for _ in 0..rows {
         let (mut row, rest) = output.split_at_row(1);

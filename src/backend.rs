@@ -1,8 +1,9 @@
 //! `Backend`: which instruction set and how many threads a call uses.
 
-use crate::dispatch::{Dispatch, Isa};
+use crate::dispatch::Dispatch;
 use crate::error::Result;
-use crate::kernels::tree::Join;
+use crate::isa::Isa;
+use crate::kernels::pairwise_sum::Join;
 use crate::kernels::{Kernel, Split};
 use crate::parallel::{self, Threads};
 

@@ -12,16 +12,12 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::gemm::packed::{BOperand, Weights};
+use crate::gemm::product::{Axis, Bias, Depth, Epilogue, Product};
 use crate::kernels::activation::Activation;
-use crate::kernels::gemm::{Axis, Bias, Depth, Epilogue, Product};
-use crate::kernels::threshold;
 use crate::matrix::{MatMut, MatRef};
-use crate::packed::{Factor, Weights};
-
-/// Rows of the batch that a thread takes at a time, so that tiles are whole.
-const ROW_UNIT: usize = 8;
-/// Columns of the product that a thread takes at a time: a cache line of floats.
-const COL_UNIT: usize = 16;
+use crate::tuning::cost;
+use crate::tuning::gemm::{COL_GRAIN, ROW_GRAIN, SPLIT_COLS_B};
 
 /// y = activation(x w + bias), in one pass.
 ///
@@ -101,7 +97,7 @@ pub fn backward_input(
         backend,
         Product {
             a: dy,
-            b: Factor::Matrix(w.t()),
+            b: BOperand::Strided(w.t()),
             c: dx,
             bias: Bias::None,
             depth: Depth::Running,
@@ -134,7 +130,7 @@ pub fn backward_params(
         backend,
         Product {
             a: x.t(),
-            b: Factor::Matrix(dy),
+            b: BOperand::Strided(dy),
             c: dw,
             bias: Bias::None,
             depth: Depth::Chunked,
@@ -146,21 +142,15 @@ pub fn backward_params(
     Ok(())
 }
 
-/// Least elements of a right factor that is shared out by columns: each thread reads, or packs, all of
-/// one factor and its share of the other. Only where that other is the larger, with more columns than
-/// the product has rows.
-const LARGE: usize = threshold(64 * 1024, 256);
-
 /// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
 /// row, or to write C for a few steps of the depth, takes longer than that.
 fn run(backend: &Backend, mut product: Product<'_>) {
     let (m, n, k) = product.sizes();
-    let nanoseconds = m.max(2).saturating_mul(n).saturating_mul(k.max(4)) / 50;
-    if m <= ROW_UNIT || (n > m && k.saturating_mul(n) > LARGE) {
+    if m <= ROW_GRAIN || (n > m && k.saturating_mul(n) > SPLIT_COLS_B) {
         product.split = Axis::Columns;
     }
-    let unit = if product.split == Axis::Rows { ROW_UNIT } else { COL_UNIT };
-    backend.run(nanoseconds, unit, product);
+    let unit = if product.split == Axis::Rows { ROW_GRAIN } else { COL_GRAIN };
+    backend.run(cost::product(m, n, k), unit, product);
 }
 
 pub(crate) fn check_forward(

@@ -1,55 +1,24 @@
-//! `Isa`, its detection, and the step from a kernel to the kernel compiled for an instruction set.
+//! Detection of instruction sets, and the step from a kernel to the kernel compiled for an instruction set.
 //!
 //! The only file with feature detection and `#[target_feature]`. A [`Dispatch`] can only be had
 //! for an instruction set that the processor has; that is what makes running a kernel safe.
 
 #![allow(unsafe_code)]
 
-use std::fmt;
 use std::str::FromStr;
 
 use crate::error::{Error, Result};
+use crate::isa::{ISA_VARIABLE, Isa};
 use crate::kernels::Kernel;
-use crate::kernels::tier::Tier;
 #[cfg(target_arch = "aarch64")]
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
+use crate::simd::tier::Tier;
 use crate::simd::{Simd, Work};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
-/// The environment variable that forces an instruction set: one of [`Isa`]'s names.
-pub const ISA_VARIABLE: &str = "DENSELY_ISA";
-
-/// An instruction set that kernels exist for.
-///
-/// All but [`Portable`](Isa::Portable) give the same bits. The names, as [`DENSELY_ISA`](ISA_VARIABLE)
-/// takes them: `avx512`, `avx2`, `neon`, `portable`.
-///
-/// ```
-/// use densely::Isa;
-/// let available = Isa::available();
-/// assert!(available.contains(&Isa::Portable));
-/// println!("best of this processor: {}", available[0]);
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum Isa {
-    /// AVX-512F: 16 floats a register.
-    Avx512,
-    /// AVX2 with FMA: 8 floats a register.
-    Avx2,
-    /// NEON: 4 floats a register; every 64-bit ARM processor has it.
-    Neon,
-    /// No instruction set of its own and no promise of fused multiply-add: runs everywhere, and
-    /// agrees with the others within a bound only.
-    Portable,
-}
-
 impl Isa {
-    /// All, best first.
-    pub const ALL: &'static [Self] = &[Self::Avx512, Self::Avx2, Self::Neon, Self::Portable];
-
     /// What this processor has, best first; never empty.
     #[must_use]
     pub fn available() -> Vec<Self> {
@@ -87,25 +56,8 @@ impl Isa {
         }
     }
 
-    /// Its name, as [`DENSELY_ISA`](ISA_VARIABLE) takes it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Avx512 => "avx512",
-            Self::Avx2 => "avx2",
-            Self::Neon => "neon",
-            Self::Portable => "portable",
-        }
-    }
-
     fn refused(origin: &'static str, name: &str) -> Error {
         Error::Isa { origin, available: Self::available(), found: name.to_owned() }
-    }
-}
-
-impl fmt::Display for Isa {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

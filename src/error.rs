@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::Isa;
+use crate::isa::Isa;
 
 /// The standard library's `Result` with this crate's [`Error`].
 pub type Result<T> = std::result::Result<T, Error>;

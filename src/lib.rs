@@ -11,27 +11,29 @@
 
 pub mod activation;
 mod backend;
+mod contract;
 pub mod dense;
 mod dispatch;
 mod error;
+mod gemm;
+mod isa;
 mod kernels;
 pub mod loss;
 pub mod math;
 mod matrix;
 pub mod nn;
-mod packed;
 mod parallel;
 pub mod reference;
 mod simd;
 mod targets;
+mod tuning;
 
 pub use backend::Backend;
-pub use dispatch::{ISA_VARIABLE, Isa};
+pub use contract::{CHUNK_ROWS, LOSS_ROWS, ROW_PIECE};
 pub use error::{Error, Result};
+pub use gemm::packed::{PackedWeights, Weights};
+pub use isa::{ISA_VARIABLE, Isa};
 pub use kernels::activation::Activation;
-pub use kernels::softmax::ROW_PIECE;
-pub use kernels::{CHUNK_ROWS, LOSS_ROWS};
 pub use matrix::{MatMut, MatRef, flatten};
-pub use packed::{PackedWeights, Weights};
 pub use parallel::Threads;
 pub use targets::{Labels, Targets};

@@ -1,12 +1,14 @@
 //! Losses, fused with their gradients.
 
 use crate::backend::Backend;
+use crate::contract::LOSS_ROWS;
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
-use crate::kernels::tree::Losses;
-use crate::kernels::{Input, LOSS_ROWS, softmax};
+use crate::kernels::pairwise_sum::Losses;
+use crate::kernels::{Input, softmax};
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::{Labels, Targets};
+use crate::tuning::cost;
 
 /// Mean cross-entropy of softmax(logits) against class labels, and its gradient, in one call.
 ///
@@ -239,7 +241,7 @@ impl<'a> CrossEntropy<'a> {
     ) -> f32 {
         let divisor = self.divisor(rows, targets);
         let kernel = self.kernel(divisor, logits, cols, targets, losses, dlogits);
-        let sum = backend.sum(nanoseconds([rows, cols]), LOSS_ROWS, kernel);
+        let sum = backend.sum(cost::cross_entropy(rows, cols), LOSS_ROWS, kernel);
         if divisor > 0.0 { (f64::from(sum) / divisor) as f32 } else { 0.0 }
     }
 
@@ -285,17 +287,12 @@ impl<'a> CrossEntropy<'a> {
         self.check(shape, targets, Some(losses))?;
         check_shape("dlogits", [dlogits.rows(), dlogits.cols()], shape)?;
         let kernel = self.kernel(divisor, Input::Matrix(logits), shape[1], targets, Some(losses), Some(dlogits));
-        backend.sum(nanoseconds(shape), LOSS_ROWS, kernel);
+        backend.sum(cost::cross_entropy(shape[0], shape[1]), LOSS_ROWS, kernel);
         Ok(())
     }
 }
 
 /// The sum of the losses of a batch's rows, in the order in which a call adds them that has the whole batch.
 pub(crate) fn sum(backend: &Backend, losses: &[f32]) -> f32 {
-    backend.sum(losses.len(), LOSS_ROWS, Losses(losses))
-}
-
-/// How long so many rows and columns take on one thread: about one element a nanosecond, and twenty for a row.
-fn nanoseconds([rows, cols]: [usize; 2]) -> usize {
-    rows.saturating_mul(cols.saturating_add(20))
+    backend.sum(cost::sum(losses.len()), LOSS_ROWS, Losses(losses))
 }

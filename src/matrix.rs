@@ -154,6 +154,34 @@ unsafe impl Send for MatMut<'_> {}
 // SAFETY: through a shared MatMut elements can only be read.
 unsafe impl Sync for MatMut<'_> {}
 
+/// Address and strides of a matrix, for kernels that check their bounds beforehand.
+#[derive(Clone, Copy)]
+pub(crate) struct MatPtr {
+    pub p: *mut f32,
+    pub row_stride: usize,
+    pub col_stride: usize,
+}
+
+impl MatPtr {
+    /// The address of an element; the caller keeps it within the matrix before reading or writing there.
+    #[inline(always)]
+    pub(crate) fn at(self, row: usize, col: usize) -> *mut f32 {
+        self.p.wrapping_add(row.wrapping_mul(self.row_stride)).wrapping_add(col.wrapping_mul(self.col_stride))
+    }
+
+    /// The submatrix that begins at this element.
+    #[inline(always)]
+    pub(crate) fn from(self, row: usize, col: usize) -> Self {
+        Self { p: self.at(row, col), ..self }
+    }
+
+    /// The transposed matrix.
+    #[inline(always)]
+    pub(crate) fn t(self) -> Self {
+        Self { row_stride: self.col_stride, col_stride: self.row_stride, ..self }
+    }
+}
+
 /// The read-only methods, the same for both kinds of view.
 macro_rules! view_methods {
     () => {
@@ -295,6 +323,12 @@ impl<'a> MatRef<'a> {
     pub(crate) fn as_ptr(&self) -> *const f32 {
         self.ptr
     }
+
+    /// Address and strides, for kernels, which only read through them.
+    #[inline(always)]
+    pub(crate) fn as_mat_ptr(&self) -> MatPtr {
+        MatPtr { p: self.ptr.cast_mut(), row_stride: self.layout.row_stride, col_stride: self.layout.col_stride }
+    }
 }
 
 impl<'a> MatMut<'a> {
@@ -421,6 +455,12 @@ impl<'a> MatMut<'a> {
     /// The first element's address, for kernels.
     pub(crate) fn as_mut_ptr(&mut self) -> *mut f32 {
         self.ptr
+    }
+
+    /// Address and strides, for kernels.
+    #[inline(always)]
+    pub(crate) fn as_mat_ptr(&mut self) -> MatPtr {
+        MatPtr { p: self.ptr, row_stride: self.layout.row_stride, col_stride: self.layout.col_stride }
     }
 }
 

@@ -3,9 +3,10 @@
 //! [`Activation`] names the functions, a [`Formula`] is each one's vector code. Products apply them
 //! to what they have just written ([`finish`]); on their own they are element-wise kernels.
 
-use super::elementwise::{Elementwise, Operand, map};
+use super::elementwise::{Elementwise, map};
 use crate::error::{Error, Result};
 use crate::math;
+use crate::matrix::MatPtr;
 use crate::simd::{Simd, Work};
 
 /// A function that is applied to each element.
@@ -38,7 +39,7 @@ pub enum Activation {
     /// ReLU with a slope below 0, so that no unit is without a gradient (Maas, Hannun and Ng,
     /// "Rectifier nonlinearities improve neural network acoustic models", 2013).
     LeakyRelu {
-        /// Factor of values below 0: finite, at least 0. Keras' `leaky_relu` has 0.2, PyTorch 0.01.
+        /// BMatPtr of values below 0: finite, at least 0. Keras' `leaky_relu` has 0.2, PyTorch 0.01.
         slope: f32,
     },
     /// The exponential linear unit (Clevert, Unterthiner and Hochreiter, 2015).
@@ -261,12 +262,12 @@ impl<F: Formula> Elementwise<2> for Gradient<F> {
 
 /// A block of finished sums, and what they become, as a function of its own.
 #[derive(Clone, Copy)]
-pub(super) struct Finish<S> {
+pub(crate) struct Finish<S> {
     pub s: S,
     pub activation: Activation,
     /// What the activation kept, if this is the way back.
-    pub kept: Option<Operand>,
-    pub block: Operand,
+    pub kept: Option<MatPtr>,
+    pub block: MatPtr,
     pub size: [usize; 2],
 }
 
@@ -275,7 +276,7 @@ pub(super) struct Finish<S> {
 /// # Safety
 /// The block can be read and written, and what was kept be read, in the given size.
 #[inline(always)]
-pub(super) unsafe fn finish<S: Simd>(finish: Finish<S>) {
+pub(crate) unsafe fn finish<S: Simd>(finish: Finish<S>) {
     finish.s.outline(finish);
 }
 

@@ -1,8 +1,8 @@
 //! Dropout, by a generator that counts: what is dropped depends on nothing but where and when.
 
-use super::tier::Tier;
 use super::{Input, Kernel, Split};
 use crate::matrix::MatMut;
+use crate::simd::tier::Tier;
 
 /// y = x times `scale`, or 0 where the values' random words are below `threshold`.
 pub(crate) struct Dropout<'a> {

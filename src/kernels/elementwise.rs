@@ -1,43 +1,17 @@
 //! Kernels that treat every element alike, and sums over columns.
 
-use super::tier::Tier;
-use super::{CHUNK_ROWS, RowOp, load_row, store_row};
+use super::RowOp;
+use crate::contract::CHUNK_ROWS;
 use crate::math;
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatPtr, MatRef};
 use crate::simd::Simd;
+use crate::simd::strided::{load_strided, store_strided};
+use crate::simd::tier::Tier;
 
 /// What becomes of each element.
 pub(crate) trait Elementwise<const INPUTS: usize>: Copy + Send {
     /// One vector of outputs. Must be `#[inline(always)]`, which a closure can't be.
     fn vector<S: Simd>(self, s: S, inputs: [S::F32; INPUTS]) -> S::F32;
-}
-
-/// Where a matrix stands: its address, row stride and column stride.
-#[derive(Clone, Copy)]
-pub(crate) struct Operand {
-    pub p: *mut f32,
-    pub strides: [usize; 2],
-}
-
-impl Operand {
-    pub(super) fn of(x: MatRef<'_>) -> Self {
-        Self { p: x.as_ptr().cast_mut(), strides: [x.row_stride(), x.col_stride()] }
-    }
-
-    #[inline(always)]
-    fn at(self, row: usize, col: usize) -> *mut f32 {
-        self.p.wrapping_add(row.wrapping_mul(self.strides[0])).wrapping_add(col.wrapping_mul(self.strides[1]))
-    }
-
-    /// The part of the matrix that begins there.
-    #[inline(always)]
-    pub(super) fn from(self, row: usize, col: usize) -> Self {
-        Self { p: self.at(row, col), ..self }
-    }
-
-    fn t(self) -> Self {
-        Self { strides: [self.strides[1], self.strides[0]], ..self }
-    }
 }
 
 /// Views without gaps are walked as one long row.
@@ -48,9 +22,9 @@ impl<Op: Elementwise<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for Op {
         let (x, mut y) = if one_row { (x.map(MatRef::into_one_row), y.into_one_row()) } else { (x, y) };
         let rows = x.iter().fold(y.rows(), |rows, x| rows.min(x.rows()));
         let cols = x.iter().fold(y.cols(), |cols, x| cols.min(x.cols()));
-        let to = Operand { p: y.as_mut_ptr(), strides: [y.row_stride(), y.col_stride()] };
+        let to = y.as_mat_ptr();
         // SAFETY: so many rows and columns are within all views.
-        unsafe { map(tier.vector(), self, x.map(Operand::of), to, [rows, cols]) };
+        unsafe { map(tier.vector(), self, x.map(|x| x.as_mat_ptr()), to, [rows, cols]) };
     }
 }
 
@@ -59,17 +33,17 @@ impl<Op: Elementwise<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for Op {
 /// # Safety
 /// The inputs can be read and the output be written, in the given size.
 #[inline(always)]
-pub(super) unsafe fn map<S: Simd, Op: Elementwise<INPUTS>, const INPUTS: usize>(
+pub(crate) unsafe fn map<S: Simd, Op: Elementwise<INPUTS>, const INPUTS: usize>(
     s: S,
     op: Op,
-    x: [Operand; INPUTS],
-    y: Operand,
+    x: [MatPtr; INPUTS],
+    y: MatPtr,
     [rows, cols]: [usize; 2],
 ) {
     // Neighbours are wanted along a row.
-    let lying = y.strides[1] != 1 && y.strides[0] == 1;
-    let (x, y, rows, cols) = if lying { (x.map(Operand::t), y.t(), cols, rows) } else { (x, y, rows, cols) };
-    let dense = y.strides[1] == 1 && x.iter().all(|x| x.strides[1] == 1);
+    let lying = y.col_stride != 1 && y.row_stride == 1;
+    let (x, y, rows, cols) = if lying { (x.map(MatPtr::t), y.t(), cols, rows) } else { (x, y, rows, cols) };
+    let dense = y.col_stride == 1 && x.iter().all(|x| x.col_stride == 1);
     let whole = if dense { cols - cols % S::LANES } else { 0 };
     let zero = s.splat(0.0);
     for row in 0..rows {
@@ -86,9 +60,9 @@ pub(super) unsafe fn map<S: Simd, Op: Elementwise<INPUTS>, const INPUTS: usize>(
                 let n = S::LANES.min(cols - col);
                 let mut v = [zero; INPUTS];
                 for (v, x) in v.iter_mut().zip(&x) {
-                    *v = load_row(s, x.at(row, col), x.strides[1], n, zero);
+                    *v = load_strided(s, x.at(row, col), x.col_stride, n, zero);
                 }
-                store_row(s, y.at(row, col), y.strides[1], n, op.vector(s, v));
+                store_strided(s, y.at(row, col), y.col_stride, n, op.vector(s, v));
             }
         }
     }
@@ -122,7 +96,7 @@ impl Elementwise<1> for Ln {
 /// # Safety
 /// The rows and columns can be read, and so many sums be written.
 #[inline(always)]
-pub(super) unsafe fn column_sums<S: Simd>(
+pub(crate) unsafe fn column_sums<S: Simd>(
     s: S,
     x: *const f32,
     [row_stride, col_stride]: [usize; 2],
@@ -151,15 +125,15 @@ pub(super) unsafe fn column_sums<S: Simd>(
                             let n = S::LANES.min(cols.saturating_sub(col + v * S::LANES));
                             let from =
                                 x.wrapping_add(row * row_stride).wrapping_add((v * S::LANES).wrapping_mul(col_stride));
-                            *sum = s.add(*sum, load_row(s, from, col_stride, n, zero));
+                            *sum = s.add(*sum, load_strided(s, from, col_stride, n, zero));
                         }
                     }
                 }
                 for (v, &sum) in chunk_sums.iter().enumerate() {
                     let n = S::LANES.min(cols.saturating_sub(col + v * S::LANES));
                     let to = sums.wrapping_add(col + v * S::LANES);
-                    let sum = if first && chunk == 0 { sum } else { s.add(load_row(s, to, 1, n, zero), sum) };
-                    store_row(s, to, 1, n, sum);
+                    let sum = if first && chunk == 0 { sum } else { s.add(load_strided(s, to, 1, n, zero), sum) };
+                    store_strided(s, to, 1, n, sum);
                 }
             }
         }

@@ -1,9 +1,11 @@
 //! Rows from anywhere, copied side by side.
 
-use super::tier::Tier;
 use super::{Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
+use crate::simd::tier::Tier;
+use crate::tuning::rows::GATHER_PREFETCH_ROWS;
+use crate::tuning::{CACHE_LINE, PAGE};
 
 /// Row i of `to` becomes row `order[i]` of `from`, or stays if there is none; as many columns as both have.
 pub(crate) struct Gather<'a> {
@@ -13,13 +15,6 @@ pub(crate) struct Gather<'a> {
     pub later: &'a [usize],
     pub to: MatMut<'a>,
 }
-
-/// How many rows ahead a row is asked for, while others are copied: each comes from memory, and would be waited for.
-const AHEAD: usize = 2;
-/// Floats of the smallest page.
-const PAGE: usize = 1024;
-/// Floats of a cache line.
-const LINE: usize = 16;
 
 impl Kernel for Gather<'_> {
     type Output = ();
@@ -33,12 +28,12 @@ impl Kernel for Gather<'_> {
         let ask = |row: usize, step: usize| {
             let row = from.wrapping_add(row.wrapping_mul(from_row));
             for col in (0..cols).step_by(step).chain(cols.checked_sub(1)) {
-                s.prefetch_far(row.wrapping_add(col * from_col));
+                s.prefetch_l2(row.wrapping_add(col * from_col));
             }
         };
         for (i, &row) in self.order.iter().enumerate().take(self.to.rows()) {
-            if let Some(&next) = self.order.get(i + AHEAD) {
-                ask(next, LINE);
+            if let Some(&next) = self.order.get(i + GATHER_PREFETCH_ROWS) {
+                ask(next, CACHE_LINE);
             }
             if row >= rows {
                 continue;

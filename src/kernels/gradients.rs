@@ -1,11 +1,12 @@
 //! What happens to gradients before an optimizer takes them: L2, clipping, and the norm.
 
 use super::optimizer::{halves, load, vectors};
-use super::softmax::ROW_PIECE;
-use super::tier::Tier;
-use super::tree::Tree;
-use super::{Kernel, Split, store_row};
-use crate::simd::{ROW_LANES, Simd};
+use super::pairwise_sum::Tree;
+use super::{Kernel, Split};
+use crate::contract::{ROW_LANES, ROW_PIECE};
+use crate::simd::Simd;
+use crate::simd::strided::store_strided;
+use crate::simd::tier::Tier;
 
 /// What is made of each gradient g.
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +45,7 @@ impl Kernel for Gradients<'_> {
                     Change::Clamp { bound } => s.min(s.splat(bound), s.max(s.splat(-bound), g)),
                     Change::Scale { factor } => s.mul(g, s.splat(factor)),
                 };
-                store_row(s, dw.add(i), 1, n, new);
+                store_strided(s, dw.add(i), 1, n, new);
             }
         }
     }

@@ -9,47 +9,16 @@
 #![allow(unsafe_code)]
 
 pub(crate) mod activation;
-pub(crate) mod descent;
 pub(crate) mod dropout;
 pub(crate) mod elementwise;
-mod flat;
 pub(crate) mod gather;
-pub(crate) mod gemm;
 pub(crate) mod gradients;
 pub(crate) mod optimizer;
-mod pack;
-pub(crate) mod portable_gemm;
-pub(crate) mod sample;
+pub(crate) mod pairwise_sum;
 pub(crate) mod softmax;
-pub(crate) mod tier;
-mod tile;
-pub(crate) mod tree;
-mod workspace;
 
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::Simd;
-use tier::Tier;
-
-/// Rows of the batch whose contributions to a weight or bias gradient are added up on their own
-/// before the sums of these chunks are added in ascending order.
-///
-/// Part of the [numeric contract](crate::reference). 256 rows keep the chunk's share of x in cache and cost the
-/// weights one addition for 256 fused multiply-adds.
-pub const CHUNK_ROWS: usize = 256;
-
-/// Rows whose losses are added one after another, before the sums of such groups are added in a
-/// binary tree, whose first part has the largest power of 2 groups that leaves some. Part of the
-/// [numeric contract](crate::reference).
-pub const LOSS_ROWS: usize = 16;
-
-/// Widest vector of any tier, in elements: the size of buffers that strided rows pass through.
-const MAX_LANES: usize = 16;
-
-/// From which size on large work is cut, or done another way. Fuzz targets are built with `--cfg small_blocks`, which has that
-/// at sizes that the reference computes in a moment. None of them changes a bit.
-pub(crate) const fn threshold(size: usize, small: usize) -> usize {
-    if cfg!(small_blocks) { small } else { size }
-}
+use crate::simd::tier::Tier;
 
 /// A piece of work on views.
 pub(crate) trait Kernel: Send + Sized {
@@ -139,50 +108,5 @@ impl<Op: RowOp<INPUTS>, const INPUTS: usize> Split for Rows<'_, Op, INPUTS> {
             Self { output: first, inputs: self.inputs.map(|input| input.split_at_row(at).0), op: self.op },
             Self { output: rest, inputs: self.inputs.map(|input| input.split_at_row(at).1), op: self.op },
         )
-    }
-}
-
-/// `n` neighbours (at most `LANES`) of a row whose elements stand `stride` apart; other lanes are
-/// taken from `rest`.
-///
-/// # Safety
-/// The `n` elements can be read.
-#[inline(always)]
-unsafe fn load_row<S: Simd>(s: S, p: *const f32, stride: usize, n: usize, rest: S::F32) -> S::F32 {
-    // SAFETY: the caller's.
-    unsafe {
-        if stride != 1 {
-            let mut lanes = [0.0f32; MAX_LANES];
-            for (lane, value) in lanes.iter_mut().enumerate().take(n) {
-                *value = *p.add(lane * stride);
-            }
-            s.load_first(lanes.as_ptr(), n, rest)
-        } else if n == S::LANES {
-            s.load(p)
-        } else {
-            s.load_first(p, n, rest)
-        }
-    }
-}
-
-/// Stores the first `n` lanes (at most `LANES`) to neighbours of a row, `stride` apart.
-///
-/// # Safety
-/// The `n` elements can be written.
-#[inline(always)]
-unsafe fn store_row<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::F32) {
-    // SAFETY: the caller's.
-    unsafe {
-        if stride != 1 {
-            let mut lanes = [0.0f32; MAX_LANES];
-            s.store(lanes.as_mut_ptr(), v);
-            for (lane, value) in lanes.iter().enumerate().take(n) {
-                *p.add(lane * stride) = *value;
-            }
-        } else if n == S::LANES {
-            s.store(p, v);
-        } else {
-            s.store_first(p, n, v);
-        }
     }
 }

@@ -1,15 +1,10 @@
 //! Optimizer updates, element by element, in Keras' formulation and a stated order of operations.
 
-use super::tier::Tier;
-use super::{Kernel, Split, load_row, store_row};
+use super::{Kernel, Split};
+use crate::contract::MIN_MOMENT;
 use crate::simd::Simd;
-
-/// Moments nearer to 0 than this become 0.
-///
-/// A weight that gets no gradient any more would have its moments decay into the subnormal numbers
-/// and stay there, and Intel's processors take some 150 cycles for each operation on those. At
-/// 2^-100 the product with a learning rate above 2^-26 is still normal.
-pub(crate) const LEAST_MOMENT: f32 = 7.888_609e-31;
+use crate::simd::strided::{load_strided, store_strided};
+use crate::simd::tier::Tier;
 
 /// What an optimizer does to a parameter by its gradient. Everything must be `#[inline(always)]`.
 pub(crate) trait Rule: Copy + Send {
@@ -64,10 +59,10 @@ impl Decay {
     }
 }
 
-/// 0 where `moment` is nearer to 0 than [`LEAST_MOMENT`], else `moment`.
+/// 0 where `moment` is nearer to 0 than [`MIN_MOMENT`], else `moment`.
 #[inline(always)]
 fn settle<S: Simd>(s: S, moment: S::F32) -> S::F32 {
-    s.select(s.lt(s.abs(moment), s.splat(LEAST_MOMENT)), s.splat(0.0), moment)
+    s.select(s.lt(s.abs(moment), s.splat(MIN_MOMENT)), s.splat(0.0), moment)
 }
 
 impl Rule for Plain {
@@ -134,7 +129,7 @@ impl<R: Rule> Kernel for Update<'_, R> {
 /// So many floats, at most `S::LANES`, can be read and written at the address of the weights and at those of the moments that
 /// the rule keeps.
 #[inline(always)]
-pub(super) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
+pub(crate) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
     let mut values = [s.splat(0.0); 3];
     // SAFETY: the caller's.
     unsafe {
@@ -143,7 +138,7 @@ pub(super) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at:
         }
         values = rule.step(s, gradient, values);
         for i in 0..=R::MOMENTS {
-            store_row(s, at[i], 1, n, values[i]);
+            store_strided(s, at[i], 1, n, values[i]);
         }
     }
 }
@@ -177,5 +172,5 @@ pub(super) fn vectors<S: Simd>(_: S, len: usize) -> impl Iterator<Item = (usize,
 #[inline(always)]
 pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
     // SAFETY: the caller's.
-    unsafe { load_row(s, p, 1, n, s.splat(0.0)) }
+    unsafe { load_strided(s, p, 1, n, s.splat(0.0)) }
 }

@@ -2,11 +2,12 @@
 
 use super::optimizer::in_range;
 use super::pass::DensePlan;
-use crate::ROW_PIECE;
 use crate::backend::Backend;
+use crate::contract::ROW_PIECE;
 use crate::error::Result;
 use crate::kernels::gradients::{Change, Gradients, Squares};
-use crate::kernels::threshold;
+use crate::tuning::cost;
+use crate::tuning::parallel::PARAMETER_GRAIN;
 
 /// How to keep gradients from being too large, by a number c that is finite and above 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,17 +78,12 @@ impl Adjust {
 
 /// The Euclidean norm, whose bits [`reference::global_norm`](crate::reference::global_norm) tells.
 fn norm(backend: &Backend, dw: &[f32]) -> f64 {
-    backend.sum(dw.len() / SPEED, ROW_PIECE, Squares(dw)).sqrt()
+    backend.sum(cost::gradients(dw.len()), ROW_PIECE, Squares(dw)).sqrt()
 }
 
 fn change(backend: &Backend, dw: &mut [f32], change: Change<'_>) {
-    backend.run(dw.len() / SPEED, UNIT, Gradients { dw, change });
+    backend.run(cost::gradients(dw.len()), PARAMETER_GRAIN, Gradients { dw, change });
 }
-
-/// Gradients that are changed or squared in a nanosecond, about.
-const SPEED: usize = 8;
-/// Gradients that a thread takes at a time: a page, so that no cache line is shared.
-const UNIT: usize = threshold(1024, 16);
 
 #[cfg(test)]
 mod tests {

@@ -5,6 +5,7 @@ use crate::backend::Backend;
 use crate::kernels::Input;
 use crate::kernels::dropout::{self, Words};
 use crate::matrix::MatMut;
+use crate::tuning::cost;
 
 /// A dropout, and which of the model's it is.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +29,7 @@ impl Masks {
     /// Writes to `y` what dropouts that follow each other leave of `x`.
     pub(super) fn run(self, backend: &Backend, dropouts: &[Numbered], mut x: Input<'_>, mut y: MatMut<'_>) {
         let Self { seed, step, row } = self;
-        let cost = y.rows().saturating_mul(y.cols()) / SPEED;
+        let cost = cost::dropout(y.rows().saturating_mul(y.cols()));
         for &Numbered { dropout, number } in dropouts {
             let words = Words::new(seed, number, step);
             let (threshold, scale) = dropout.threshold_and_scale();
@@ -38,6 +39,3 @@ impl Masks {
         }
     }
 }
-
-/// Values that are dropped or kept in a nanosecond, about.
-pub(super) const SPEED: usize = 1;

@@ -16,9 +16,7 @@ use crate::error::{Error, Result};
 use crate::loss::{CrossEntropy, Reduction};
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Labels;
-
-/// Samples that `predict` and `evaluate` take through the network at a time.
-const BLOCK: usize = 1024;
+use crate::tuning::infer::SEQUENTIAL_BLOCK;
 
 /// A stack of layers, its parameters and its optimizer.
 #[derive(Clone)]
@@ -390,12 +388,12 @@ impl Sequential {
         let Self { plan, parameters, backend, .. } = self;
         let places = Places::forward(plan);
         let pass = Pass { plan, places: &places, parameters, masks: Masks::default() };
-        let (most, width) = (BLOCK.min(x.rows()), places.width);
+        let (most, width) = (SEQUENTIAL_BLOCK.min(x.rows()), places.width);
         let no_room =
             || Error::shape("x", "samples whose values fit memory", format_args!("{most} of {width} at a time"));
         let mut values = most.checked_mul(width).and_then(zeros).ok_or_else(no_room)?;
-        for first in (0..x.rows()).step_by(BLOCK) {
-            let rows = first..x.rows().min(first + BLOCK);
+        for first in (0..x.rows()).step_by(SEQUENTIAL_BLOCK) {
+            let rows = first..x.rows().min(first + SEQUENTIAL_BLOCK);
             let mut values = MatMut::new(&mut values[..rows.len() * places.width], rows.len(), places.width)?;
             pass.forward(backend, 0, x.row_range(rows.clone())?, values.reborrow())?;
             each(rows, places.output(plan, plan.len() - 1, values.as_ref()))?;

@@ -13,6 +13,7 @@ use crate::kernels::Input;
 use crate::loss::CrossEntropy;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Labels;
+use crate::tuning::CACHE_LINE;
 
 /// A dense layer's sizes, and where its parameters stand in the flat slice of all parameters.
 #[derive(Clone, Debug)]
@@ -148,19 +149,16 @@ impl Places {
 /// The next free column.
 struct Next(usize);
 
-/// Values begin at a cache line of their own.
-const LINE: usize = 16;
-
 impl Next {
     fn take(&mut self, columns: usize) -> usize {
         let start = self.0;
-        self.0 = (start + columns).next_multiple_of(LINE);
+        self.0 = (start + columns).next_multiple_of(CACHE_LINE);
         start
     }
 
     /// Rows are no multiple of two lines apart, so that a column's elements spread over all sets of a cache.
     fn width(self) -> usize {
-        self.0 | LINE
+        self.0 | CACHE_LINE
     }
 }
 

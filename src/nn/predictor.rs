@@ -10,25 +10,14 @@ use crate::activation;
 use crate::backend::Backend;
 use crate::dense::{self, check_shape};
 use crate::error::{Error, Result};
-use crate::kernels::tier::Tier;
-use crate::kernels::{Kernel, Split, sample, threshold};
+use crate::gemm::gemv;
+use crate::gemm::packed::PackedWeights;
+use crate::kernels::{Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
-use crate::packed::PackedWeights;
 use crate::parallel::Threads;
-
-/// Samples that go through the network at a time, so that what stands between layers stays in the caches.
-const BLOCK: usize = threshold(128, 16);
-/// Samples that a thread takes at least: tiles have so many rows.
-const UNIT: usize = 8;
-/// Samples too few for two threads are shared out by a layer's columns, where the network has so many weights
-/// that one thread would wait for memory.
-const MANY_WEIGHTS: usize = threshold(1 << 20, 2048);
-
-/// Networks with so many weights take [`FEW`] samples one by one, in one kernel: a product of each layer would take longer
-/// to be planned than to be done. Larger ones, of fewer than [`MANY_WEIGHTS`], take a single sample so.
-const FEW_WEIGHTS: usize = threshold(8 * 1024, 700);
-/// As many samples as are few.
-const FEW: usize = 3;
+use crate::simd::tier::Tier;
+use crate::tuning::cost;
+use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_COLS_WEIGHTS};
 
 /// A trained model's layers with their weights laid out for forward calls: it answers with the same bits as
 /// [`Sequential::predict_into`].
@@ -104,14 +93,14 @@ impl Predictor {
         let sizes = || layers.iter().map(|layer| layer.weights.inputs().saturating_mul(layer.weights.outputs()));
         let weights = sizes().fold(0, usize::saturating_add);
         let backend = model.backend().clone();
-        let few = if weights <= FEW_WEIGHTS { FEW } else { usize::from(weights < MANY_WEIGHTS) };
+        let few = if weights <= GEMV_WEIGHTS { GEMV_SAMPLES } else { usize::from(weights < SPLIT_COLS_WEIGHTS) };
         Self {
             few: if backend.has_fma() { few } else { 0 },
             backend,
             inputs: model.inputs(),
             outputs: model.outputs(),
             widest: layers.iter().map(|layer| layer.weights.outputs()).max().unwrap_or(0),
-            cost: weights / 50 + 20 * layers.len(),
+            cost: weights / cost::FMAS_PER_NS + cost::LAYER_CALL * layers.len(),
             weights,
             layers,
         }
@@ -177,10 +166,10 @@ impl Predictor {
         check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs])?;
         let failed = OnceLock::new();
         let work = Samples { predictor: self, x, y, last, failed: &failed };
-        if x.rows() < 2 * UNIT && self.weights >= MANY_WEIGHTS {
+        if x.rows() < 2 * ROW_GRAIN && self.weights >= SPLIT_COLS_WEIGHTS {
             return work.through(&self.backend);
         }
-        self.backend.run(x.rows().saturating_mul(self.cost), UNIT, work);
+        self.backend.run(x.rows().saturating_mul(self.cost), ROW_GRAIN, work);
         failed.into_inner().map_or(Ok(()), Err)
     }
 }
@@ -261,7 +250,7 @@ impl Samples<'_> {
                 let x = width.map_or(x, |width| &from[..width]);
                 let y = &mut to[..layer.weights.outputs()];
                 let (weights, bias) = (layer.weights.panels(), layer.bias.as_deref());
-                sample::forward(tier, x, weights, bias, layer.activation.elementwise(), y);
+                gemv::forward(tier, x, weights, bias, layer.activation.elementwise(), y);
                 width = Some(y.len());
             }
             let last = if self.predictor.layers.len().is_multiple_of(2) { &*odd } else { &*even };

@@ -5,10 +5,11 @@ use super::clip::Adjust;
 use super::optimizer::{Optimizer, Rule};
 use super::pass::DensePlan;
 use crate::backend::Backend;
-use crate::kernels::descent::{self, Descent};
+use crate::gemm::fused_update::{self, Descent};
 use crate::kernels::optimizer as kernels;
-use crate::kernels::threshold;
 use crate::matrix::MatRef;
+use crate::tuning::cost;
+use crate::tuning::parallel::PARAMETER_GRAIN;
 
 /// An optimizer and what it remembers between steps.
 #[derive(Clone, Debug)]
@@ -118,7 +119,7 @@ impl Update {
     /// Updates a kernel by its layer's input and the gradients by its outputs, before their activation, without
     /// its own gradients being written down. Whether it did: not all shapes and optimizers are done so.
     pub(super) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
-        let takes = self.adjust.is_nothing() && backend.has_fma() && descent::takes(x, dy);
+        let takes = self.adjust.is_nothing() && backend.has_fma() && fused_update::takes(x, dy);
         if takes {
             let parameters = kernel.each_mut().map(|slice| &mut **slice);
             match self.step {
@@ -143,19 +144,18 @@ impl Step {
     /// Updates parameters by their gradients `dw`.
     fn run(self, backend: &Backend, dw: &[f32], parameters: Parameters<'_>) {
         match self {
-            Self::Plain(rule) => backend.run(dw.len() / SGD_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
-            Self::Momentum(rule) => backend.run(dw.len() / SGD_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
-            Self::Adam(rule) => backend.run(dw.len() / ADAM_SPEED, UNIT, kernels::Update { rule, dw, parameters }),
+            Self::Plain(rule) => {
+                backend.run(cost::sgd(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
+            }
+            Self::Momentum(rule) => {
+                backend.run(cost::sgd(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
+            }
+            Self::Adam(rule) => {
+                backend.run(cost::adam(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
+            }
         }
     }
 }
-
-/// Parameters a nanosecond, about, of plain descent.
-const SGD_SPEED: usize = 8;
-/// Parameters a nanosecond, about, of Adam.
-const ADAM_SPEED: usize = 3;
-/// Parameters that a thread takes at a time: a page, so that no cache line is shared.
-const UNIT: usize = threshold(1024, 16);
 
 #[cfg(test)]
 mod tests {

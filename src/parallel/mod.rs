@@ -1,24 +1,25 @@
 //! When and how work is split over threads: the only folder that names rayon.
 //!
 //! Work is cut along the axis that its kernel names into parts of equal length, one a thread, and
-//! done by the caller and its helpers ([`team`]). Where it is cut never changes a bit: no
+//! done by the caller and its helpers ([`spin_pool`]). Where it is cut never changes a bit: no
 //! element's sum crosses a cut, and what does, the loss of a batch or the sum of a long row, is added in
 //! a tree that depends on the size alone.
 
-mod parts;
-mod place;
+mod mailbox;
+mod spin_pool;
 mod sync;
-mod team;
+mod tasks;
 
 use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
-use crate::kernels::tree::{Join, Neighbours, first_part};
-use crate::kernels::{Split, threshold};
-use parts::{MAX_PARTS, Parts};
-use team::Team;
+use crate::kernels::Split;
+use crate::kernels::pairwise_sum::{Join, Neighbours, first_part};
+use crate::tuning::parallel::{GRAIN, LONG, LONG_ROW, OVERSPLIT};
+use spin_pool::Team;
+use tasks::{MAX_PARTS, Parts};
 
 /// On how many threads a call runs. No choice changes a bit of any result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -39,17 +40,6 @@ pub enum Threads {
     /// are pieces, and fewer if the pool has fewer.
     Exactly(NonZeroUsize),
 }
-
-/// Least work for a part, in nanoseconds: to offer it to a helper that is awake, and to wait for
-/// the end, takes about 500.
-const GRAIN: usize = 800;
-/// Rows so many nanoseconds long are parts of their own: shorter ones cost more to be given out.
-const LONG_ROW: usize = threshold(4 * GRAIN, 40);
-/// Work so many nanoseconds long is cut finer while helpers are asleep: those that wake up take
-/// what is left.
-const LONG: usize = 300_000;
-/// How much finer.
-const FINER: usize = 4;
 
 /// A call that a team can take part in: its parts' number is settled, then it is run.
 struct Call {
@@ -80,7 +70,7 @@ impl Call {
         }
         let parts = match threads {
             Threads::Exactly(_) => most,
-            _ if awake < helpers && cost >= LONG => (FINER * (helpers + 1)).min(most),
+            _ if awake < helpers && cost >= LONG => (OVERSPLIT * (helpers + 1)).min(most),
             _ => awake + 1,
         };
         Some(Self { team, helpers, parts })
@@ -154,7 +144,7 @@ pub(crate) fn width(threads: Threads) -> usize {
 }
 
 /// Adds what a kernel gives: over groups of `unit` in ascending order, and their sums in a
-/// [tree](crate::kernels::tree). Parts are subtrees, or, where there are few that each take long, what stands by itself.
+/// [tree](crate::kernels::pairwise_sum). Parts are subtrees, or, where there are few that each take long, what stands by itself.
 pub(crate) fn sum<K: Split<Output: Join>>(
     dispatch: Dispatch,
     threads: Threads,
@@ -168,7 +158,7 @@ pub(crate) fn sum<K: Split<Output: Join>>(
     let Some(call) = Call::new(threads, cost, pieces) else { return dispatch.run(kernel) };
     // Where the subtrees are of different sizes, more of them can be shared out more evenly.
     let even = pieces.is_multiple_of(call.parts);
-    let subtrees = if even { call.parts } else { (FINER * call.parts).min(MAX_PARTS) };
+    let subtrees = if even { call.parts } else { (OVERSPLIT * call.parts).min(MAX_PARTS) };
     let depth = subtrees.next_power_of_two().ilog2();
     let mut parts = Parts::new();
     if each {
@@ -247,8 +237,8 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::Kernel;
-    use crate::kernels::tier::Tier;
-    use crate::kernels::tree::Tree;
+    use crate::kernels::pairwise_sum::Tree;
+    use crate::simd::tier::Tier;
 
     /// Some of the numbers of a call, whose parts tell where they are.
     #[derive(Clone, Copy)]

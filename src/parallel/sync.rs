@@ -1,8 +1,10 @@
-//! What [`place`](super::place) and [`parts`](super::parts) are made of; `tests/loom` has loom's instead.
+//! What [`mailbox`](super::mailbox) and [`tasks`](super::tasks) are made of; `tests/loom` has loom's instead.
 
 pub(super) use std::hint::spin_loop;
 pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 pub(super) use std::thread::yield_now;
+
+pub(super) use crate::tuning::parallel::SPINS;
 
 /// A cell that gives out pointers as loom's does.
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);

@@ -1,9 +1,9 @@
 //! Dense layers.
 
 use super::{at, gradient, rows, value};
+use crate::contract::CHUNK_ROWS;
 use crate::dense;
 use crate::error::Result;
-use crate::kernels::CHUNK_ROWS;
 use crate::kernels::activation::Activation;
 use crate::matrix::{MatMut, MatRef};
 

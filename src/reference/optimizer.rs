@@ -1,7 +1,7 @@
 //! Updates of weights.
 
+use crate::contract::MIN_MOMENT;
 use crate::error::{Error, Result};
-use crate::kernels::optimizer::LEAST_MOMENT;
 use crate::nn::{Optimizer, Rule};
 
 /// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`, decay and schedule included: see
@@ -66,5 +66,5 @@ pub fn update(
 
 /// 0 for a moment nearer to 0 than 2^-100.
 fn settle(moment: f32) -> f32 {
-    if moment.abs() < LEAST_MOMENT { 0.0 } else { moment }
+    if moment.abs() < MIN_MOMENT { 0.0 } else { moment }
 }

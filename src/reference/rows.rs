@@ -4,14 +4,12 @@ use std::ops::AddAssign;
 
 use super::{at, exp, exp_summand, ln, rows};
 use crate::activation;
+use crate::contract::{LOSS_ROWS, ROW_LANES, ROW_PIECE};
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
-use crate::kernels::LOSS_ROWS;
-use crate::kernels::softmax::ROW_PIECE;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::math;
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::ROW_LANES;
 use crate::targets::Targets;
 
 /// Adds element j of a row to partial j mod 16, and the partials in the fixed tree.

@@ -61,8 +61,8 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Avx2 {
     const LANES: usize = 8;
     const REGISTERS: usize = 16;
-    const TILE_ROWS: usize = 6;
-    const TERSE: bool = true;
+    const MAX_MR: usize = 6;
+    const FRONT_END_BOUND: bool = true;
     type F32 = __m256;
     type I32 = __m256i;
     type Mask = __m256;
@@ -93,14 +93,14 @@ impl Simd for Avx2 {
         unsafe { _mm256_maskstore_ps(p, self.first(n), v) }
     }
     #[inline(always)]
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m256; 4] {
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m256; 4] {
         // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
         let mut quads = [self.splat(0.0); 4];
         let pair = |low, high| unsafe {
             _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
         };
         if rows == Self::LANES {
-            let (low, high) = (super::opaque(p), super::opaque(p.wrapping_add(4 * stride)));
+            let (low, high) = (super::opaque_ptr(p), super::opaque_ptr(p.wrapping_add(4 * stride)));
             for (q, v) in quads.iter_mut().enumerate() {
                 *v = pair(low.wrapping_add(q * stride), high.wrapping_add(q * stride));
             }
@@ -113,7 +113,7 @@ impl Simd for Avx2 {
         self.transpose(quads)
     }
     #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m256; 4]) {
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m256; 4]) {
         // Register q holds rows q and q + 4. Where `rows` is known to the compiler, no row is looked at on its own.
         for (q, v) in self.transpose(columns).into_iter().enumerate() {
             unsafe {
@@ -131,11 +131,11 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    fn prefetch_far(self, p: *const f32) {
+    fn prefetch_l2(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]
-    fn in_order(self, mut a: *const f32, mut b: *const f32) -> (*const f32, *const f32) {
+    fn load_barrier(self, mut a: *const f32, mut b: *const f32) -> (*const f32, *const f32) {
         // No instruction, but one that may write to memory, as far as the compiler knows. Miri knows no assembly.
         if !cfg!(miri) {
             unsafe { asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(nostack, preserves_flags)) };

@@ -66,7 +66,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Avx512 {
     const LANES: usize = 16;
     const REGISTERS: usize = 32;
-    const TILE_ROWS: usize = 14;
+    const MAX_MR: usize = 14;
     type F32 = __m512;
     type I32 = __m512i;
     type Mask = __mmask16;
@@ -96,13 +96,13 @@ impl Simd for Avx512 {
         unsafe { _mm512_mask_storeu_ps(p, Self::first(n), v) }
     }
     #[inline(always)]
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m512; 4] {
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m512; 4] {
         unsafe {
             // In registers half as wide: those load and shuffle two at a time.
             let half = self.half();
-            let low = half.load_columns(p, stride, rows.min(8));
-            let (p, rows) = if rows > 8 { (super::opaque(p.wrapping_add(8 * stride)), rows - 8) } else { (p, 1) };
-            let high = half.load_columns(p, stride, rows);
+            let low = half.load_4_columns(p, stride, rows.min(8));
+            let (p, rows) = if rows > 8 { (super::opaque_ptr(p.wrapping_add(8 * stride)), rows - 8) } else { (p, 1) };
+            let high = half.load_4_columns(p, stride, rows);
             [
                 self.join(low[0], high[0]),
                 self.join(low[1], high[1]),
@@ -112,14 +112,14 @@ impl Simd for Avx512 {
         }
     }
     #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [__m512; 4]) {
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [__m512; 4]) {
         let half = self.half();
         unsafe {
             let low = [self.lower(a), self.lower(b), self.lower(c), self.lower(d)];
-            half.store_columns(p, stride, rows.min(8), low);
+            half.store_4_columns(p, stride, rows.min(8), low);
             if rows > 8 {
                 let high = [self.upper(a), self.upper(b), self.upper(c), self.upper(d)];
-                half.store_columns(p.wrapping_add(8 * stride), stride, rows - 8, high);
+                half.store_4_columns(p.wrapping_add(8 * stride), stride, rows - 8, high);
             }
         }
     }
@@ -128,7 +128,7 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(p.cast()) }
     }
     #[inline(always)]
-    fn prefetch_far(self, p: *const f32) {
+    fn prefetch_l2(self, p: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(p.cast()) }
     }
     #[inline(always)]

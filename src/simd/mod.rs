@@ -16,12 +16,14 @@ pub(crate) mod avx2;
 pub(crate) mod avx512;
 #[cfg(target_arch = "aarch64")]
 pub(crate) mod neon;
-pub(crate) mod portable;
 #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
-pub(crate) mod twice;
+pub(crate) mod pair;
+pub(crate) mod portable;
+pub(crate) mod strided;
+pub(crate) mod tier;
 
-/// The partial results of every row reduction: element j goes into partial j mod `ROW_LANES`.
-pub(crate) const ROW_LANES: usize = 16;
+/// Lanes of the widest vector of any instruction set.
+pub(crate) const MAX_LANES: usize = 16;
 
 /// A piece of work with its token, to be compiled as a function of its own.
 pub(crate) trait Work {
@@ -39,10 +41,10 @@ pub(crate) trait Simd: Copy {
     /// Vector registers; a tile's accumulators and operands must fit them.
     const REGISTERS: usize;
     /// Rows of the tallest tiles: what leaves the fewest registers unused.
-    const TILE_ROWS: usize;
+    const MAX_MR: usize;
     /// Whether the registers allow a tile so few multiply-adds a step, 12, that what stands beside them
     /// counts: a core takes some 6 instructions a cycle, or 3 while a sibling thread is busy on it.
-    const TERSE: bool = false;
+    const FRONT_END_BOUND: bool = false;
     /// `LANES` floats.
     type F32: Copy;
     /// `LANES` 32-bit integers.
@@ -86,24 +88,24 @@ pub(crate) trait Simd: Copy {
     ///
     /// # Safety
     /// Four floats can be read at each row.
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4];
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4];
 
     /// The other way: stores four columns as neighbours, in so many rows (at least 1) that stand `stride` apart.
     ///
     /// # Safety
     /// Four floats can be written at each row.
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [Self::F32; 4]);
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [Self::F32; 4]);
 
     /// Asks for a cache line that will be needed soon; any address will do.
     fn prefetch(self, p: *const f32);
 
     /// Asks for a cache line that will be needed later, so that it waits in L2; any address will do.
-    fn prefetch_far(self, p: *const f32);
+    fn prefetch_l2(self, p: *const f32);
 
-    /// The same addresses. Where tiles are [`TERSE`](Self::TERSE) the compiler does not see that, and moves
+    /// The same addresses. Where tiles are [`FRONT_END_BOUND`](Self::FRONT_END_BOUND) the compiler does not see that, and moves
     /// no load over this: it would begin with those of many steps at once, for which there are no registers.
     #[inline(always)]
-    fn in_order(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
+    fn load_barrier(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
         (a, b)
     }
 
@@ -163,7 +165,7 @@ fn outlined<S: Simd, W: Work>(s: S, work: W) -> W::Output {
 /// a common address, in more registers than there are.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
-pub(crate) fn opaque(p: *const f32) -> *const f32 {
+pub(crate) fn opaque_ptr(p: *const f32) -> *const f32 {
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     {
         let mut p = p;

@@ -53,7 +53,7 @@ fn call<W: Work>(work: W) -> W::Output {
 impl Simd for Neon {
     const LANES: usize = 4;
     const REGISTERS: usize = 32;
-    const TILE_ROWS: usize = 6;
+    const MAX_MR: usize = 6;
     type F32 = float32x4_t;
     type I32 = int32x4_t;
     type Mask = uint32x4_t;
@@ -90,12 +90,12 @@ impl Simd for Neon {
         }
     }
     #[inline(always)]
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [float32x4_t; 4] {
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [float32x4_t; 4] {
         let row = |row: usize| p.wrapping_add(row.min(rows - 1) * stride);
         self.transpose(unsafe { [vld1q_f32(row(0)), vld1q_f32(row(1)), vld1q_f32(row(2)), vld1q_f32(row(3))] })
     }
     #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [float32x4_t; 4]) {
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [float32x4_t; 4]) {
         for (row, v) in self.transpose(columns).into_iter().enumerate().take(rows) {
             unsafe { vst1q_f32(p.wrapping_add(row * stride), v) }
         }
@@ -106,7 +106,7 @@ impl Simd for Neon {
         unsafe { asm!("prfm pldl1keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]
-    fn prefetch_far(self, p: *const f32) {
+    fn prefetch_l2(self, p: *const f32) {
         unsafe { asm!("prfm pldl2keep, [{}]", in(reg) p, options(nomem, nostack, preserves_flags)) }
     }
     #[inline(always)]

@@ -5,7 +5,8 @@
 
 use wide::{f32x16, i32x16};
 
-use super::{ROW_LANES, Simd, Work};
+use super::{Simd, Work};
+use crate::contract::ROW_LANES;
 
 /// Needs no proof: every processor can do this.
 #[derive(Clone, Copy)]
@@ -30,7 +31,7 @@ impl Portable {
 impl Simd for Portable {
     const LANES: usize = ROW_LANES;
     const REGISTERS: usize = 4;
-    const TILE_ROWS: usize = 1;
+    const MAX_MR: usize = 1;
     type F32 = f32x16;
     type I32 = i32x16;
     type Mask = f32x16;
@@ -68,7 +69,7 @@ impl Simd for Portable {
     }
     // Not inlined: that would be two hundred moves of single floats each time.
     #[inline(never)]
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [f32x16; 4] {
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [f32x16; 4] {
         let mut columns = [[0.0; ROW_LANES]; 4];
         for lane in 0..ROW_LANES {
             for (col, column) in columns.iter_mut().enumerate() {
@@ -79,7 +80,7 @@ impl Simd for Portable {
         columns.map(f32x16::new)
     }
     #[inline(never)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [f32x16; 4]) {
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [f32x16; 4]) {
         let columns = columns.map(f32x16::to_array);
         for lane in 0..ROW_LANES.min(rows) {
             for (col, column) in columns.iter().enumerate() {
@@ -91,7 +92,7 @@ impl Simd for Portable {
     #[inline(always)]
     fn prefetch(self, _: *const f32) {}
     #[inline(always)]
-    fn prefetch_far(self, _: *const f32) {}
+    fn prefetch_l2(self, _: *const f32) {}
     #[inline(always)]
     fn add(self, a: f32x16, b: f32x16) -> f32x16 {
         a + b

@@ -1,18 +1,18 @@
 //! Cross-entropy, with its gradient.
 
-use super::ROW_PIECE;
-use super::exponentials::{KEPT, exponentials, write_exponentials};
-use super::long::{AHEAD, Row, RowMut, Statistics, lane, statistics};
-use super::short::{Columns, MAX_ROWS, PerRow, SHORT, load, max, rows_at_once, store, sum};
-use super::spread::{Spread, SpreadRow, part};
-use crate::kernels::elementwise::Operand;
-use crate::kernels::tier::Tier;
-use crate::kernels::tree::Tree;
-use crate::kernels::{Input, Kernel, LOSS_ROWS, Split};
+use super::exponentials::{exponentials, write_exponentials};
+use super::row_at_a_time::{Row, RowMut, Statistics, lane, statistics};
+use super::row_per_lane::{Columns, MAX_ROWS, PerRow, load, max, rows_at_once, store, sum};
+use super::soft_targets::{Spread, SpreadRow, part};
+use crate::contract::{LOSS_ROWS, ROW_LANES, ROW_PIECE};
+use crate::kernels::pairwise_sum::Tree;
+use crate::kernels::{Input, Kernel, Split};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::{ROW_LANES, Simd};
+use crate::simd::Simd;
+use crate::simd::tier::Tier;
 use crate::targets::Targets;
+use crate::tuning::rows::{EXP_BLOCK, ROW_PER_LANE_COLS, WRITE_PREFETCH};
 
 /// The sum of the rows' losses T ln(sum) - sum(t (x - max)), and dx = (T softmax(x) - t) * scale.
 ///
@@ -54,7 +54,7 @@ impl Kernel for CrossEntropy<'_> {
         let rows = if cols == 0 { 0 } else { rows };
 
         let mut batch = Batch { x, spread, of: self };
-        let short = cols <= SHORT;
+        let short = cols <= ROW_PER_LANE_COLS;
         let at_once = if short { rows_at_once(cols).min(rows) } else { LOSS_ROWS };
         let mut tree = Tree::new();
         let mut room = Room::new();
@@ -215,9 +215,9 @@ impl Batch<'_> {
                 if keep.is_some() {
                     gradient.write::<UNIT>(s, spread, dx, cols);
                 } else {
-                    for col in (0..cols).step_by(KEPT) {
+                    for col in (0..cols).step_by(EXP_BLOCK) {
                         let (spread, dx) = (spread.map(|spread| spread.from(col)), dx.from(col));
-                        let cols = KEPT.min(cols - col);
+                        let cols = EXP_BLOCK.min(cols - col);
                         write_exponentials::<S, UNIT>(s, x.from(col), max, dx, cols);
                         gradient.write::<UNIT>(s, spread, dx, cols);
                     }
@@ -251,7 +251,7 @@ impl Batch<'_> {
         losses: &mut PerRow,
     ) {
         let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
-        let x = Operand::of(self.x).from(first, 0);
+        let x = self.x.as_mat_ptr().from(first, 0);
         let AtLabels { labels, shares, counts } = self.of.at_labels(first, rows, cols);
         let none = PerRow([0.0; MAX_ROWS]);
         let [mut of_labels, mut maxes, mut sums, mut targets, mut products] = [none; 5];
@@ -321,7 +321,7 @@ impl Batch<'_> {
         }
 
         let Some(dx) = &mut self.of.dx else { return };
-        let dx = Operand { p: dx.as_mut_ptr(), strides: [dx.row_stride(), dx.col_stride()] }.from(first, 0);
+        let dx = dx.as_mat_ptr().from(first, 0);
         let minus_scale = s.splat(-self.of.scale);
         for row in (0..rows).step_by(lanes) {
             let gradient = Gradient { reciprocal: reciprocals.load(s, row), factor: factors.load(s, row), minus_scale };
@@ -427,7 +427,7 @@ impl<S: Simd> Gradient<S> {
         // SAFETY: the caller's.
         unsafe {
             for col in (0..whole).step_by(S::LANES) {
-                s.prefetch(dx.p.wrapping_add(col + AHEAD));
+                s.prefetch(dx.p.wrapping_add(col + WRITE_PREFETCH));
                 self.write_vector::<UNIT>(s, spread, dx, [col, S::LANES]);
             }
             if whole < cols {

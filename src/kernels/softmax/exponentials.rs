@@ -3,16 +3,15 @@
 
 use std::mem::MaybeUninit;
 
-use super::long::{Partials, Row, RowMut};
-use super::short::SHORT;
-use crate::kernels::threshold;
+use super::row_at_a_time::{Partials, Row, RowMut};
 use crate::math;
 use crate::simd::Simd;
+use crate::tuning::rows::ROW_PER_LANE_COLS;
 
 /// Vectors that are worked on at a time.
-const AT_ONCE: usize = SHORT;
+const AT_ONCE: usize = ROW_PER_LANE_COLS;
 
-/// Writes the exponentials of what the elements of rows in the lanes lack to their maximum, at most [`SHORT`].
+/// Writes the exponentials of what the elements of rows in the lanes lack to their maximum, at most [`ROW_PER_LANE_COLS`].
 #[inline(always)]
 pub(super) fn exponentials<S: Simd>(s: S, x: &[S::F32], max: S::F32, e: &mut [S::F32]) {
     let mut powers = [MaybeUninit::uninit(); AT_ONCE];
@@ -27,7 +26,7 @@ pub(super) fn exponentials<S: Simd>(s: S, x: &[S::F32], max: S::F32, e: &mut [S:
 }
 
 /// Adds up the exponentials of what a row's elements lack to `max`, element j in partial sum j mod
-/// [`ROW_LANES`](crate::simd::ROW_LANES), and writes them to `keep`, which may be x; `next` elements on, x is asked for.
+/// [`ROW_LANES`](crate::contract::ROW_LANES), and writes them to `keep`, which may be x; `next` elements on, x is asked for.
 ///
 /// # Safety
 /// The rows have `cols` elements, a multiple of `ROW_LANES`, which are neighbours if `UNIT`.
@@ -65,9 +64,6 @@ pub(super) unsafe fn sum_of_exponentials<S: Simd, const UNIT: bool>(
         }
     }
 }
-
-/// Elements that are [written](write_exponentials) before something is made of them: they wait in the L1 cache.
-pub(super) const KEPT: usize = threshold(1024, 32);
 
 /// Writes the exponentials of what a row's elements lack to `max`; `e` may be x.
 ///

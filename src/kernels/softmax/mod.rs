@@ -6,8 +6,8 @@
 //!
 //! Exponentials are 2^64 times as large as they are, so that none is subnormal; what is made of them is
 //! rounded once. The sum of a row goes through 16 partial results, element j into partial j mod 16, and
-//! then a fixed tree. Rows of at most [`SHORT`] elements, unless they are few, are worked on many at a time, one in each lane
-//! ([`short`]), others one after another ([`long`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
+//! then a fixed tree. Rows of at most [`ROW_PER_LANE_COLS`] elements, unless they are few, are worked on many at a time, one in each lane
+//! ([`row_per_lane`]), others one after another ([`row_at_a_time`]); longer ones than [`ROW_PIECE`] in pieces, each with a maximum
 //! and a sum of its own, so that memory is read once for both (Milakov and Gimelshein, "Online normalizer
 //! calculation for softmax", 2018).
 //!
@@ -15,29 +15,26 @@
 
 mod cross_entropy;
 mod exponentials;
-mod long;
-mod row;
-mod short;
-mod spread;
+mod row_at_a_time;
+mod row_per_lane;
+mod soft_targets;
+mod split_row;
 
 pub(crate) use cross_entropy::CrossEntropy;
-use exponentials::{KEPT, exponentials, write_exponentials};
-use long::{Row, RowMut, Statistics, each_row};
-pub(crate) use row::{RowSums, RowWrite};
-use short::{Columns, SHORT, each_block};
+use exponentials::{exponentials, write_exponentials};
+use row_at_a_time::{Row, RowMut, Statistics, each_row};
+use row_per_lane::{Columns, each_block};
+pub(crate) use split_row::{RowSums, RowWrite};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
-use super::tier::Tier;
-use super::tree::Join;
+use super::pairwise_sum::Join;
+use crate::contract::ROW_LANES;
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::{ROW_LANES, Simd};
-
-/// Elements of a row whose exponentials are added up below their own maximum, before the sums of such
-/// pieces are brought to a common one, in a binary tree: its first part has the largest power of 2
-/// pieces that leaves some. Part of the [numeric contract](crate::reference). An L1 cache of 32 KiB holds two.
-pub const ROW_PIECE: usize = 4096;
+use crate::simd::Simd;
+use crate::simd::tier::Tier;
+use crate::tuning::rows::{EXP_BLOCK, ROW_PER_LANE_COLS};
 
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
 pub(crate) trait Softmaxes<const INPUTS: usize>: Copy + Send {
@@ -114,7 +111,7 @@ impl<Op: Softmaxes<INPUTS>, const INPUTS: usize> RowOp<INPUTS> for InRows<Op> {
         }
         // SAFETY: so many rows and columns are within all views.
         unsafe {
-            if cols <= SHORT && rows > few_rows(cols) {
+            if cols <= ROW_PER_LANE_COLS && rows > few_rows(cols) {
                 each_block(tier, self.0, x, y, [rows, cols]);
             } else {
                 each_row(tier.vector(), self.0, x, y, [rows, cols]);
@@ -136,7 +133,7 @@ impl Softmaxes<1> for Softmax {
 
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
-        short::max(s, &x.of_row(row)[..cols])
+        row_per_lane::max(s, &x.of_row(row)[..cols])
     }
 
     #[inline(always)]
@@ -165,7 +162,7 @@ impl Softmaxes<1> for Softmax {
         keep: Option<RowMut>,
     ) -> Statistics {
         // SAFETY: the caller's.
-        unsafe { long::piece::<S, UNIT>(s, x, None, cols, keep) }
+        unsafe { row_at_a_time::piece::<S, UNIT>(s, x, None, cols, keep) }
     }
 
     #[inline(always)]
@@ -182,12 +179,12 @@ impl Softmaxes<1> for Softmax {
         // SAFETY: the caller's.
         unsafe {
             if kept {
-                long::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
+                row_at_a_time::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
             } else {
-                for col in (0..cols).step_by(KEPT) {
-                    let (x, y, cols) = (x.from(col), y.from(col), KEPT.min(cols - col));
+                for col in (0..cols).step_by(EXP_BLOCK) {
+                    let (x, y, cols) = (x.from(col), y.from(col), EXP_BLOCK.min(cols - col));
                     write_exponentials::<S, UNIT>(s, x, max, y, cols);
-                    long::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
+                    row_at_a_time::map::<S, UNIT, 1>(s, Scaled(scale), [y.read()], y, cols);
                 }
             }
         }
@@ -253,7 +250,7 @@ impl Softmaxes<2> for SoftmaxBackward {
     #[inline(always)]
     unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, inputs: [Row; 2], cols: usize, _: Option<RowMut>) -> f32 {
         // SAFETY: the caller's.
-        unsafe { long::sum::<S, UNIT, 2>(s, Product, inputs, cols) }
+        unsafe { row_at_a_time::sum::<S, UNIT, 2>(s, Product, inputs, cols) }
     }
 
     #[inline(always)]
@@ -267,7 +264,7 @@ impl Softmaxes<2> for SoftmaxBackward {
         cols: usize,
     ) {
         // SAFETY: the caller's.
-        unsafe { long::map::<S, UNIT, 2>(s, Centred { sum }, inputs, dx, cols) };
+        unsafe { row_at_a_time::map::<S, UNIT, 2>(s, Centred { sum }, inputs, dx, cols) };
     }
 }
 
@@ -304,7 +301,7 @@ impl Softmaxes<1> for LogSoftmax {
 
     #[inline(always)]
     fn keep<S: Simd>(self, s: S, [x]: &mut [Columns<S>; 1], [row, cols]: [usize; 2]) -> S::F32 {
-        short::max(s, &x.of_row(row)[..cols])
+        row_per_lane::max(s, &x.of_row(row)[..cols])
     }
 
     #[inline(always)]
@@ -334,7 +331,7 @@ impl Softmaxes<1> for LogSoftmax {
     #[inline(always)]
     unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, [x]: [Row; 1], cols: usize, _: Option<RowMut>) -> Statistics {
         // SAFETY: the caller's.
-        unsafe { long::piece::<S, UNIT>(s, x, None, cols, None) }
+        unsafe { row_at_a_time::piece::<S, UNIT>(s, x, None, cols, None) }
     }
 
     #[inline(always)]
@@ -347,9 +344,9 @@ impl Softmaxes<1> for LogSoftmax {
         y: RowMut,
         cols: usize,
     ) {
-        let ln = long::ln(s, sum * UNSCALE);
+        let ln = row_at_a_time::ln(s, sum * UNSCALE);
         // SAFETY: the caller's.
-        unsafe { long::map::<S, UNIT, 1>(s, Normalized { max, ln }, [x], y, cols) };
+        unsafe { row_at_a_time::map::<S, UNIT, 1>(s, Normalized { max, ln }, [x], y, cols) };
     }
 }
 
@@ -413,7 +410,7 @@ impl Softmaxes<2> for LogSoftmaxBackward {
     #[inline(always)]
     unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, [_, dy]: [Row; 2], cols: usize, _: Option<RowMut>) -> f32 {
         // SAFETY: the caller's.
-        unsafe { long::sum::<S, UNIT, 1>(s, Itself, [dy], cols) }
+        unsafe { row_at_a_time::sum::<S, UNIT, 1>(s, Itself, [dy], cols) }
     }
 
     #[inline(always)]
@@ -427,7 +424,7 @@ impl Softmaxes<2> for LogSoftmaxBackward {
         cols: usize,
     ) {
         // SAFETY: the caller's.
-        unsafe { long::map::<S, UNIT, 2>(s, LessExp { minus_sum: -sum }, inputs, dx, cols) };
+        unsafe { row_at_a_time::map::<S, UNIT, 2>(s, LessExp { minus_sum: -sum }, inputs, dx, cols) };
     }
 }
 

@@ -2,11 +2,12 @@
 
 use super::super::dropout::Masks;
 use super::super::pass::{DensePlan, Pass};
-use super::workspace::{ROWS, Workspace, by_layers, even, nanoseconds, rows};
+use super::workspace::{Workspace, by_layers, even, nanoseconds, rows};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
+use crate::tuning::train::ROW_GRAIN;
 
 impl Workspace {
     /// Takes a batch through the network, softmax left out, and back from the gradients by its outputs that `loss` writes:
@@ -48,7 +49,7 @@ fn in_rows(
         return work(backend, 0, x, values);
     }
     let mut x_rest = x;
-    let parts = even(x.rows(), ROWS, threads).filter(|rows| !rows.is_empty()).map(|rows| {
+    let parts = even(x.rows(), ROW_GRAIN, threads).filter(|rows| !rows.is_empty()).map(|rows| {
         let (x, rest) = x_rest.split_at_row(rows.len());
         x_rest = rest;
         (rows.start, x, values.take_rows(rows.len()))

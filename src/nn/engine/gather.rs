@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::kernels::gather;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Labels;
+use crate::tuning::cost;
 
 /// Samples in the order in which an epoch takes them, a batch at a time.
 pub(in crate::nn) struct Batches<'a> {
@@ -255,12 +256,9 @@ impl<'a> Gather<'a> {
 
     /// How long that takes on one thread.
     pub(super) fn nanoseconds(&self) -> usize {
-        self.order.len() * self.from.x.cols() / SPEED
+        cost::gather(self.order.len() * self.from.x.cols())
     }
 }
-
-/// Floats that are gathered in a nanosecond, about.
-const SPEED: usize = 2;
 
 /// The first `count` elements, or as many as there are; the others stay.
 fn front<'a>(slice: &mut &'a [usize], count: usize) -> &'a [usize] {

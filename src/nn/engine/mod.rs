@@ -19,7 +19,7 @@
 //! Batches so large that weights are the smaller part of what moves have no owners: [`owners`] has the model of the cost.
 //!
 //! In the update, the optimizer's step on some weights is taken while the sums of the next ones' gradients are: see
-//! [`descent`](crate::kernels::descent). Where that is not to be had, a block of gradients is written and then used.
+//! [`descent`](crate::gemm::fused_update). Where that is not to be had, a block of gradients is written and then used.
 //!
 //! Where the optimizer needs the norm of all gradients, nothing has owners, and the update is three phases: the gradients
 //! by all parameters, their norm, and the step.

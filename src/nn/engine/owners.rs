@@ -1,14 +1,9 @@
 //! Whether the first layer's columns have owners, and how many: a model of what a step costs either way.
 
 use super::super::pass::DensePlan;
-use super::workspace::{ROWS, SPEED, weights};
-
-/// Columns of the first layer that an owner has at least: a cache line.
-pub(super) const COLUMNS: usize = 16;
-/// Values that a thread gets from another's cache in a nanosecond, about, while it computes.
-const VALUES: usize = 3;
-/// Weights that all threads read and one then writes in a nanosecond, about: each waits for the other cores twice.
-const SHARED_WEIGHTS: usize = 1;
+use super::workspace::weights;
+use crate::tuning::cost::FMAS_PER_NS;
+use crate::tuning::train::{REMOTE_READS_PER_NS, ROW_GRAIN, SHARD_COLS, SHARED_WEIGHTS_PER_NS};
 
 /// How many owners the first layer's columns have, 0 if there are better none: then its forward pass is shared out by rows of
 /// the batch and its update by rows of its kernel.
@@ -20,16 +15,16 @@ const SHARED_WEIGHTS: usize = 1;
 ///
 /// Large batches therefore have no owners, and the more threads there are, the fewer samples are many.
 pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
-    let owners = threads.min(layer.outputs / COLUMNS);
+    let owners = threads.min(layer.outputs / SHARD_COLS);
     if owners < 2 || !layer.dropouts.is_empty() {
         return 0;
     }
-    let values = |count: usize| count / VALUES;
-    let way = weights(layer).saturating_mul(batch) / SPEED;
+    let values = |count: usize| count / REMOTE_READS_PER_NS;
+    let way = weights(layer).saturating_mul(batch) / FMAS_PER_NS;
     let DensePlan { inputs, outputs, .. } = *layer;
     let owned = 2 * way / owners + values(batch.saturating_mul(inputs + outputs / owners));
-    let by_rows = way / threads.min(batch.div_ceil(ROWS)) + way / threads.min(inputs.div_ceil(ROWS));
-    let moved = weights(layer) / SHARED_WEIGHTS + values(batch.saturating_mul(inputs / threads + outputs));
+    let by_rows = way / threads.min(batch.div_ceil(ROW_GRAIN)) + way / threads.min(inputs.div_ceil(ROW_GRAIN));
+    let moved = weights(layer) / SHARED_WEIGHTS_PER_NS + values(batch.saturating_mul(inputs / threads + outputs));
     let shared = by_rows + moved;
     if owned <= shared { owners } else { 0 }
 }

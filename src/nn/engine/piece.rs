@@ -8,16 +8,8 @@ use super::super::state::{Parameters, Update};
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
-use crate::kernels::threshold;
 use crate::matrix::{MatMut, MatRef};
-
-/// Gradients that are computed before the optimizer takes them: they stay in an L1 cache of 32 KiB.
-const BLOCK: usize = threshold(4 * 1024, 64);
-/// But so many rows at least, if they stay in a quarter of an L2 cache of 1 MiB, or else a tile's height: a block reads
-/// all gradients by the outputs, and the first row of its tiles waits for the samples, which the others find near.
-const BLOCK_ROWS: usize = threshold(196, 20);
-const LARGE_BLOCK: usize = threshold(64 * 1024, 256);
-const TILE_ROWS: usize = 14;
+use crate::tuning::train::{GRADIENT_BLOCK, GRADIENT_BLOCK_ROWS, LARGE_GRADIENT_BLOCK, MIN_GRADIENT_ROWS};
 
 /// A part of a layer's parameters.
 #[derive(Debug)]
@@ -57,7 +49,8 @@ impl Piece {
 
     fn of(layer: usize, part: Part, panel: Option<Panel>) -> Self {
         let width = part.cols.len();
-        let rows = (BLOCK / width).max(BLOCK_ROWS.min(LARGE_BLOCK / width)).max(TILE_ROWS);
+        let rows =
+            (GRADIENT_BLOCK / width).max(GRADIENT_BLOCK_ROWS.min(LARGE_GRADIENT_BLOCK / width)).max(MIN_GRADIENT_ROWS);
         let block = rows.min(part.height());
         Self { layer, gradients: Buffer::new(block * width), part, panel }
     }

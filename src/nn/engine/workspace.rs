@@ -4,32 +4,19 @@ use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::super::buffer::Buffer;
-use super::super::dropout::{self, Masks};
+use super::super::dropout::Masks;
 use super::super::pass::{DensePlan, Pass, Places};
 use super::super::state::{Parameters, Update};
 use super::gather::{Gather, Source};
-use super::owners::{self, COLUMNS};
+use super::owners;
 use super::piece::{Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::kernels::threshold;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
 use crate::parallel::Threads;
-
-/// Rows of the batch that a thread takes at least: tiles have so many.
-pub(super) const ROWS: usize = 8;
-/// Multiply-adds that a thread does in a nanosecond, about.
-pub(super) const SPEED: usize = 50;
-/// Steps shorter than so many nanoseconds stay on one thread.
-const SHORT: usize = 20_000;
-/// Least nanoseconds of a piece.
-const PIECE: usize = threshold(500, 1);
-/// Floats of samples that a thread takes through the network at once, if it has so many: a quarter of an L2 cache of 1 MiB.
-const CHUNK: usize = threshold(64 * 1024, 256);
-/// Networks with so many weights go through layer by layer, each shared out by itself, so that no thread
-/// reads all weights.
-const MANY_WEIGHTS: usize = threshold(1 << 20, 1500);
+use crate::tuning::cost::{self, FMAS_PER_NS};
+use crate::tuning::train::{LAYERWISE_WEIGHTS, ROW_GRAIN, SAMPLES_BLOCK, SERIAL_STEP, SHARD_COLS, UPDATE_GRAIN};
 
 /// Buffers of a step, made beforehand for up to so many samples.
 #[derive(Debug)]
@@ -55,11 +42,12 @@ impl Workspace {
         let mut pieces = Vec::new();
         for (i, layer) in plan.iter().enumerate() {
             if owned && i == 0 {
-                pieces.extend(even(layer.outputs, COLUMNS, owners).map(|cols| Piece::with_panel(layer, cols)));
+                pieces.extend(even(layer.outputs, SHARD_COLS, owners).map(|cols| Piece::with_panel(layer, cols)));
             } else {
-                let count =
-                    (nanoseconds(&plan[i..=i], batch) / PIECE).min(layer.inputs.div_ceil(ROWS)).clamp(1, threads);
-                pieces.extend(even(layer.inputs, ROWS, count).map(|rows| Piece::new(i, layer, rows)));
+                let count = (nanoseconds(&plan[i..=i], batch) / UPDATE_GRAIN)
+                    .min(layer.inputs.div_ceil(ROW_GRAIN))
+                    .clamp(1, threads);
+                pieces.extend(even(layer.inputs, ROW_GRAIN, count).map(|rows| Piece::new(i, layer, rows)));
             }
         }
         let places = Places::both(plan);
@@ -162,13 +150,13 @@ impl Workspace {
         }
         cost += next.as_ref().map_or(0, Gather::nanoseconds);
         let next_len = next.as_ref().map_or(0, Gather::len);
-        let parts = even(batch, ROWS, *threads).zip(even(next_len, 1, *threads)).map(|(rows, others)| {
+        let parts = even(batch, ROW_GRAIN, *threads).zip(even(next_len, 1, *threads)).map(|(rows, others)| {
             let next = next.as_mut().map(|next| next.take(others.len()));
             (samples.take(rows.len(), Source::take), next)
         });
         let serial = backend.with_threads(Threads::One);
         // With owners, the samples themselves are not read here.
-        let at_once = if first > 0 { batch } else { (CHUNK / plan[0].inputs).max(ROWS) };
+        let at_once = if first > 0 { batch } else { (SAMPLES_BLOCK / plan[0].inputs).max(ROW_GRAIN) };
         backend.share(cost, parts, |(mut samples, mut next)| {
             let count = samples.losses.len();
             let count = count.div_ceil(count.div_ceil(at_once).max(1));
@@ -257,7 +245,7 @@ impl Workspace {
 /// On how many threads steps of so many samples run, and how many owners they have, if they may have some.
 fn shares(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> (usize, usize) {
     let cost = 3 * nanoseconds(plan, batch);
-    let threads = if cost < SHORT && backend.threads() == Threads::Auto { 1 } else { backend.width() };
+    let threads = if cost < SERIAL_STEP && backend.threads() == Threads::Auto { 1 } else { backend.width() };
     (threads, if owners { owners::count(&plan[0], batch, threads) } else { 0 })
 }
 
@@ -288,7 +276,7 @@ pub(super) fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatM
 
 /// Whether a batch goes through these layers one by one.
 pub(super) fn by_layers(plan: &[DensePlan], threads: usize) -> bool {
-    threads > 1 && plan.iter().map(weights).sum::<usize>() >= MANY_WEIGHTS
+    threads > 1 && plan.iter().map(weights).sum::<usize>() >= LAYERWISE_WEIGHTS
 }
 
 pub(super) fn weights(layer: &DensePlan) -> usize {
@@ -297,9 +285,9 @@ pub(super) fn weights(layer: &DensePlan) -> usize {
 
 /// How long samples take through layers in one direction, or their parameters' gradients, on one thread.
 pub(super) fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
-    let dropped = |layer: &DensePlan| layer.dropouts.len() * layer.inputs / dropout::SPEED;
-    let sample = |layer: &DensePlan| weights(layer) + SPEED * dropped(layer);
-    layers.iter().map(sample).sum::<usize>().saturating_mul(samples) / SPEED
+    let dropped = |layer: &DensePlan| layer.dropouts.len() * cost::dropout(layer.inputs);
+    let sample = |layer: &DensePlan| weights(layer) + FMAS_PER_NS * dropped(layer);
+    layers.iter().map(sample).sum::<usize>().saturating_mul(samples) / FMAS_PER_NS
 }
 
 /// Cuts a length into so many parts, as even as whole units allow.

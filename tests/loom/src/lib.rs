@@ -1,19 +1,21 @@
 //! The protocol between a caller and its helpers, gone through in its interleavings by loom: `cargo test` here.
 //!
-//! `place` and `parts` are the crate's own files; `sync` stands for its namesake, made of what loom watches. A helper is modelled
+//! `mailbox` and `tasks` are the crate's own files; `sync` stands for its namesake, made of what loom watches. A helper is modelled
 //! as a thread that looks at its place a few times, and goes.
 #![cfg(test)]
 
-#[path = "../../../src/parallel/parts.rs"]
-mod parts;
-#[path = "../../../src/parallel/place.rs"]
-mod place;
+#[path = "../../../src/parallel/tasks.rs"]
+mod tasks;
+#[path = "../../../src/parallel/mailbox.rs"]
+mod mailbox;
 
 mod sync {
     pub(super) use loom::cell::UnsafeCell;
     pub(super) use loom::hint::spin_loop;
     pub(super) use loom::sync::atomic::{AtomicBool, AtomicU8, Ordering};
     pub(super) use loom::thread::yield_now;
+
+    pub(super) const SPINS: usize = 1024;
 }
 
 use std::panic::{self, AssertUnwindSafe};
@@ -21,8 +23,8 @@ use std::panic::{self, AssertUnwindSafe};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use parts::Parts;
-use place::{Offered, Place};
+use tasks::Parts;
+use mailbox::{Offered, Place};
 
 /// Goes through all interleavings in which threads are interrupted three times at most, beside where they wait: that finds nearly
 /// all errors, as loom's documentation says, and without a bound it would take hours.

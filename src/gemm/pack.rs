@@ -7,12 +7,8 @@
 //! Whatever strides B has, a tile then walks through memory without gaps. Rows of A are packed in the
 //! same way, as the columns of A's transpose, with as many to a panel as a tile has rows.
 
-use super::tile::FAR;
 use crate::simd::Simd;
-
-/// Rows that are copied to a panel before its neighbour: panels lie so far apart that to go from one to
-/// the next in each row would miss every cache.
-const RUN: usize = 8;
+use crate::tuning::gemm::{PACK_ROWS, STREAM_PREFETCH};
 
 /// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
 /// stands in a vector behind the last column is not to be used.
@@ -32,16 +28,16 @@ pub(super) unsafe fn pack<S: Simd>(
     // SAFETY: the caller's; rows stay below `depth` and columns below `cols`.
     unsafe {
         if b_col == 1 || cols == 1 {
-            for first in (0..depth).step_by(RUN) {
+            for first in (0..depth).step_by(PACK_ROWS) {
                 for (j, col) in (0..cols).step_by(width).enumerate() {
-                    for k in first..depth.min(first + RUN) {
+                    for k in first..depth.min(first + PACK_ROWS) {
                         let (from, to) = (b.wrapping_add(k * b_row + col), to.wrapping_add(j * panel + k * S::LANES));
                         let row = if col + S::LANES <= cols {
                             s.load(from)
                         } else {
                             s.load_first(from, cols - col, s.splat(0.0))
                         };
-                        s.prefetch_far(from.wrapping_add(FAR));
+                        s.prefetch_l2(from.wrapping_add(STREAM_PREFETCH));
                         s.store(to, row);
                     }
                 }
@@ -83,7 +79,7 @@ unsafe fn pack_columns<S: Simd>(
     while done + 4 <= depth {
         // SAFETY: the caller's.
         unsafe {
-            let rows = s.load_columns(from.add(done), stride, cols);
+            let rows = s.load_4_columns(from.add(done), stride, cols);
             for (k, row) in rows.into_iter().enumerate() {
                 s.store(to.add((done + k) * S::LANES), row);
             }

@@ -1,11 +1,11 @@
 //! Targets of cross-entropy that are spread over the classes.
 
-use super::long::{Partials, Row};
-use super::short;
-use crate::kernels::elementwise::Operand;
-use crate::kernels::{MAX_LANES, load_row};
+use super::row_at_a_time::{Partials, Row};
+use super::row_per_lane;
+use crate::contract::ROW_LANES;
 use crate::matrix::MatRef;
-use crate::simd::{ROW_LANES, Simd};
+use crate::simd::strided::load_strided;
+use crate::simd::{MAX_LANES, Simd};
 
 /// What each class of a row has for a target: (keep t + base) w, where t is the row's probabilities (0 where it has a
 /// label: that is not spread) and w the class weights (1 where there are none).
@@ -46,7 +46,7 @@ impl Spread<'_> {
     /// The targets of rows from `first` on, one row in each lane.
     ///
     /// # Safety
-    /// The targets have so many rows from `first` on, at most `LANES`, and so many columns, at most [`short::SHORT`].
+    /// The targets have so many rows from `first` on, at most `LANES`, and so many columns, at most [`row_per_lane::SHORT`].
     #[inline(always)]
     pub(super) unsafe fn columns<S: Simd>(
         &self,
@@ -58,7 +58,7 @@ impl Spread<'_> {
         match self.probabilities {
             Some(t) => {
                 // SAFETY: the caller's.
-                unsafe { short::load(s, Operand::of(t).from(first, 0), size, columns) };
+                unsafe { row_per_lane::load(s, t.as_mat_ptr().from(first, 0), size, columns) };
                 for t in &mut columns[..cols] {
                     *t = s.fma(*t, s.splat(self.keep), s.splat(self.base));
                 }
@@ -103,7 +103,7 @@ impl SpreadRow {
             if n < S::LANES {
                 let mut lanes = [0.0f32; MAX_LANES];
                 s.store(lanes.as_mut_ptr(), target);
-                target = load_row(s, lanes.as_ptr(), 1, n, zero);
+                target = load_strided(s, lanes.as_ptr(), 1, n, zero);
             }
             target
         }

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use crate::contract::ROW_LANES;
 use crate::matrix::MatRef;
-use crate::simd::ROW_LANES;
 
 /// A cache line of floats, and the width of a panel.
 #[derive(Clone, Copy)]
@@ -85,52 +85,52 @@ impl fmt::Debug for PackedWeights {
 
 /// The weights of a forward call, inputs x outputs: made from a [`MatRef`] or a reference to [`PackedWeights`].
 #[derive(Clone, Copy, Debug)]
-pub struct Weights<'a>(pub(crate) Factor<'a>);
+pub struct Weights<'a>(pub(crate) BOperand<'a>);
 
 impl<'a> From<MatRef<'a>> for Weights<'a> {
     fn from(w: MatRef<'a>) -> Self {
-        Self(Factor::Matrix(w))
+        Self(BOperand::Strided(w))
     }
 }
 
 impl<'a> From<&'a PackedWeights> for Weights<'a> {
     fn from(w: &'a PackedWeights) -> Self {
-        Self(Factor::Panels(w.panels()))
+        Self(BOperand::Packed(w.panels()))
     }
 }
 
 /// The right factor of a product, in either layout.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Factor<'a> {
-    Matrix(MatRef<'a>),
-    Panels(Panels<'a>),
+pub(crate) enum BOperand<'a> {
+    Strided(MatRef<'a>),
+    Packed(Panels<'a>),
 }
 
-impl Factor<'_> {
+impl BOperand<'_> {
     pub(crate) fn rows(self) -> usize {
         match self {
-            Self::Matrix(matrix) => matrix.rows(),
-            Self::Panels(panels) => panels.depth,
+            Self::Strided(matrix) => matrix.rows(),
+            Self::Packed(panels) => panels.depth,
         }
     }
 
     pub(crate) fn cols(self) -> usize {
         match self {
-            Self::Matrix(matrix) => matrix.cols(),
-            Self::Panels(panels) => panels.cols,
+            Self::Strided(matrix) => matrix.cols(),
+            Self::Packed(panels) => panels.cols,
         }
     }
 
     /// The left `col` columns, for panels a multiple of 16, and the others.
     pub(crate) fn split_at_col(self, col: usize) -> (Self, Self) {
         match self {
-            Self::Matrix(matrix) => {
+            Self::Strided(matrix) => {
                 let (left, right) = matrix.split_at_col(col);
-                (Self::Matrix(left), Self::Matrix(right))
+                (Self::Strided(left), Self::Strided(right))
             }
-            Self::Panels(panels) => {
+            Self::Packed(panels) => {
                 let (left, right) = panels.split_at_col(col);
-                (Self::Panels(left), Self::Panels(right))
+                (Self::Packed(left), Self::Packed(right))
             }
         }
     }

@@ -1,11 +1,11 @@
-//! `Twice`: a vector of double width made of two, so that every tier can hold 16 lanes and row
-//! reductions run through the same 16 partial results: AVX2 is `Twice`, NEON `Twice` of `Twice`.
+//! `Pair`: a vector of double width made of two, so that every tier can hold 16 lanes and row
+//! reductions run through the same 16 partial results: AVX2 is `Pair`, NEON `Pair` of `Pair`.
 
 use super::{Simd, Work};
 
 /// Two vectors of `S` as one.
 #[derive(Clone, Copy)]
-pub(crate) struct Twice<S>(pub(crate) S);
+pub(crate) struct Pair<S>(pub(crate) S);
 
 /// Applies an operation of the half-width tier to the lower and to the upper halves.
 macro_rules! both {
@@ -14,11 +14,11 @@ macro_rules! both {
     };
 }
 
-impl<S: Simd> Simd for Twice<S> {
+impl<S: Simd> Simd for Pair<S> {
     const LANES: usize = 2 * S::LANES;
     const REGISTERS: usize = S::REGISTERS / 2;
-    const TILE_ROWS: usize = S::TILE_ROWS;
-    const TERSE: bool = S::TERSE;
+    const MAX_MR: usize = S::MAX_MR;
+    const FRONT_END_BOUND: bool = S::FRONT_END_BOUND;
     type F32 = [S::F32; 2];
     type I32 = [S::I32; 2];
     type Mask = [S::Mask; 2];
@@ -60,23 +60,24 @@ impl<S: Simd> Simd for Twice<S> {
         }
     }
     #[inline(always)]
-    unsafe fn load_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4] {
+    unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4] {
         let low = rows.min(S::LANES);
         // Without rows of its own the upper half repeats the last.
         let (upper, high) = if rows > low { (low, rows - low) } else { (low - 1, 1) };
         // SAFETY: the caller gives `rows` rows, of which both halves read no others.
-        let (low, high) =
-            unsafe { (self.0.load_columns(p, stride, low), self.0.load_columns(p.add(upper * stride), stride, high)) };
+        let (low, high) = unsafe {
+            (self.0.load_4_columns(p, stride, low), self.0.load_4_columns(p.add(upper * stride), stride, high))
+        };
         [[low[0], high[0]], [low[1], high[1]], [low[2], high[2]], [low[3], high[3]]]
     }
     #[inline(always)]
-    unsafe fn store_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [Self::F32; 4]) {
+    unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [Self::F32; 4]) {
         let low = rows.min(S::LANES);
         // SAFETY: the caller gives `rows` rows, of which both halves write no others.
         unsafe {
-            self.0.store_columns(p, stride, low, [a[0], b[0], c[0], d[0]]);
+            self.0.store_4_columns(p, stride, low, [a[0], b[0], c[0], d[0]]);
             if rows > low {
-                self.0.store_columns(p.add(low * stride), stride, rows - low, [a[1], b[1], c[1], d[1]]);
+                self.0.store_4_columns(p.add(low * stride), stride, rows - low, [a[1], b[1], c[1], d[1]]);
             }
         }
     }
@@ -85,12 +86,12 @@ impl<S: Simd> Simd for Twice<S> {
         self.0.prefetch(p);
     }
     #[inline(always)]
-    fn prefetch_far(self, p: *const f32) {
-        self.0.prefetch_far(p);
+    fn prefetch_l2(self, p: *const f32) {
+        self.0.prefetch_l2(p);
     }
     #[inline(always)]
-    fn in_order(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
-        self.0.in_order(a, b)
+    fn load_barrier(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
+        self.0.load_barrier(a, b)
     }
     #[inline(always)]
     fn add(self, a: Self::F32, b: Self::F32) -> Self::F32 {

@@ -1,14 +1,16 @@
 //! Rows of many elements, one after another: neighbours are in neighbouring lanes.
 
+use super::Softmaxes;
 use super::exponentials::sum_of_exponentials;
-use super::spread::{SpreadRow, part};
-use super::{ROW_PIECE, Softmaxes};
+use super::soft_targets::{SpreadRow, part};
+use crate::contract::{ROW_LANES, ROW_PIECE};
 use crate::kernels::elementwise::Elementwise;
-use crate::kernels::tree::{Join, Tree};
-use crate::kernels::{load_row, store_row};
+use crate::kernels::pairwise_sum::{Join, Tree};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
-use crate::simd::{ROW_LANES, Simd};
+use crate::simd::Simd;
+use crate::simd::strided::{load_strided, store_strided};
+use crate::tuning::rows::WRITE_PREFETCH;
 
 /// A row to read: address and stride.
 #[derive(Clone, Copy)]
@@ -37,7 +39,7 @@ impl Row {
     pub(super) unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, rest: S::F32) -> S::F32 {
         let stride = if UNIT { 1 } else { self.stride };
         // SAFETY: the caller's.
-        unsafe { load_row(s, self.p.wrapping_add(col * stride), stride, n, rest) }
+        unsafe { load_strided(s, self.p.wrapping_add(col * stride), stride, n, rest) }
     }
 }
 
@@ -48,7 +50,7 @@ impl RowMut {
     pub(super) unsafe fn store<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, v: S::F32) {
         let stride = if UNIT { 1 } else { self.stride };
         // SAFETY: the caller's.
-        unsafe { store_row(s, self.p.wrapping_add(col * stride), stride, n, v) }
+        unsafe { store_strided(s, self.p.wrapping_add(col * stride), stride, n, v) }
     }
 
     /// The part of the row that begins there.
@@ -62,9 +64,6 @@ impl RowMut {
         Row { p: self.p, stride: self.stride }
     }
 }
-
-/// Elements by which a row is asked for before it is written.
-pub(super) const AHEAD: usize = 256;
 
 /// Works on all rows.
 ///
@@ -325,7 +324,7 @@ pub(super) unsafe fn map<S: Simd, const UNIT: bool, const INPUTS: usize>(
     // SAFETY: the caller's.
     unsafe {
         for col in (0..whole).step_by(S::LANES) {
-            s.prefetch(y.p.wrapping_add(col + AHEAD));
+            s.prefetch(y.p.wrapping_add(col + WRITE_PREFETCH));
             y.store::<S, UNIT>(s, col, S::LANES, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)));
         }
         if whole < cols {

@@ -4,14 +4,12 @@
 use std::mem::MaybeUninit;
 
 use super::Softmaxes;
-use crate::kernels::elementwise::Operand;
-use crate::kernels::tier::Tier;
-use crate::kernels::{load_row, store_row};
-use crate::matrix::{MatMut, MatRef};
-use crate::simd::{ROW_LANES, Simd};
-
-/// The most elements.
-pub(super) const SHORT: usize = 64;
+use crate::contract::ROW_LANES;
+use crate::matrix::{MatMut, MatPtr, MatRef};
+use crate::simd::Simd;
+use crate::simd::strided::{load_strided, store_strided};
+use crate::simd::tier::Tier;
+use crate::tuning::rows::ROW_PER_LANE_COLS;
 
 /// The most rows that are worked on at a time.
 pub(super) const MAX_ROWS: usize = 64;
@@ -19,17 +17,17 @@ pub(super) const MAX_ROWS: usize = 64;
 /// Vectors of the least lanes that hold an element of so many rows as the partial sums are.
 const MAX_VECTORS: usize = 4;
 
-/// Rows of so many elements, at most [`SHORT`], that are worked on at a time.
+/// Rows of so many elements, at most [`ROW_PER_LANE_COLS`], that are worked on at a time.
 pub(super) fn rows_at_once(cols: usize) -> usize {
-    SHORT / whole_sums(cols) * ROW_LANES
+    ROW_PER_LANE_COLS / whole_sums(cols) * ROW_LANES
 }
 
 /// As many columns as whole groups for [`sum`].
 fn whole_sums(cols: usize) -> usize {
-    cols.clamp(1, SHORT).next_multiple_of(ROW_LANES)
+    cols.clamp(1, ROW_PER_LANE_COLS).next_multiple_of(ROW_LANES)
 }
 
-/// Columns that [`Simd::load_columns`] takes at a time.
+/// Columns that [`Simd::load_4_columns`] takes at a time.
 const GROUP: usize = 4;
 
 /// A number for each of the rows that are worked on.
@@ -57,7 +55,7 @@ impl PerRow {
 /// Room for the columns of the rows that are worked on.
 #[derive(Clone, Copy)]
 pub(crate) struct Columns<S: Simd> {
-    vectors: [MaybeUninit<S::F32>; MAX_VECTORS * SHORT],
+    vectors: [MaybeUninit<S::F32>; MAX_VECTORS * ROW_PER_LANE_COLS],
     /// How many of these are written.
     written: usize,
     /// As many columns as whole groups for [`sum`].
@@ -68,7 +66,7 @@ impl<S: Simd> Columns<S> {
     /// No room yet.
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self { vectors: [MaybeUninit::uninit(); MAX_VECTORS * SHORT], written: 0, cols: 0 }
+        Self { vectors: [MaybeUninit::uninit(); MAX_VECTORS * ROW_PER_LANE_COLS], written: 0, cols: 0 }
     }
 
     /// Makes room for so many rows, at most [`rows_at_once`]; all elements are 0.
@@ -94,7 +92,7 @@ impl<S: Simd> Columns<S> {
 /// # Safety
 /// There are so many rows and columns to read.
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd>(s: S, x: Operand, [rows, cols]: [usize; 2], columns: &mut [S::F32]) {
+pub(super) unsafe fn load<S: Simd>(s: S, x: MatPtr, [rows, cols]: [usize; 2], columns: &mut [S::F32]) {
     // SAFETY: the caller's.
     unsafe {
         // Where the number of rows is known to the compiler, no row is looked at on its own.
@@ -111,7 +109,7 @@ pub(super) unsafe fn load<S: Simd>(s: S, x: Operand, [rows, cols]: [usize; 2], c
 #[inline(always)]
 unsafe fn load_rows<S: Simd>(
     s: S,
-    Operand { p, strides: [row_stride, col_stride] }: Operand,
+    MatPtr { p, row_stride, col_stride }: MatPtr,
     [rows, cols]: [usize; 2],
     columns: &mut [S::F32],
 ) {
@@ -121,12 +119,12 @@ unsafe fn load_rows<S: Simd>(
             for col in (0..cols).step_by(GROUP) {
                 // The last group may hold columns of the one before.
                 let col = col.min(cols - GROUP);
-                let group = s.load_columns(p.wrapping_add(col), row_stride, rows);
+                let group = s.load_4_columns(p.wrapping_add(col), row_stride, rows);
                 columns[col..col + GROUP].copy_from_slice(&group);
             }
         } else {
             for (col, v) in columns[..cols].iter_mut().enumerate() {
-                *v = load_row(s, p.wrapping_add(col * col_stride), row_stride, rows, s.splat(0.0));
+                *v = load_strided(s, p.wrapping_add(col * col_stride), row_stride, rows, s.splat(0.0));
             }
         }
     }
@@ -137,7 +135,7 @@ unsafe fn load_rows<S: Simd>(
 /// # Safety
 /// There are so many rows and columns to write.
 #[inline(always)]
-pub(super) unsafe fn store<S: Simd>(s: S, y: Operand, rows: usize, columns: &[S::F32]) {
+pub(super) unsafe fn store<S: Simd>(s: S, y: MatPtr, rows: usize, columns: &[S::F32]) {
     // SAFETY: the caller's.
     unsafe {
         if rows == S::LANES {
@@ -151,12 +149,7 @@ pub(super) unsafe fn store<S: Simd>(s: S, y: Operand, rows: usize, columns: &[S:
 /// # Safety
 /// As for [`store`].
 #[inline(always)]
-unsafe fn store_rows<S: Simd>(
-    s: S,
-    Operand { p, strides: [row_stride, col_stride] }: Operand,
-    rows: usize,
-    columns: &[S::F32],
-) {
+unsafe fn store_rows<S: Simd>(s: S, MatPtr { p, row_stride, col_stride }: MatPtr, rows: usize, columns: &[S::F32]) {
     let cols = columns.len();
     // SAFETY: the caller's.
     unsafe {
@@ -164,11 +157,11 @@ unsafe fn store_rows<S: Simd>(
             for col in (0..cols).step_by(GROUP) {
                 let col = col.min(cols - GROUP);
                 let group = [columns[col], columns[col + 1], columns[col + 2], columns[col + 3]];
-                s.store_columns(p.wrapping_add(col), row_stride, rows, group);
+                s.store_4_columns(p.wrapping_add(col), row_stride, rows, group);
             }
         } else {
             for (col, &v) in columns.iter().enumerate() {
-                store_row(s, p.wrapping_add(col * col_stride), row_stride, rows, v);
+                store_strided(s, p.wrapping_add(col * col_stride), row_stride, rows, v);
             }
         }
     }
@@ -177,7 +170,7 @@ unsafe fn store_rows<S: Simd>(
 /// Works on all rows.
 ///
 /// # Safety
-/// The views have so many rows and columns, 1 to [`SHORT`] of these.
+/// The views have so many rows and columns, 1 to [`ROW_PER_LANE_COLS`] of these.
 #[inline(always)]
 pub(super) unsafe fn each_block<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
     tier: T,
@@ -193,8 +186,8 @@ pub(super) unsafe fn each_block<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: us
         columns.zero(s, [at_once, cols]);
     }
     terms.zero(s, [at_once, cols]);
-    let y = Operand { p: y.as_mut_ptr(), strides: [y.row_stride(), y.col_stride()] };
-    let x = x.map(Operand::of);
+    let y = y.as_mat_ptr();
+    let x = x.map(|x| x.as_mat_ptr());
     for first in (0..rows).step_by(at_once) {
         let (x, y) = (x.map(|x| x.from(first, 0)), y.from(first, 0));
         let rows = at_once.min(rows - first);

@@ -12,16 +12,18 @@
 //! multiply-adds of a few samples take. In turn, each would wait for the other; side by side, the steps cost little. Gradients
 //! stay in the L1 cache.
 //!
-//! Sums are taken as [`Product`](super::gemm::Product) takes them, sample after sample.
+//! Sums are taken as [`Product`](super::product::Product) takes them, sample after sample.
 
 use std::mem::MaybeUninit;
 
-use super::optimizer::{Rule, step};
-use super::tier::Tier;
-use super::{CHUNK_ROWS, Kernel, MAX_LANES, threshold};
+use super::packed::Line;
+use crate::contract::{CHUNK_ROWS, ROW_LANES};
+use crate::kernels::Kernel;
+use crate::kernels::optimizer::{Rule, step};
 use crate::matrix::MatRef;
-use crate::packed::Line;
-use crate::simd::{ROW_LANES, Simd, Work};
+use crate::simd::tier::Tier;
+use crate::simd::{MAX_LANES, Simd, Work};
+use crate::tuning::gemm::FUSED_UPDATE_WEIGHTS;
 
 /// The step of `rule` on weights and moments by the gradient xᵀ dy.
 pub(crate) struct Descent<'a, R> {
@@ -34,16 +36,12 @@ pub(crate) struct Descent<'a, R> {
     pub parameters: [&'a mut [f32]; 3],
 }
 
-/// Weights that fit an L2 cache of 1 MiB with two moments. Where more come from memory, that is what a step waits for, and it
-/// comes faster in longer pieces than tiles take.
-const MANY_WEIGHTS: usize = threshold(64 * 1024, 1024);
-
 /// Whether [`Descent`] does all of it: rows without gaps, columns that make whole vectors, samples that are one chunk, and not
 /// too many weights.
 pub(crate) fn takes(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
     let samples = x.rows().min(dy.rows());
     let whole = x.col_stride() == 1 && dy.col_stride() == 1 && dy.cols().is_multiple_of(ROW_LANES);
-    whole && samples <= CHUNK_ROWS && x.cols().saturating_mul(dy.cols()) <= MANY_WEIGHTS
+    whole && samples <= CHUNK_ROWS && x.cols().saturating_mul(dy.cols()) <= FUSED_UPDATE_WEIGHTS
 }
 
 impl<R: Rule> Kernel for Descent<'_, R> {
@@ -222,8 +220,8 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
 
 #[cfg(test)]
 mod tests {
-    use super::super::optimizer::{Adam, Decay, Momentum, Plain, Update};
     use super::*;
+    use crate::kernels::optimizer::{Adam, Decay, Momentum, Plain, Update};
     use crate::{Backend, Isa, MatMut, Threads, reference};
 
     /// Deterministic values in -1..1.
@@ -254,7 +252,7 @@ mod tests {
         let adam = Adam { alpha: 0.1, rate_1: 0.1, rate_2: 0.01, epsilon: 1e-7, decay };
         for samples in [1, 2, 7, 15, 16, 17, 33, CHUNK_ROWS] {
             let sizes = [16, 32, 48, 80].into_iter().flat_map(|w| (1..=21).chain([41]).map(move |r| (w, r)));
-            for (width, rows) in sizes.filter(|(width, rows)| width * rows <= MANY_WEIGHTS) {
+            for (width, rows) in sizes.filter(|(width, rows)| width * rows <= FUSED_UPDATE_WEIGHTS) {
                 // Rows stand further apart than they are long.
                 let (x, dy) = (values(1, samples * (rows + 3)), values(2, samples * (width + 5)));
                 let x = MatRef::with_strides(&x, samples, rows, rows + 3, 1).unwrap();

@@ -3,7 +3,7 @@
 //! A layer of a small network takes ten microseconds; to wake a sleeping worker takes fifty and
 //! more. So no call waits for a worker that sleeps. Helpers are called in by a caller that makes
 //! call after call, or one whose work is long; each watches a place of its own in memory until
-//! there was nothing to do for [`PATIENCE`]. Work is offered there, and what no helper has begun
+//! there was nothing to do for [`SPIN_TIME`]. Work is offered there, and what no helper has begun
 //! when the caller has done its own part is taken back. A caller therefore waits for nothing but
 //! work that is under way, whatever else the pool is busy with: nothing can deadlock, and in the
 //! child of a process that forked, where no helper is left, callers just work alone. Where a helper panics, its caller does.
@@ -21,16 +21,8 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
 use std::time::{Duration, Instant};
 
-use super::place::{LOOKS, Offered, Place, Work};
-
-/// How long a helper watches without work, and how soon after the last call the next one must come
-/// for helpers to be called in.
-const PATIENCE: Duration = Duration::from_micros(500);
-/// How long a helper stays before it asks the pool for another turn: rayon may have put it on top
-/// of a task that waits for something else.
-const SHIFT: Duration = Duration::from_millis(20);
-/// How many helpers may stand on one another on a worker's stack: each gives others their turn, which may be another caller's helper.
-const MOST_HELPERS: usize = 4;
+use super::mailbox::{Offered, Place, Work};
+use crate::tuning::parallel::{MAX_NESTED_WORKERS, REQUEUE_TIME, SPIN_TIME, SPINS};
 
 /// What is known of a place's helper: there is none,
 const ABSENT: u8 = 0;
@@ -104,7 +96,7 @@ impl Team {
         let now = self.now();
         let just = |moment: &AtomicU64| {
             let moment = moment.load(Ordering::Relaxed);
-            moment != 0 && Duration::from_nanos(now.saturating_sub(moment)) <= PATIENCE
+            moment != 0 && Duration::from_nanos(now.saturating_sub(moment)) <= SPIN_TIME
         };
         if !(long || just(&self.last_call)) || just(&self.turned_away) {
             return;
@@ -164,7 +156,7 @@ impl Standing {
     /// None if there are enough.
     fn begin() -> Option<Self> {
         let there = HELPERS.get();
-        (there < MOST_HELPERS).then(|| {
+        (there < MAX_NESTED_WORKERS).then(|| {
             HELPERS.set(there + 1);
             Self
         })
@@ -204,7 +196,7 @@ fn help(team: Arc<Team>, number: usize) {
     let place = &team.places[number];
     loop {
         let mut served = false;
-        for _ in 0..LOOKS {
+        for _ in 0..SPINS {
             served |= place.serve(number + 1);
             std::hint::spin_loop();
         }
@@ -212,10 +204,10 @@ fn help(team: Arc<Team>, number: usize) {
         if served {
             last = now;
         }
-        if now - last > PATIENCE {
+        if now - last > SPIN_TIME {
             return state.store(ABSENT, Ordering::Relaxed);
         }
-        if now - begin > SHIFT {
+        if now - begin > REQUEUE_TIME {
             state.store(CALLED, Ordering::Relaxed);
             return rayon::spawn(move || help(team, number));
         }
@@ -233,7 +225,7 @@ mod tests {
     use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::sync::mpsc;
 
-    use crate::parallel::parts::{MAX_PARTS, Parts};
+    use crate::parallel::tasks::{MAX_PARTS, Parts};
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()

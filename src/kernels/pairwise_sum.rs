@@ -1,9 +1,10 @@
 //! Sums in a binary tree, whose first part has the largest power of 2 leaves that leaves some: leaves
 //! come one after another, and whoever has the leaves of a subtree can give its sum.
 
-use super::tier::Tier;
-use super::{Kernel, LOSS_ROWS, Split};
+use super::{Kernel, Split};
+use crate::contract::LOSS_ROWS;
 use crate::simd::Simd;
+use crate::simd::tier::Tier;
 
 /// What a tree joins.
 pub(crate) trait Join: Copy + Send + Sync {

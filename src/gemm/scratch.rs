@@ -3,8 +3,8 @@
 
 use std::cell::Cell;
 
-use crate::packed::Line;
-use crate::simd::ROW_LANES;
+use super::packed::Line;
+use crate::contract::ROW_LANES;
 
 thread_local! {
     static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };

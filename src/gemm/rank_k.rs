@@ -11,19 +11,13 @@
 //! Such a product is bound by the writing of C. Tiles would write it in pieces, and spend more time on
 //! their way in and out than on their sums.
 
-use super::activation::Activation;
-use super::gemm::{Bias, Depth, Epilogue, Product};
-use super::{load_row, store_row, threshold};
+use super::packed::BOperand;
+use super::product::{Bias, Depth, Epilogue, Product};
+use crate::kernels::activation::Activation;
 use crate::matrix::MatRef;
-use crate::packed::Factor;
+use crate::simd::strided::{load_strided, store_strided};
 use crate::simd::{Simd, Work};
-
-/// The largest depth.
-const MAX_DEPTH: usize = 8;
-/// Elements of the largest B, half of an L1 cache of 32 KiB: it is read for each pair of rows.
-const MAX_B: usize = threshold(4 * 1024, 256);
-/// Elements by which C is asked for before it is written.
-const AHEAD: usize = 256;
+use crate::tuning::gemm::{RANK_K_B, RANK_K_MAX_DEPTH, WRITE_PREFETCH};
 
 /// Computes a product if its depth is small and the rows of B and C are without gaps.
 #[inline(always)]
@@ -39,8 +33,8 @@ pub(super) fn flat<S: Simd>(s: S, p: &mut Product<'_>) -> bool {
         Epilogue::Value(Activation::Relu) if p.depth == Depth::Running => true,
         _ => return false,
     };
-    let Factor::Matrix(b) = p.b else { return false };
-    if k == 0 || k > MAX_DEPTH || k * n > MAX_B || b.col_stride() != 1 || p.c.col_stride() != 1 {
+    let BOperand::Strided(b) = p.b else { return false };
+    if k == 0 || k > RANK_K_MAX_DEPTH || k * n > RANK_K_B || b.col_stride() != 1 || p.c.col_stride() != 1 {
         return false;
     }
     p.add_columns(s);
@@ -54,7 +48,7 @@ pub(super) fn flat<S: Simd>(s: S, p: &mut Product<'_>) -> bool {
         5 => s.outline(Deep::<S, 5>(flat)),
         6 => s.outline(Deep::<S, 6>(flat)),
         7 => s.outline(Deep::<S, 7>(flat)),
-        _ => s.outline(Deep::<S, MAX_DEPTH>(flat)),
+        _ => s.outline(Deep::<S, RANK_K_MAX_DEPTH>(flat)),
     }
     true
 }
@@ -86,7 +80,7 @@ impl<S: Simd, const K: usize> Work for Deep<'_, S, K> {
         let mut i = 0;
         // SAFETY: the rows are C's and A's.
         unsafe {
-            // Twice as many rows would not fit 16 registers.
+            // Pair as many rows would not fit 16 registers.
             while S::REGISTERS >= 32 && i + 2 <= m {
                 self.0.rows::<K, 2>(i);
                 i += 2;
@@ -120,10 +114,10 @@ impl<S: Simd> Flat<'_, S> {
             let mut j = 0;
             while j < n {
                 let lanes = S::LANES.min(n - j);
-                let start = if bias.is_null() { zero } else { load_row(s, bias.wrapping_add(j), 1, lanes, zero) };
+                let start = if bias.is_null() { zero } else { load_strided(s, bias.wrapping_add(j), 1, lanes, zero) };
                 let mut acc = [start; MR];
                 for k in 0..K {
-                    let w = load_row(s, b.as_ptr().wrapping_add(k * b.row_stride() + j), 1, lanes, zero);
+                    let w = load_strided(s, b.as_ptr().wrapping_add(k * b.row_stride() + j), 1, lanes, zero);
                     for (acc, x) in acc.iter_mut().zip(&x) {
                         *acc = s.fma(x[k], w, *acc);
                     }
@@ -131,8 +125,8 @@ impl<S: Simd> Flat<'_, S> {
                 for (row, acc) in acc.into_iter().enumerate() {
                     let acc = if relu { s.max(zero, acc) } else { acc };
                     let c = c.wrapping_add(row * c_row + j);
-                    s.prefetch(c.wrapping_add(AHEAD));
-                    store_row(s, c, 1, lanes, acc);
+                    s.prefetch(c.wrapping_add(WRITE_PREFETCH));
+                    store_strided(s, c, 1, lanes, acc);
                 }
                 j += S::LANES;
             }

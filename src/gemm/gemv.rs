@@ -3,14 +3,15 @@
 
 use std::ops::Range;
 
-use super::activation::{Activation, Finish, finish};
-use super::elementwise::Operand;
-use super::tier::Tier;
-use crate::packed::{Line, Panels};
-use crate::simd::{ROW_LANES, Simd};
+use super::packed::{Line, Panels};
+use crate::contract::ROW_LANES;
+use crate::kernels::activation::{Activation, Finish, finish};
+use crate::matrix::MatPtr;
+use crate::simd::Simd;
+use crate::simd::tier::Tier;
 
 /// y = activation(x w + bias), of as many elements as `w` has columns, or `y` elements if those are fewer; the sums are
-/// those of a [`Product`](super::gemm::Product) with fma. The bias is as long, or missing.
+/// those of a [`Product`](super::product::Product) with fma. The bias is as long, or missing.
 #[inline(always)]
 pub(crate) fn forward<T: Tier>(
     tier: T,
@@ -37,7 +38,7 @@ pub(crate) fn forward<T: Tier>(
         }
     }
     if !matches!(activation, Activation::Linear | Activation::Relu) {
-        let block = Operand { p: y.as_mut_ptr(), strides: [cols, 1] };
+        let block = MatPtr { p: y.as_mut_ptr(), row_stride: cols, col_stride: 1 };
         // SAFETY: y is a row of so many.
         unsafe { finish(Finish { s: tier.vector(), activation, kept: None, block, size: [1, cols] }) };
     }

@@ -22,9 +22,11 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ops::Range;
 
-use super::{MAX_LANES, load_row, threshold};
-use crate::packed::Line;
-use crate::simd::{Simd, Work, opaque};
+use super::packed::Line;
+use crate::simd::strided::load_strided;
+use crate::simd::{MAX_LANES, Simd, Work, opaque_ptr};
+use crate::tuning::CACHE_LINE;
+use crate::tuning::gemm::{PACK_PREFETCH_STEPS, STAGED_PIECE, STREAM_PREFETCH, UNROLL};
 
 /// Where the accumulators begin.
 #[derive(Clone, Copy)]
@@ -78,7 +80,7 @@ pub(super) struct Tile {
     /// the next.
     pub gap: usize,
     /// What the next row of tiles needs of A: a line is asked for each step of the depth, unless tiles are terse
-    /// ([`Simd::TERSE`]). Of neighbours in a row only the last asks: more would push what is in use out of L1.
+    /// ([`Simd::FRONT_END_BOUND`]). Of neighbours in a row only the last asks: more would push what is in use out of L1.
     pub ahead: *const f32,
     pub ahead_step: usize,
     /// Columns of C from the tile's first to the last of the block: more than `(NV - 1) * LANES`.
@@ -180,7 +182,7 @@ pub(super) trait Source {
     /// Whether it is packed panels of `LANES` columns: then all its vectors are whole, and `b_row` is `LANES`.
     const PANELS: bool = false;
     /// Whether it comes from memory, once, in the order in which it is read: then it is asked for
-    /// [`FAR`] elements ahead.
+    /// [`STREAM_PREFETCH`] elements ahead.
     const STREAMED: bool = false;
     /// The most rows of a tile, beside what the registers allow: each height is code of its own.
     const MAX_ROWS: usize = usize::MAX;
@@ -200,7 +202,7 @@ pub(super) struct StreamedRows;
 pub(super) struct StreamedColumns;
 /// Columns without gaps, copied to panels.
 pub(super) struct CopiedColumns;
-/// The same for columns of a [`CROWDED_STRIDE`].
+/// The same for columns of a [`CONFLICT_STRIDE`].
 pub(super) struct CrowdedColumns;
 
 impl Source for Rows {
@@ -302,24 +304,10 @@ impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE
     }
 }
 
-/// Steps of the depth by which rows of B that are copied are asked for beforehand: some 400 cycles,
-/// the way from L3.
-const COPY_AHEAD: usize = 16;
-/// Elements by which each of some eight rows or columns of a streamed B is asked for beforehand: together
-/// 4 KiB, some 150 ns of reading.
-pub(super) const FAR: usize = 128;
-/// Elements of a cache line.
-const LINE: usize = 16;
-/// Rows so far apart, or a multiple, fall into few sets of an L1 cache: more than it has ways.
-pub(super) const CROWDED_STRIDE: usize = threshold(512, 16);
-/// Elements of such a row that are copied at a time: four cache lines, which lie in different sets.
-const PIECE: usize = 64;
 /// Elements of the pieces of a vector's columns.
-const STAGE: usize = PIECE * MAX_LANES;
+const STAGE: usize = STAGED_PIECE * MAX_LANES;
 /// Steps of the depth between two rows, so that all are copied while a piece is used up.
-const STEPS_A_ROW: usize = PIECE / MAX_LANES;
-/// Steps of the depth of a terse tile that follow each other without a jump.
-const UNROLLED: usize = 4;
+const STEPS_A_ROW: usize = STAGED_PIECE / MAX_LANES;
 /// Elements of the largest tile.
 const TILE_ELEMENTS: usize = 512;
 
@@ -327,7 +315,7 @@ const TILE_ELEMENTS: usize = 512;
 /// element of the other, fit the registers. Of those that copy B for others there are tall ones only, since each tile is
 /// code of its own, and for few rows nothing is copied.
 pub(super) const fn fits<S: Simd, B: Source>(mr: usize, nv: usize) -> bool {
-    if mr > S::TILE_ROWS || mr > B::MAX_ROWS || B::COPIED && !B::STAGED && 2 * mr < S::TILE_ROWS {
+    if mr > S::MAX_MR || mr > B::MAX_ROWS || B::COPIED && !B::STAGED && 2 * mr < S::MAX_MR {
         return false;
     }
     if B::COLUMNS {
@@ -345,7 +333,7 @@ const MAX_COLUMN_VECTORS: usize = 4;
 
 /// The most rows that a tile of one vector may have.
 pub(super) const fn tallest<S: Simd, B: Source>() -> usize {
-    let mut rows = S::TILE_ROWS;
+    let mut rows = S::MAX_MR;
     while !fits::<S, B>(rows, 1) {
         rows -= 1;
     }
@@ -385,7 +373,7 @@ pub(super) unsafe fn tile<S: Simd, A: Order, B: Source, const MR: usize, const N
         }
         in_rows::<S, A, B, MR, NV, WHOLE>(s, t);
         // Opaque, or the compiler would write all of the tile twice, for either case.
-        if !opaque(if buffered { c_buffer } else { std::ptr::null() }).is_null() {
+        if !opaque_ptr(if buffered { c_buffer } else { std::ptr::null() }).is_null() {
             copy(c_buffer, [row, 1], c, c_strides, size);
         }
     }
@@ -459,7 +447,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                     for (v, value) in values.iter_mut().enumerate() {
                         *value = part.get(from.wrapping_add(v * S::LANES), v);
                     }
-                    from = opaque(from.wrapping_add(row));
+                    from = opaque_ptr(from.wrapping_add(row));
                 }
             }
         }
@@ -469,7 +457,7 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
             for v in 0..NV {
                 s.prefetch(c.wrapping_add(v * S::LANES));
             }
-            c = opaque(c.wrapping_add(t.c_row));
+            c = opaque_ptr(c.wrapping_add(t.c_row));
         }
         let (mut a, mut b, mut panel, mut ahead) = (t.a, t.b, t.panel, t.ahead);
         let mut left = t.depth;
@@ -482,24 +470,28 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
             for v in 0..NV {
                 let columns = if B::STAGED {
                     let done = t.depth - left;
-                    let (chunk, offset) = (done / PIECE, done % PIECE);
+                    let (chunk, offset) = (done / STAGED_PIECE, done % STAGED_PIECE);
                     let (now, next) =
                         (stages.wrapping_add(chunk % 2 * STAGE), stages.wrapping_add((chunk + 1) % 2 * STAGE));
                     // Part of the next pieces: their loads have the time until they are needed.
                     let row = offset / STEPS_A_ROW;
                     let all = if WHOLE { S::LANES } else { part.tail };
                     let rows = row.min(all)..(row + 1).min(all);
-                    let ahead = PIECE - offset;
+                    let ahead = STAGED_PIECE - offset;
                     stage_pieces(s, b.wrapping_add(ahead), t.b_col, rows, left.saturating_sub(ahead), next);
                     // Behind them, the stage has never been written.
-                    s.load_columns(now.wrapping_add(offset), PIECE, all)
+                    s.load_4_columns(now.wrapping_add(offset), STAGED_PIECE, all)
                 } else {
-                    if B::STREAMED && (t.depth - left).is_multiple_of(LINE) {
-                        let far = b.wrapping_add(if left > FAR { FAR } else { FAR.wrapping_add(t.gap) });
-                        (0..S::LANES).for_each(|column| s.prefetch_far(far.wrapping_add(steps(column, t.b_col))));
+                    if B::STREAMED && (t.depth - left).is_multiple_of(CACHE_LINE) {
+                        let far = b.wrapping_add(if left > STREAM_PREFETCH {
+                            STREAM_PREFETCH
+                        } else {
+                            STREAM_PREFETCH.wrapping_add(t.gap)
+                        });
+                        (0..S::LANES).for_each(|column| s.prefetch_l2(far.wrapping_add(steps(column, t.b_col))));
                     }
                     let rows = if v < part.whole { S::LANES } else { part.tail };
-                    s.load_columns(b.wrapping_add(steps(v, t.b_vector)), t.b_col, rows)
+                    s.load_4_columns(b.wrapping_add(steps(v, t.b_vector)), t.b_col, rows)
                 };
                 for (k, &column) in columns.iter().enumerate() {
                     if B::COPIED {
@@ -531,11 +523,11 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                     for k in 0..left {
                         s.store(
                             to.wrapping_add(k * NV * S::LANES),
-                            load_row(s, from.wrapping_add(k), t.b_col, n, zero),
+                            load_strided(s, from.wrapping_add(k), t.b_col, n, zero),
                         );
                     }
                 } else {
-                    let columns = s.load_columns(from.wrapping_sub(4 - left), t.b_col, n);
+                    let columns = s.load_4_columns(from.wrapping_sub(4 - left), t.b_col, n);
                     for (k, &column) in columns.iter().enumerate() {
                         s.store(to.wrapping_add(k * NV * S::LANES), column);
                     }
@@ -566,26 +558,30 @@ unsafe fn in_rows<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize
                 if B::COPIED {
                     panel = panel.wrapping_add(t.panel_row);
                     for v in 0..NV {
-                        s.prefetch(b.wrapping_add(steps(COPY_AHEAD, b_row)).wrapping_add(steps(v, b_vector)));
+                        s.prefetch(b.wrapping_add(steps(PACK_PREFETCH_STEPS, b_row)).wrapping_add(steps(v, b_vector)));
                     }
                 } else if B::STREAMED {
                     for v in 0..NV {
-                        let far = if t.cols > FAR { FAR } else { FAR.wrapping_add(t.gap) };
-                        s.prefetch_far(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
+                        let far = if t.cols > STREAM_PREFETCH {
+                            STREAM_PREFETCH
+                        } else {
+                            STREAM_PREFETCH.wrapping_add(t.gap)
+                        };
+                        s.prefetch_l2(b.wrapping_add(far).wrapping_add(steps(v, b_vector)));
                     }
-                } else if !S::TERSE {
+                } else if !S::FRONT_END_BOUND {
                     s.prefetch(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }
             };
         }
-        while S::TERSE && !B::COLUMNS && !B::COPIED && left >= UNROLLED {
-            for k in 0..UNROLLED {
+        while S::FRONT_END_BOUND && !B::COLUMNS && !B::COPIED && left >= UNROLL {
+            for k in 0..UNROLL {
                 step!(k);
-                (a, b) = s.in_order(a, b);
+                (a, b) = s.load_barrier(a, b);
             }
-            a = a.wrapping_add(steps(UNROLLED, t.a_col));
-            left -= UNROLLED;
+            a = a.wrapping_add(steps(UNROLL, t.a_col));
+            left -= UNROLL;
         }
         while left > 0 {
             step!(0);
@@ -612,7 +608,7 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Ti
                     for (v, &acc) in row.iter().enumerate() {
                         part.put(c.wrapping_add(v * S::LANES), v, acc);
                     }
-                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
+                    c = opaque_ptr(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
             TileFinish::Relu => {
@@ -620,7 +616,7 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Ti
                     for (v, &acc) in row.iter().enumerate() {
                         part.put(c.wrapping_add(v * S::LANES), v, s.max(zero, acc));
                     }
-                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
+                    c = opaque_ptr(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
             TileFinish::Gate { mut gate, row: gate_row, .. } => {
@@ -629,8 +625,8 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Ti
                         let gate = part.get(gate.wrapping_add(v * S::LANES), v);
                         part.put(c.wrapping_add(v * S::LANES), v, s.select(s.lt(zero, gate), acc, zero));
                     }
-                    gate = opaque(gate.wrapping_add(gate_row));
-                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
+                    gate = opaque_ptr(gate.wrapping_add(gate_row));
+                    c = opaque_ptr(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
             TileFinish::Add => {
@@ -639,7 +635,7 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Ti
                         let c = c.wrapping_add(v * S::LANES);
                         part.put(c, v, s.add(part.get(c, v), acc));
                     }
-                    c = opaque(c.wrapping_add(t.c_row)).cast_mut();
+                    c = opaque_ptr(c.wrapping_add(t.c_row)).cast_mut();
                 }
             }
         }
@@ -653,10 +649,10 @@ unsafe fn finish<S: Simd, const MR: usize, const NV: usize>(part: Part<S>, t: Ti
 #[inline(always)]
 unsafe fn stage_pieces<S: Simd>(s: S, from: *const f32, stride: usize, rows: Range<usize>, n: usize, to: *mut f32) {
     for row in rows {
-        let (piece, to) = (from.wrapping_add(row * stride), to.wrapping_add(row * PIECE));
+        let (piece, to) = (from.wrapping_add(row * stride), to.wrapping_add(row * STAGED_PIECE));
         // SAFETY: the caller's.
         unsafe {
-            for j in (0..PIECE).step_by(S::LANES) {
+            for j in (0..STAGED_PIECE).step_by(S::LANES) {
                 let (piece, to) = (piece.wrapping_add(j), to.wrapping_add(j));
                 if n >= j + S::LANES {
                     s.store(to, s.load(piece))

@@ -1,10 +1,10 @@
 //! One long row, which threads share by its columns: first what is summed, then what is written.
 
 use super::Softmaxes;
-use super::long::{Row, RowMut, in_pieces};
-use crate::kernels::tier::Tier;
+use super::row_at_a_time::{Row, RowMut, in_pieces};
 use crate::kernels::{Input, Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
+use crate::simd::tier::Tier;
 
 /// What an operation sums of the first row of its inputs. To be split at multiples of
 /// [`ROW_PIECE`](super::ROW_PIECE).

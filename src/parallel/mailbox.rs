@@ -7,11 +7,7 @@
 use std::mem::MaybeUninit;
 use std::panic::{self, AssertUnwindSafe};
 
-use super::sync::{AtomicU8, Ordering, UnsafeCell, spin_loop, yield_now};
-
-/// After so many looks, 10 to 50 us, who waits lets other threads run on its core, which may be the
-/// one that it waits for; a helper looks at the clock and its pool, too.
-pub(super) const LOOKS: usize = 1024;
+use super::sync::{AtomicU8, Ordering, SPINS, UnsafeCell, spin_loop, yield_now};
 
 /// What caller and helpers run at the same time; it gets the number of who runs it.
 pub(super) type Work<'a> = &'a (dyn Fn(usize) + Sync);
@@ -67,7 +63,7 @@ impl Offered<'_> {
                     }
                     UNDER_WAY => {
                         looks += 1;
-                        if looks % LOOKS > 0 { spin_loop() } else { yield_now() }
+                        if looks % SPINS > 0 { spin_loop() } else { yield_now() }
                     }
                     _ => {
                         panicked = true;

@@ -1,12 +1,10 @@
 //! The portable tier's products, by `matrixmultiply`: it brings kernels for processors that have
 //! no tier here, and allocates its packing buffers anew in each call.
 
-use super::CHUNK_ROWS;
-use super::activation::{Finish, finish};
-use super::elementwise::Operand;
-use super::gemm::{Bias, Depth, Epilogue, Product};
-use crate::packed::Factor;
-use crate::simd::ROW_LANES;
+use super::packed::BOperand;
+use super::product::{Bias, Depth, Epilogue, Product};
+use crate::contract::{CHUNK_ROWS, ROW_LANES};
+use crate::kernels::activation::{Finish, finish};
 use crate::simd::portable::Portable;
 
 /// Computes a product as `gemm` does, within the bound of the portable tier.
@@ -35,12 +33,12 @@ pub(crate) fn gemm(mut p: Product<'_>) {
         let beta = if k0 == 0 && !biased { 0.0 } else { 1.0 };
         let depth = block.min(k - k0);
         match p.b {
-            Factor::Matrix(b) => {
+            BOperand::Strided(b) => {
                 let (row, col) = (b.row_stride(), b.col_stride());
                 // SAFETY: m, n and k are sizes that all three views have.
                 unsafe { add(&mut p, [m, depth, n], k0, 0, b.as_ptr().wrapping_add(k0 * row), [row, col], beta) };
             }
-            Factor::Panels(b) => {
+            BOperand::Packed(b) => {
                 for j in (0..n).step_by(ROW_LANES) {
                     let lines = b.lines_from(k0, j).as_ptr().cast();
                     // SAFETY: as above; a panel has `depth` lines from k0 on.
@@ -52,9 +50,9 @@ pub(crate) fn gemm(mut p: Product<'_>) {
     let (activation, kept) = match p.epilogue {
         Epilogue::None => return,
         Epilogue::Value(activation) => (activation, None),
-        Epilogue::Gradient(activation, kept) => (activation, Some(Operand::of(kept))),
+        Epilogue::Gradient(activation, kept) => (activation, Some(kept.as_mat_ptr())),
     };
-    let block = Operand { p: p.c.as_mut_ptr(), strides: [p.c.row_stride(), p.c.col_stride()] };
+    let block = p.c.as_mat_ptr();
     // SAFETY: C and what was kept have m rows and n columns.
     unsafe { finish(Finish { s: Portable, activation, kept, block, size: [m, n] }) };
 }
