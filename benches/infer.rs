@@ -18,7 +18,7 @@ fn benches(c: &mut Criterion) {
         let (inputs, outputs) = (net[0], net[net.len() - 1]);
         let mut builder = Sequential::builder(inputs);
         for (layer, &units) in net.iter().enumerate().skip(1) {
-            let activation = if layer + 1 < net.len() { Activation::Relu } else { Activation::Softmax };
+            let activation = if layer + 1 < net.len() { Activation::Relu.into() } else { Activation::Softmax };
             builder = builder.layer(Dense::new(units, activation));
         }
         let model = builder.build().expect("a sound model");

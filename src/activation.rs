@@ -13,7 +13,7 @@ use crate::kernels::elementwise::{Exp, Ln};
 use crate::kernels::softmax::{
     InRows, LogSoftmax, LogSoftmaxBackward, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
 };
-use crate::kernels::{Input, RowOp, Rows};
+use crate::kernels::{Input, RowKernel, RowOp};
 use crate::matrix::{MatMut, MatRef};
 use crate::tuning::cost;
 
@@ -35,13 +35,13 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
 /// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
 pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
     activation.check()?;
-    activation.visit(Forward { backend, cost: cost_of(activation), x: Input::Output, y });
+    activation.visit(Forward { backend, cost: cost_of(activation), x: Input::InPlace, y });
     Ok(())
 }
 
 /// dx = f'(x) dy, element by element; `activation` is f.
 ///
-/// `kept` is f's output, or, if f [keeps its input](Activation::keeps_input), that.
+/// `kept` is f's output, or, if f [keeps its input](Activation::saves_input), that.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -67,7 +67,7 @@ pub fn backward(
 pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("kept", kept)], ("dy", &dy))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Output, dx: dy });
+    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::InPlace, dx: dy });
     Ok(())
 }
 
@@ -146,7 +146,7 @@ pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 
 /// [`softmax`] of y, in its place.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    rows(backend, Softmax, [Input::Output], y, cost::exponential);
+    rows(backend, Softmax, [Input::InPlace], y, cost::exponential);
 }
 
 /// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
@@ -165,7 +165,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Output], dy, cost::streaming);
+    rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::InPlace], dy, cost::streaming);
     Ok(())
 }
 
@@ -182,7 +182,7 @@ pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()
 
 /// [`log_softmax`] of y, in its place.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
-    rows(backend, LogSoftmax, [Input::Output], y, cost::exponential);
+    rows(backend, LogSoftmax, [Input::InPlace], y, cost::exponential);
 }
 
 /// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
@@ -201,7 +201,7 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
 pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
-    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Output], dy, cost::exponential);
+    rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::InPlace], dy, cost::exponential);
     Ok(())
 }
 
@@ -227,7 +227,7 @@ fn run<const INPUTS: usize>(
     cost: fn(usize) -> usize,
 ) {
     let elements = output.rows().saturating_mul(output.cols());
-    backend.run(cost(elements), 1, Rows { op, inputs, output });
+    backend.run(cost(elements), 1, RowKernel { op, inputs, output });
 }
 
 /// Runs an operation on rows: row by row, or, where there are fewer rows than threads and these are long, by the
@@ -252,7 +252,7 @@ fn rows<const INPUTS: usize>(
         output = rest;
         let read = of_row.map(|input| match input {
             Input::Matrix(matrix) => matrix,
-            Input::Output => row.as_ref(),
+            Input::InPlace => row.as_ref(),
         });
         let sums = backend.sum(cost, ROW_PIECE, RowSums { op, inputs: read });
         backend.run(cost, ROW_PIECE, RowWrite { op, sums, inputs: of_row, output: row.reborrow() });

@@ -3,7 +3,7 @@
 use crate::dispatch::Dispatch;
 use crate::error::Result;
 use crate::isa::Isa;
-use crate::kernels::pairwise_sum::Join;
+use crate::kernels::pairwise_sum::Combine;
 use crate::kernels::{Kernel, Split};
 use crate::parallel::{self, Threads};
 
@@ -78,7 +78,7 @@ impl Backend {
     }
 
     /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives, in a tree whose leaves are `unit` long.
-    pub(crate) fn sum<K: Split<Output: Join>>(&self, cost: usize, unit: usize, kernel: K) -> K::Output {
+    pub(crate) fn sum<K: Split<Output: Combine>>(&self, cost: usize, unit: usize, kernel: K) -> K::Output {
         parallel::sum(self.dispatch, self.threads, cost, unit, kernel)
     }
 

@@ -24,7 +24,7 @@ use crate::tuning::gemm::{COL_GRAIN, ROW_GRAIN, SPLIT_COLS_B};
 /// `x` is batch x inputs, `w` inputs x outputs, `bias` outputs (none stands for zeros), `y` batch
 /// x outputs; all of `y` is written. A batch of 0 is legal. `w` is a [`MatRef`], or, where the same
 /// weights serve many calls, a reference to [`PackedWeights`](crate::PackedWeights). The way back through an activation
-/// that [keeps its input](Activation::keeps_input) needs x w + bias: for that, call this with [`Activation::Linear`],
+/// that [keeps its input](Activation::saves_input) needs x w + bias: for that, call this with [`Activation::Linear`],
 /// then [`activation::forward`](crate::activation::forward).
 ///
 /// ```
@@ -78,7 +78,7 @@ pub fn forward<'a>(
 ///
 /// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the activation that
 /// this layer's input `x` came out of, with what that keeps: `x` itself, or, if it
-/// [keeps its input](Activation::keeps_input), what it was applied to. The call then goes back through
+/// [keeps its input](Activation::saves_input), what it was applied to. The call then goes back through
 /// it in the same pass. The matrix has the shape of `dx`.
 ///
 /// # Errors

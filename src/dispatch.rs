@@ -14,7 +14,7 @@ use crate::kernels::Kernel;
 use crate::simd::neon::Neon;
 use crate::simd::portable::Portable;
 use crate::simd::tier::Tier;
-use crate::simd::{Simd, Work};
+use crate::simd::{Simd, SimdOp};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
@@ -117,7 +117,7 @@ impl Dispatch {
 /// A kernel in a tier.
 struct Run<K, T>(K, T);
 
-impl<K: Kernel, T: Tier> Work for Run<K, T> {
+impl<K: Kernel, T: Tier> SimdOp for Run<K, T> {
     type Output = K::Output;
 
     #[inline(always)]

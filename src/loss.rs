@@ -184,7 +184,7 @@ impl<'a> CrossEntropy<'a> {
         let targets = targets.into();
         let shape = [logits.rows(), logits.cols()];
         self.check(shape, targets, losses.as_deref())?;
-        Ok(self.run(backend, Input::Output, shape, targets, losses, Some(logits)))
+        Ok(self.run(backend, Input::InPlace, shape, targets, losses, Some(logits)))
     }
 
     pub(crate) fn check(&self, [rows, cols]: [usize; 2], targets: Targets<'_>, losses: Option<&[f32]>) -> Result<()> {

@@ -2,7 +2,7 @@
 #![no_main]
 
 use densely::loss::CrossEntropy;
-use densely::nn::{self, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Predictor, Sequential, Sgd};
+use densely::nn::{Adam, AdamW, Clip, Dense, DenseActivation, Dropout, Fit, Optimizer, Predictor, Sequential, Sgd};
 use densely::{Activation, Backend, MatMut, MatRef, reference};
 use densely_fuzz::{Values, assert_same, backends};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
@@ -21,8 +21,8 @@ struct Layer {
     bias: bool,
     /// Of values before it are dropped.
     dropout: Option<f64>,
-    /// The same as a layer's word and as a function; the last layer's is softmax, of which the loss takes care.
-    activation: (nn::Activation, Activation),
+    /// The last layer's is softmax, which the loss takes care of.
+    activation: DenseActivation,
 }
 
 impl Layer {
@@ -44,16 +44,16 @@ struct Case {
     threads: Vec<Backend>,
 }
 
-const ACTIVATIONS: [(nn::Activation, Activation); 9] = [
-    (nn::Activation::Linear, Activation::Linear),
-    (nn::Activation::Relu, Activation::Relu),
-    (nn::Activation::LeakyRelu { slope: 0.25 }, Activation::LeakyRelu { slope: 0.25 }),
-    (nn::Activation::Elu { alpha: 0.75 }, Activation::Elu { alpha: 0.75 }),
-    (nn::Activation::Sigmoid, Activation::Sigmoid),
-    (nn::Activation::Tanh, Activation::Tanh),
-    (nn::Activation::Softplus, Activation::Softplus),
-    (nn::Activation::Silu, Activation::Silu),
-    (nn::Activation::Gelu, Activation::Gelu),
+const ACTIVATIONS: [Activation; 9] = [
+    Activation::Linear,
+    Activation::Relu,
+    Activation::LeakyRelu { slope: 0.25 },
+    Activation::Elu { alpha: 0.75 },
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Softplus,
+    Activation::Silu,
+    Activation::Gelu,
 ];
 
 fn any_case(u: &mut Unstructured<'_>) -> Result<Case> {
@@ -64,8 +64,7 @@ fn any_case(u: &mut Unstructured<'_>) -> Result<Case> {
     for layer in 1..=depth {
         let outputs = u.int_in_range(1..=50)?;
         let dropout = if u.ratio(1, 4)? { Some(f64::from(u.int_in_range(0..=7u8)?) / 8.0) } else { None };
-        let softmax = (nn::Activation::Softmax, Activation::Linear);
-        let activation = if layer < depth { *u.choose(&ACTIVATIONS)? } else { softmax };
+        let activation = if layer < depth { (*u.choose(&ACTIVATIONS)?).into() } else { Activation::Softmax };
         layers.push(Layer { inputs, outputs, bias: u.arbitrary()?, dropout, activation });
         inputs = outputs;
     }
@@ -98,7 +97,7 @@ impl Case {
             if let Some(rate) = layer.dropout {
                 builder = builder.layer(Dropout::new(rate));
             }
-            builder = builder.layer(Dense::new(layer.outputs, layer.activation.0).use_bias(layer.bias));
+            builder = builder.layer(Dense::new(layer.outputs, layer.activation).use_bias(layer.bias));
         }
         let mut model = builder.build()?;
         model.compile(self.clip.map_or(self.optimizer, |clip| self.optimizer.clip(clip)))?;
@@ -137,7 +136,11 @@ impl Case {
             let to = MatMut::new(&mut before, rows, layer.outputs)?;
             reference::dense_forward(got, kernel, bias, Activation::Linear, to)?;
             let to = MatMut::new(&mut after, rows, layer.outputs)?;
-            reference::activation_forward(layer.activation.1, MatRef::new(&before, rows, layer.outputs)?, to)?;
+            reference::activation_forward(
+                layer.activation.elementwise(),
+                MatRef::new(&before, rows, layer.outputs)?,
+                to,
+            )?;
             pass.got.push(std::mem::replace(&mut x, after.clone()));
             pass.before.push(before);
             pass.after.push(after);
@@ -175,8 +178,8 @@ impl Case {
                 layer.bias.then_some(db),
             )?;
             if number > 0 {
-                let activation = self.layers[number - 1].activation.1;
-                let kept = if activation.keeps_input() { &pass.before } else { &pass.after };
+                let activation = self.layers[number - 1].activation.elementwise();
+                let kept = if activation.saves_input() { &pass.before } else { &pass.after };
                 let gate = Some((activation, MatRef::new(&kept[number - 1], rows, layer.inputs)?));
                 let kernel = MatRef::new(&w[start..start + layer.inputs * layer.outputs], layer.inputs, layer.outputs)?;
                 let mut dx = vec![0.0; rows * layer.inputs];

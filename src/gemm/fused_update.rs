@@ -19,14 +19,14 @@ use std::mem::MaybeUninit;
 use super::packed::Line;
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
-use crate::kernels::optimizer::{Rule, step};
+use crate::kernels::optimizer::{UpdateRule, step};
 use crate::matrix::MatRef;
 use crate::simd::tier::Tier;
-use crate::simd::{MAX_LANES, Simd, Work};
+use crate::simd::{MAX_LANES, Simd, SimdOp};
 use crate::tuning::gemm::FUSED_UPDATE_WEIGHTS;
 
 /// The step of `rule` on weights and moments by the gradient xᵀ dy.
-pub(crate) struct Descent<'a, R> {
+pub(crate) struct FusedUpdate<'a, R> {
     pub rule: R,
     /// Batch x inputs.
     pub x: MatRef<'a>,
@@ -36,15 +36,15 @@ pub(crate) struct Descent<'a, R> {
     pub parameters: [&'a mut [f32]; 3],
 }
 
-/// Whether [`Descent`] does all of it: rows without gaps, columns that make whole vectors, samples that are one chunk, and not
+/// Whether [`FusedUpdate`] does all of it: rows without gaps, columns that make whole vectors, samples that are one chunk, and not
 /// too many weights.
-pub(crate) fn takes(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
+pub(crate) fn supports(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
     let samples = x.rows().min(dy.rows());
     let whole = x.col_stride() == 1 && dy.col_stride() == 1 && dy.cols().is_multiple_of(ROW_LANES);
     whole && samples <= CHUNK_ROWS && x.cols().saturating_mul(dy.cols()) <= FUSED_UPDATE_WEIGHTS
 }
 
-impl<R: Rule> Kernel for Descent<'_, R> {
+impl<R: UpdateRule> Kernel for FusedUpdate<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -52,7 +52,7 @@ impl<R: Rule> Kernel for Descent<'_, R> {
         let Self { rule, x, dy, parameters } = self;
         let s = tier.vector();
         let width = dy.cols();
-        if !takes(x, dy) || width == 0 {
+        if !supports(x, dy) || width == 0 {
             return;
         }
         let kept = parameters[..=R::MOMENTS].iter().map(|slice| slice.len() / width);
@@ -95,7 +95,7 @@ struct Block<S, R> {
     rows: usize,
 }
 
-impl<S: Simd, R: Rule> Block<S, R> {
+impl<S: Simd, R: UpdateRule> Block<S, R> {
     /// All rows of so many times `NV` vectors, from vector `first` on.
     ///
     /// # Safety
@@ -141,7 +141,7 @@ struct Tiles<S, R, const MR: usize, const NV: usize> {
 /// The most vectors of a tile.
 const MAX_VECTORS: usize = 16;
 
-impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
+impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
     /// # Safety
     /// The block has all their rows and columns, and all samples, when they are run.
     #[inline(always)]
@@ -150,7 +150,7 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
     }
 }
 
-impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR, NV> {
+impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> SimdOp for Tiles<S, R, MR, NV> {
     type Output = ();
 
     #[inline(always)]
@@ -221,7 +221,7 @@ impl<S: Simd, R: Rule, const MR: usize, const NV: usize> Work for Tiles<S, R, MR
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::optimizer::{Adam, Decay, Momentum, Plain, Update};
+    use crate::kernels::optimizer::{AdamStep, MomentumStep, SgdStep, Update, WeightDecay};
     use crate::{Backend, Isa, MatMut, Threads, reference};
 
     /// Deterministic values in -1..1.
@@ -231,13 +231,13 @@ mod tests {
     }
 
     /// Compares with an update by the gradient `dw`.
-    fn check<R: Rule>(backend: &Backend, rule: R, x: MatRef<'_>, dy: MatRef<'_>, dw: &[f32]) {
+    fn check<R: UpdateRule>(backend: &Backend, rule: R, x: MatRef<'_>, dy: MatRef<'_>, dw: &[f32]) {
         let mut found = [3, 4, 5].map(|seed| values(seed, dw.len()));
         found[2].iter_mut().for_each(|v| *v = v.abs());
         let mut expected = found.clone();
         backend.run_alone(Update { rule, dw, parameters: expected.each_mut().map(Vec::as_mut_slice) });
-        assert!(takes(x, dy));
-        backend.run_alone(Descent { rule, x, dy, parameters: found.each_mut().map(Vec::as_mut_slice) });
+        assert!(supports(x, dy));
+        backend.run_alone(FusedUpdate { rule, x, dy, parameters: found.each_mut().map(Vec::as_mut_slice) });
         let bits =
             |values: &[Vec<f32>; 3]| values.each_ref().map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
         let size = [x.rows(), x.cols(), dy.cols()];
@@ -246,10 +246,10 @@ mod tests {
 
     #[test]
     fn it_has_the_bits_of_a_gradient_and_an_update() {
-        let decay = Decay(Some(0.01));
-        let plain = Plain { learning_rate: 0.1, decay: Decay(None) };
-        let momentum = Momentum { learning_rate: 0.1, momentum: 0.9, nesterov: true, decay };
-        let adam = Adam { alpha: 0.1, rate_1: 0.1, rate_2: 0.01, epsilon: 1e-7, decay };
+        let decay = WeightDecay(Some(0.01));
+        let plain = SgdStep { learning_rate: 0.1, decay: WeightDecay(None) };
+        let momentum = MomentumStep { learning_rate: 0.1, momentum: 0.9, nesterov: true, decay };
+        let adam = AdamStep { alpha: 0.1, rate_1: 0.1, rate_2: 0.01, epsilon: 1e-7, decay };
         for samples in [1, 2, 7, 15, 16, 17, 33, CHUNK_ROWS] {
             let sizes = [16, 32, 48, 80].into_iter().flat_map(|w| (1..=21).chain([41]).map(move |r| (w, r)));
             for (width, rows) in sizes.filter(|(width, rows)| width * rows <= FUSED_UPDATE_WEIGHTS) {
@@ -275,10 +275,10 @@ mod tests {
         let values = values(1, 300 * 40);
         let matrix = |rows, cols| MatRef::new(&values[..rows * cols], rows, cols).unwrap();
         let strided = MatRef::with_strides(&values, 8, 16, 40, 2).unwrap();
-        assert!(takes(matrix(8, 3), matrix(8, 32)));
-        assert!(!takes(matrix(8, 3), matrix(8, 24)));
-        assert!(!takes(strided, matrix(8, 32)) && !takes(matrix(8, 3), strided));
-        assert!(!takes(matrix(CHUNK_ROWS + 1, 3), matrix(CHUNK_ROWS + 1, 16)));
-        assert!(!takes(matrix(2, 4097), matrix(2, 16)));
+        assert!(supports(matrix(8, 3), matrix(8, 32)));
+        assert!(!supports(matrix(8, 3), matrix(8, 24)));
+        assert!(!supports(strided, matrix(8, 32)) && !supports(matrix(8, 3), strided));
+        assert!(!supports(matrix(CHUNK_ROWS + 1, 3), matrix(CHUNK_ROWS + 1, 16)));
+        assert!(!supports(matrix(2, 4097), matrix(2, 16)));
     }
 }

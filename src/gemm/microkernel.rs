@@ -24,7 +24,7 @@ use std::ops::Range;
 
 use super::packed::Line;
 use crate::simd::strided::load_strided;
-use crate::simd::{MAX_LANES, Simd, Work, opaque_ptr};
+use crate::simd::{MAX_LANES, Simd, SimdOp, opaque_ptr};
 use crate::tuning::CACHE_LINE;
 use crate::tuning::gemm::{PACK_PREFETCH_STEPS, STAGED_PIECE, STREAM_PREFETCH, UNROLL};
 
@@ -276,7 +276,7 @@ impl<'a, S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const W
     }
 }
 
-impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> Work
+impl<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize, const WHOLE: bool> SimdOp
     for Outlined<'_, S, A, B, MR, NV, WHOLE>
 {
     type Output = ();

@@ -16,7 +16,7 @@ use super::product::{Bias, Depth, Epilogue, Product};
 use crate::kernels::activation::Activation;
 use crate::matrix::MatRef;
 use crate::simd::strided::{load_strided, store_strided};
-use crate::simd::{Simd, Work};
+use crate::simd::{Simd, SimdOp};
 use crate::tuning::gemm::{RANK_K_B, RANK_K_MAX_DEPTH, WRITE_PREFETCH};
 
 /// Computes a product if its depth is small and the rows of B and C are without gaps.
@@ -71,7 +71,7 @@ struct Flat<'a, S> {
 /// A product of depth `K`, as a function of its own.
 struct Deep<'a, S, const K: usize>(Flat<'a, S>);
 
-impl<S: Simd, const K: usize> Work for Deep<'_, S, K> {
+impl<S: Simd, const K: usize> SimdOp for Deep<'_, S, K> {
     type Output = ();
 
     #[inline(always)]

@@ -3,11 +3,14 @@
 //! [`Activation`] names the functions, a [`Formula`] is each one's vector code. Products apply them
 //! to what they have just written ([`finish`]); on their own they are element-wise kernels.
 
+use std::fmt;
+use std::str::FromStr;
+
 use super::elementwise::{Elementwise, map};
 use crate::error::{Error, Result};
 use crate::math;
 use crate::matrix::MatPtr;
-use crate::simd::{Simd, Work};
+use crate::simd::{Simd, SimdOp};
 
 /// A function that is applied to each element.
 ///
@@ -25,6 +28,16 @@ use crate::simd::{Simd, Work};
 ///
 /// The cost is the time relative to ReLU's of 128 x 512 elements in the L2 cache with AVX2, from
 /// `benches/record/2026-11-26-peers-rows-2-threads-avx2.txt`, where they are in a dense layer and in memory as well.
+///
+/// Each can be had by its name in Keras, with Keras' parameters, but GELU is always the approximate form:
+///
+/// ```
+/// use densely::Activation;
+/// assert_eq!("leaky_relu".parse::<Activation>()?, Activation::LeakyRelu { slope: 0.2 });
+/// assert_eq!(Activation::Elu { alpha: 0.5 }.name(), "elu");
+/// assert!("maxout".parse::<Activation>().is_err());
+/// # Ok::<(), densely::Error>(())
+/// ```
 ///
 /// NaN stays NaN everywhere, and -0 stays -0 but for `Sigmoid` and `Softplus`. At -inf, `Silu` and
 /// `Gelu` are -0, the value that they tend to. Error bounds are in [`math`](crate::math).
@@ -61,6 +74,28 @@ pub enum Activation {
     Gelu,
 }
 
+/// The name alone, without parameters.
+impl fmt::Display for Activation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Activation {
+    type Err = Error;
+
+    /// Reads a name; parameters are those of [`ALL`](Self::ALL).
+    ///
+    /// # Errors
+    /// [`Error::Value`] if the name is unknown.
+    fn from_str(name: &str) -> Result<Self> {
+        Self::ALL.iter().copied().find(|activation| activation.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|activation| activation.name()).collect();
+            Error::value("activation", format_args!("one of {}", names.join(", ")), format_args!("`{name}`"))
+        })
+    }
+}
+
 /// The vector code of an [`Activation`]. Everything must be `#[inline(always)]`.
 pub(crate) trait Formula: Copy + Send {
     /// f(x).
@@ -76,9 +111,38 @@ pub(crate) trait Visit {
 }
 
 impl Activation {
+    /// All activations, with Keras' parameters.
+    pub const ALL: &'static [Self] = &[
+        Self::Linear,
+        Self::Relu,
+        Self::LeakyRelu { slope: 0.2 },
+        Self::Elu { alpha: 1.0 },
+        Self::Sigmoid,
+        Self::Tanh,
+        Self::Softplus,
+        Self::Silu,
+        Self::Gelu,
+    ];
+
+    /// The name in Keras.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Relu => "relu",
+            Self::LeakyRelu { .. } => "leaky_relu",
+            Self::Elu { .. } => "elu",
+            Self::Sigmoid => "sigmoid",
+            Self::Tanh => "tanh",
+            Self::Softplus => "softplus",
+            Self::Silu => "silu",
+            Self::Gelu => "gelu",
+        }
+    }
+
     /// Whether the way back needs the activation's input; it needs its output otherwise.
     #[must_use]
-    pub fn keeps_input(self) -> bool {
+    pub fn saves_input(self) -> bool {
         matches!(self, Self::Silu | Self::Gelu)
     }
 
@@ -280,7 +344,7 @@ pub(crate) unsafe fn finish<S: Simd>(finish: Finish<S>) {
     finish.s.outline(finish);
 }
 
-impl<S: Simd> Work for Finish<S> {
+impl<S: Simd> SimdOp for Finish<S> {
     type Output = ();
 
     #[inline(always)]

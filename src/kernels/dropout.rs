@@ -76,7 +76,7 @@ impl Kernel for Dropout<'_> {
         let x = match x {
             Input::Matrix(x) => x,
             // SAFETY: each value is read before it is written, through pointers only.
-            Input::Output => unsafe { y.alias() },
+            Input::InPlace => unsafe { y.alias() },
         };
         let (rows, cols) = (x.rows().min(y.rows()), x.cols().min(y.cols()));
         let (from, [from_row, from_col]) = (x.as_ptr(), [x.row_stride(), x.col_stride()]);
@@ -182,7 +182,7 @@ mod tests {
                         let mut found = if in_place { turn(x) } else { vec![-1.0; 7 * cols] };
                         let y = MatMut::new(&mut found, size[0], size[1]).unwrap();
                         let y = if turned { y.t() } else { y };
-                        let x = if in_place { Input::Output } else { Input::Matrix(x) };
+                        let x = if in_place { Input::InPlace } else { Input::Matrix(x) };
                         let (threshold, scale) = dropout.threshold_and_scale();
                         let words = Words::new(seed, number as u32, step);
                         // In two parts, as threads do it.

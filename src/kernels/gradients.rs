@@ -1,7 +1,7 @@
 //! What happens to gradients before an optimizer takes them: L2, clipping, and the norm.
 
 use super::optimizer::{halves, load, vectors};
-use super::pairwise_sum::Tree;
+use super::pairwise_sum::PairwiseSum;
 use super::{Kernel, Split};
 use crate::contract::{ROW_LANES, ROW_PIECE};
 use crate::simd::Simd;
@@ -70,7 +70,7 @@ impl Split for Gradients<'_> {
 }
 
 /// The sum of squares in f64, where the square of an f32 is exact and none overflows; added as a row is: pieces of
-/// [`ROW_PIECE`] in 16 partial results, and these in a [`Tree`].
+/// [`ROW_PIECE`] in 16 partial results, and these in a [`PairwiseSum`].
 pub(crate) struct Squares<'a>(pub &'a [f32]);
 
 impl Kernel for Squares<'_> {
@@ -78,7 +78,7 @@ impl Kernel for Squares<'_> {
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) -> f64 {
-        let mut tree = Tree::new();
+        let mut tree = PairwiseSum::new();
         for piece in self.0.chunks(ROW_PIECE) {
             tree.push(tier.vector(), of_piece(piece));
         }

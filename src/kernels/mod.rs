@@ -51,7 +51,7 @@ pub(crate) trait RowOp<const INPUTS: usize>: Copy + Send {
 pub(crate) enum Input<'a> {
     Matrix(MatRef<'a>),
     /// What stands in the output before the call: the operation is done in place.
-    Output,
+    InPlace,
 }
 
 impl Input<'_> {
@@ -61,7 +61,7 @@ impl Input<'_> {
                 let (first, rest) = matrix.split_at_row(at);
                 (Self::Matrix(first), Self::Matrix(rest))
             }
-            Self::Output => (Self::Output, Self::Output),
+            Self::InPlace => (Self::InPlace, Self::InPlace),
         }
     }
 
@@ -71,19 +71,19 @@ impl Input<'_> {
                 let (first, rest) = matrix.split_at_col(at);
                 (Self::Matrix(first), Self::Matrix(rest))
             }
-            Self::Output => (Self::Output, Self::Output),
+            Self::InPlace => (Self::InPlace, Self::InPlace),
         }
     }
 }
 
 /// A [`RowOp`] with its matrices.
-pub(crate) struct Rows<'a, Op, const INPUTS: usize> {
+pub(crate) struct RowKernel<'a, Op, const INPUTS: usize> {
     pub op: Op,
     pub inputs: [Input<'a>; INPUTS],
     pub output: MatMut<'a>,
 }
 
-impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for Rows<'_, Op, INPUTS> {
+impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for RowKernel<'_, Op, INPUTS> {
     type Output = ();
 
     #[inline(always)]
@@ -91,13 +91,13 @@ impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for Rows<'_, Op, INPUTS> {
         let inputs = self.inputs.map(|input| match input {
             Input::Matrix(matrix) => matrix,
             // SAFETY: operations go by addresses, and read what they need of a row before they write it.
-            Input::Output => unsafe { self.output.alias() },
+            Input::InPlace => unsafe { self.output.alias() },
         });
         self.op.apply(tier, inputs, self.output);
     }
 }
 
-impl<Op: RowOp<INPUTS>, const INPUTS: usize> Split for Rows<'_, Op, INPUTS> {
+impl<Op: RowOp<INPUTS>, const INPUTS: usize> Split for RowKernel<'_, Op, INPUTS> {
     fn len(&self) -> usize {
         self.output.rows()
     }

@@ -7,7 +7,7 @@ use crate::simd::strided::{load_strided, store_strided};
 use crate::simd::tier::Tier;
 
 /// What an optimizer does to a parameter by its gradient. Everything must be `#[inline(always)]`.
-pub(crate) trait Rule: Copy + Send {
+pub(crate) trait UpdateRule: Copy + Send {
     /// How many moments it keeps of each.
     const MOMENTS: usize;
 
@@ -17,25 +17,25 @@ pub(crate) trait Rule: Copy + Send {
 
 /// w = w - learning_rate * dw.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Plain {
+pub(crate) struct SgdStep {
     pub learning_rate: f32,
-    pub decay: Decay,
+    pub decay: WeightDecay,
 }
 
 /// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov
 /// w = w + (momentum * m - learning_rate * dw) with the new m.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Momentum {
+pub(crate) struct MomentumStep {
     pub learning_rate: f32,
     pub momentum: f32,
     pub nesterov: bool,
-    pub decay: Decay,
+    pub decay: WeightDecay,
 }
 
 /// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v) and w = w - alpha * m / (sqrt(v) + epsilon); `alpha` carries
 /// the bias corrections of a step.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Adam {
+pub(crate) struct AdamStep {
     /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
     pub alpha: f32,
     /// 1 - beta_1.
@@ -43,14 +43,14 @@ pub(crate) struct Adam {
     /// 1 - beta_2.
     pub rate_2: f32,
     pub epsilon: f32,
-    pub decay: Decay,
+    pub decay: WeightDecay,
 }
 
 /// w = w - decay * w, before all else; learning_rate * weight_decay, where weights decay.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Decay(pub Option<f32>);
+pub(crate) struct WeightDecay(pub Option<f32>);
 
-impl Decay {
+impl WeightDecay {
     /// Without a branch, which would stand in the midst of what a compiler is to mix.
     #[inline(always)]
     fn of<S: Simd>(self, s: S, w: S::F32) -> S::F32 {
@@ -65,7 +65,7 @@ fn settle<S: Simd>(s: S, moment: S::F32) -> S::F32 {
     s.select(s.lt(s.abs(moment), s.splat(MIN_MOMENT)), s.splat(0.0), moment)
 }
 
-impl Rule for Plain {
+impl UpdateRule for SgdStep {
     const MOMENTS: usize = 0;
 
     #[inline(always)]
@@ -74,7 +74,7 @@ impl Rule for Plain {
     }
 }
 
-impl Rule for Momentum {
+impl UpdateRule for MomentumStep {
     const MOMENTS: usize = 1;
 
     #[inline(always)]
@@ -87,7 +87,7 @@ impl Rule for Momentum {
     }
 }
 
-impl Rule for Adam {
+impl UpdateRule for AdamStep {
     const MOMENTS: usize = 2;
 
     #[inline(always)]
@@ -107,7 +107,7 @@ pub(crate) struct Update<'a, R> {
     pub parameters: [&'a mut [f32]; 3],
 }
 
-impl<R: Rule> Kernel for Update<'_, R> {
+impl<R: UpdateRule> Kernel for Update<'_, R> {
     type Output = ();
 
     #[inline(always)]
@@ -129,7 +129,7 @@ impl<R: Rule> Kernel for Update<'_, R> {
 /// So many floats, at most `S::LANES`, can be read and written at the address of the weights and at those of the moments that
 /// the rule keeps.
 #[inline(always)]
-pub(crate) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
+pub(crate) unsafe fn step<S: Simd, R: UpdateRule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
     let mut values = [s.splat(0.0); 3];
     // SAFETY: the caller's.
     unsafe {
@@ -143,7 +143,7 @@ pub(crate) unsafe fn step<S: Simd, R: Rule>(s: S, rule: R, gradient: S::F32, at:
     }
 }
 
-impl<R: Rule> Split for Update<'_, R> {
+impl<R: UpdateRule> Split for Update<'_, R> {
     fn len(&self) -> usize {
         self.dw.len()
     }

@@ -7,44 +7,44 @@ use crate::simd::Simd;
 use crate::simd::tier::Tier;
 
 /// What a tree joins.
-pub(crate) trait Join: Copy + Send + Sync {
+pub(crate) trait Combine: Copy + Send + Sync {
     /// The sum of nothing.
-    const NONE: Self;
+    const IDENTITY: Self;
 
     /// Two neighbours as one. Must be `#[inline(always)]`.
-    fn join<S: Simd>(s: S, left: Self, right: Self) -> Self;
+    fn combine<S: Simd>(s: S, left: Self, right: Self) -> Self;
 }
 
-impl Join for f32 {
-    const NONE: Self = 0.0;
+impl Combine for f32 {
+    const IDENTITY: Self = 0.0;
 
     #[inline(always)]
-    fn join<S: Simd>(_: S, left: Self, right: Self) -> Self {
+    fn combine<S: Simd>(_: S, left: Self, right: Self) -> Self {
         left + right
     }
 }
 
-impl Join for f64 {
-    const NONE: Self = 0.0;
+impl Combine for f64 {
+    const IDENTITY: Self = 0.0;
 
     #[inline(always)]
-    fn join<S: Simd>(_: S, left: Self, right: Self) -> Self {
+    fn combine<S: Simd>(_: S, left: Self, right: Self) -> Self {
         left + right
     }
 }
 
 /// A tree that grows leaf by leaf.
-pub(crate) struct Tree<T> {
+pub(crate) struct PairwiseSum<T> {
     /// Whole subtrees, one for each 1 of the number of leaves; what is past those is of no account.
     subtrees: [T; usize::BITS as usize],
     leaves: usize,
 }
 
-impl<T: Join> Tree<T> {
+impl<T: Combine> PairwiseSum<T> {
     /// No leaf yet.
     #[inline(always)]
     pub(crate) fn new() -> Self {
-        Self { subtrees: [T::NONE; usize::BITS as usize], leaves: 0 }
+        Self { subtrees: [T::IDENTITY; usize::BITS as usize], leaves: 0 }
     }
 
     #[inline(always)]
@@ -54,7 +54,7 @@ impl<T: Join> Tree<T> {
         self.leaves += 1;
         for _ in 0..self.leaves.trailing_zeros() {
             top -= 1;
-            right = T::join(s, self.subtrees[top], right);
+            right = T::combine(s, self.subtrees[top], right);
         }
         self.subtrees[top] = right;
     }
@@ -64,13 +64,13 @@ impl<T: Join> Tree<T> {
     pub(crate) fn total<S: Simd>(self, s: S) -> T {
         let mut top = self.leaves.count_ones() as usize;
         if top == 0 {
-            return T::NONE;
+            return T::IDENTITY;
         }
         top -= 1;
         let mut right = self.subtrees[top];
         while top > 0 {
             top -= 1;
-            right = T::join(s, self.subtrees[top], right);
+            right = T::combine(s, self.subtrees[top], right);
         }
         right
     }
@@ -79,16 +79,16 @@ impl<T: Join> Tree<T> {
 /// Two neighbours, to be joined.
 pub(crate) struct Neighbours<T>(pub T, pub T);
 
-impl<T: Join> Kernel for Neighbours<T> {
+impl<T: Combine> Kernel for Neighbours<T> {
     type Output = T;
 
     #[inline(always)]
     fn run<U: Tier>(self, tier: U) -> T {
-        T::join(tier.vector(), self.0, self.1)
+        T::combine(tier.vector(), self.0, self.1)
     }
 }
 
-/// The losses of rows, to be added as those of a batch are: over [`LOSS_ROWS`] in ascending order, then in a [`Tree`].
+/// The losses of rows, to be added as those of a batch are: over [`LOSS_ROWS`] in ascending order, then in a [`PairwiseSum`].
 pub(crate) struct Losses<'a>(pub &'a [f32]);
 
 impl Kernel for Losses<'_> {
@@ -96,7 +96,7 @@ impl Kernel for Losses<'_> {
 
     #[inline(always)]
     fn run<U: Tier>(self, tier: U) -> f32 {
-        let mut tree = Tree::new();
+        let mut tree = PairwiseSum::new();
         for group in self.0.chunks(LOSS_ROWS) {
             let mut sum = group[0];
             for loss in &group[1..] {
@@ -120,6 +120,6 @@ impl Split for Losses<'_> {
 }
 
 /// The leaves of the first part of a tree of so many, at least 2.
-pub(crate) fn first_part(leaves: usize) -> usize {
+pub(crate) fn left_leaves(leaves: usize) -> usize {
     leaves.div_ceil(2).next_power_of_two()
 }

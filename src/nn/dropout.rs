@@ -35,7 +35,7 @@ impl Masks {
             let (threshold, scale) = dropout.threshold_and_scale();
             let kernel = dropout::Dropout { words, row, threshold, scale, x, y: y.reborrow() };
             backend.run(cost, 1, kernel);
-            x = Input::Output;
+            x = Input::InPlace;
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::activation::Activation;
+use super::activation::DenseActivation;
 use super::initializer::Initializer;
 use crate::error::{Error, Result};
 
@@ -74,7 +74,7 @@ pub struct Flatten;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
     pub(super) units: usize,
-    pub(super) activation: Activation,
+    pub(super) activation: DenseActivation,
     pub(super) use_bias: bool,
     pub(super) kernel_initializer: Initializer,
 }
@@ -82,8 +82,8 @@ pub struct Dense {
 impl Dense {
     /// A layer with so many units (outputs), with a bias and a Glorot-uniform kernel.
     #[must_use]
-    pub fn new(units: usize, activation: Activation) -> Self {
-        Self { units, activation, use_bias: true, kernel_initializer: Initializer::default() }
+    pub fn new(units: usize, activation: impl Into<DenseActivation>) -> Self {
+        Self { units, activation: activation.into(), use_bias: true, kernel_initializer: Initializer::default() }
     }
 
     /// Sets whether a bias is added, true unless set.

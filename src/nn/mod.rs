@@ -55,7 +55,8 @@ mod state;
 mod summary;
 mod weights;
 
-pub use activation::Activation;
+pub use crate::kernels::activation::Activation;
+pub use activation::DenseActivation;
 pub use clip::Clip;
 pub use early_stopping::{EarlyStopping, Monitor};
 pub use fit::Fit;

@@ -2,7 +2,7 @@
 
 use std::{fmt, mem};
 
-use super::activation::Activation;
+use super::activation::DenseActivation;
 use super::buffer::zeros;
 use super::dropout::{Masks, Numbered};
 use super::engine::{Batch, Engine, Kept, Source, Workspace};
@@ -13,6 +13,7 @@ use super::state::State;
 use crate::activation;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::kernels::activation::Activation;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Labels;
@@ -107,7 +108,7 @@ impl Builder {
                     let &[inputs] = shape.axes() else {
                         return Err(Error::shape("layer", "flat input for Dense: put Flatten before it", &shape));
                     };
-                    if let Some(before) = plan.last().filter(|layer| layer.activation == Activation::Softmax) {
+                    if let Some(before) = plan.last().filter(|layer| layer.activation == DenseActivation::Softmax) {
                         let found = format_args!("a layer behind `{}`", before.name);
                         return Err(Error::value("layer", "softmax in the last layer only", found));
                     }
@@ -254,7 +255,7 @@ impl Sequential {
     }
 
     /// Activation, kernel (inputs x outputs) and bias of each dense layer.
-    pub(super) fn dense_layers(&self) -> impl Iterator<Item = (Activation, MatRef<'_>, Option<&[f32]>)> {
+    pub(super) fn dense_layers(&self) -> impl Iterator<Item = (DenseActivation, MatRef<'_>, Option<&[f32]>)> {
         self.plan.iter().filter_map(|layer| {
             let (kernel, bias) = self.parameters_of(layer).ok()?;
             Some((layer.activation, kernel, bias))
@@ -308,7 +309,7 @@ impl Sequential {
     pub fn predict_into(&self, x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
         self.check_input(x)?;
         crate::dense::check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs()])?;
-        let softmax = self.plan.last().is_some_and(|last| last.activation == Activation::Softmax);
+        let softmax = self.plan.last().is_some_and(|last| last.activation == DenseActivation::Softmax);
         self.for_blocks(x, |rows, outputs| {
             let mut y = y.reborrow().row_range(rows)?;
             if softmax {
@@ -420,7 +421,7 @@ impl Sequential {
 
     fn check_loss(&self) -> Result<()> {
         match self.plan.last().map(|last| last.activation) {
-            None | Some(Activation::Linear | Activation::Softmax) => Ok(()),
+            None | Some(DenseActivation::Elementwise(Activation::Linear) | DenseActivation::Softmax) => Ok(()),
             Some(other) => Err(Error::value("activation", "softmax or linear in the last layer, for the loss", other)),
         }
     }

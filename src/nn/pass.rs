@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use super::activation::Activation;
+use super::activation::DenseActivation;
 use super::dropout::{Masks, Numbered};
 use super::engine::Batch;
 use crate::activation;
@@ -21,7 +21,7 @@ pub(super) struct DensePlan {
     pub(super) name: String,
     pub(super) inputs: usize,
     pub(super) outputs: usize,
-    pub(super) activation: Activation,
+    pub(super) activation: DenseActivation,
     /// What its inputs go through in training.
     pub(super) dropouts: Vec<Numbered>,
     /// Row-major, inputs x outputs.
@@ -93,7 +93,7 @@ impl Places {
     /// For both ways.
     pub(super) fn both(plan: &[DensePlan]) -> Self {
         let mut next = Next(0);
-        let keeps = |layer: &DensePlan| layer.activation.elementwise().keeps_input();
+        let keeps = |layer: &DensePlan| layer.activation.elementwise().saves_input();
         let place = |layer: &DensePlan| Place {
             input: (!layer.dropouts.is_empty()).then(|| next.take(layer.inputs)),
             sums: keeps(layer).then(|| next.take(layer.outputs)),
@@ -241,7 +241,7 @@ impl Pass<'_> {
             let gate = Some((plan[before].activation.elementwise(), places.kept(plan, before, left.as_ref())));
             let dy = places.gradient(plan, i, left.as_ref());
             dense::backward_input(backend, dy, layer.kernel(parameters)?, gate, dx.reborrow())?;
-            masks.run(backend, &layer.dropouts, Input::Output, dx);
+            masks.run(backend, &layer.dropouts, Input::InPlace, dx);
         }
         Ok(())
     }

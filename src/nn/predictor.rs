@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::activation::Activation;
+use super::activation::DenseActivation;
 use super::model::Sequential;
 use crate::activation;
 use crate::backend::Backend;
@@ -33,7 +33,7 @@ use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_C
 /// use densely::{MatMut, MatRef};
 /// let model = Sequential::builder(2)
 ///     .layer(Dense::new(8, Activation::Relu))
-///     .layer(Dense::new(3, Activation::Softmax))
+///     .layer(Dense::new(3, DenseActivation::Softmax))
 ///     .build()?;
 /// let predictor = Predictor::new(&model);
 /// let (x, mut y) = ([0.5, -1.0], [0.0; 3]);
@@ -67,7 +67,7 @@ impl fmt::Debug for Predictor {
 struct Packed {
     weights: PackedWeights,
     bias: Option<Vec<f32>>,
-    activation: Activation,
+    activation: DenseActivation,
 }
 
 /// What is made of the last layer's values, where its activation is softmax.
@@ -153,9 +153,9 @@ impl Predictor {
 
     fn check_softmax(&self) -> Result<()> {
         match self.layers.last().map(|layer| layer.activation) {
-            Some(Activation::Softmax) => Ok(()),
+            Some(DenseActivation::Softmax) => Ok(()),
             other => {
-                let found = other.map_or("none", Activation::name);
+                let found = other.map_or("none", DenseActivation::name);
                 Err(Error::value("activation", "softmax in the last layer", found))
             }
         }
@@ -309,8 +309,8 @@ impl Predictor {
     /// Makes of the last layer's values what is asked for.
     fn finish(&self, backend: &Backend, y: MatMut<'_>, last: Last) {
         match (self.layers.last().map(|layer| layer.activation), last) {
-            (Some(Activation::Softmax), Last::Probabilities) => activation::softmax_in_place(backend, y),
-            (Some(Activation::Softmax), Last::LogProbabilities) => activation::log_softmax_in_place(backend, y),
+            (Some(DenseActivation::Softmax), Last::Probabilities) => activation::softmax_in_place(backend, y),
+            (Some(DenseActivation::Softmax), Last::LogProbabilities) => activation::log_softmax_in_place(backend, y),
             _ => {}
         }
     }

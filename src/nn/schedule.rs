@@ -46,7 +46,7 @@ impl Schedule {
     }
 
     /// The learning rate falls by half a wave of a cosine in so many steps, at least 1, and stays there: Keras'
-    /// `CosineDecay`. Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    /// `CosineDecay`. Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient FusedUpdate with Warm Restarts" (2017).
     #[must_use]
     pub fn cosine(steps: u64) -> Self {
         Self::new(Decay::Cosine { steps })

@@ -5,7 +5,7 @@ use super::clip::Adjust;
 use super::optimizer::{Optimizer, Rule};
 use super::pass::DensePlan;
 use crate::backend::Backend;
-use crate::gemm::fused_update::{self, Descent};
+use crate::gemm::fused_update::{self, FusedUpdate};
 use crate::kernels::optimizer as kernels;
 use crate::matrix::MatRef;
 use crate::tuning::cost;
@@ -49,12 +49,12 @@ impl State {
         let optimizer = self.optimizer.at(self.steps);
         let (adjust, decay) = (adjust(optimizer), optimizer.decay());
         self.steps = self.steps.saturating_add(1);
-        let decay = kernels::Decay(decay);
+        let decay = kernels::WeightDecay(decay);
         let step = match optimizer.rule {
             Rule::Sgd(sgd) if sgd.momentum == 0.0 => {
-                Step::Plain(kernels::Plain { learning_rate: sgd.learning_rate as f32, decay })
+                Step::Plain(kernels::SgdStep { learning_rate: sgd.learning_rate as f32, decay })
             }
-            Rule::Sgd(sgd) => Step::Momentum(kernels::Momentum {
+            Rule::Sgd(sgd) => Step::Momentum(kernels::MomentumStep {
                 learning_rate: sgd.learning_rate as f32,
                 momentum: sgd.momentum as f32,
                 nesterov: sgd.nesterov,
@@ -64,7 +64,7 @@ impl State {
                 self.powers[0] *= adam.beta_1;
                 self.powers[1] *= adam.beta_2;
                 let [power_1, power_2] = self.powers;
-                Step::Adam(kernels::Adam {
+                Step::Adam(kernels::AdamStep {
                     alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
                     rate_1: (1.0 - adam.beta_1) as f32,
                     rate_2: (1.0 - adam.beta_2) as f32,
@@ -119,13 +119,13 @@ impl Update {
     /// Updates a kernel by its layer's input and the gradients by its outputs, before their activation, without
     /// its own gradients being written down. Whether it did: not all shapes and optimizers are done so.
     pub(super) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
-        let takes = self.adjust.is_nothing() && backend.has_fma() && fused_update::takes(x, dy);
+        let takes = self.adjust.is_nothing() && backend.has_fma() && fused_update::supports(x, dy);
         if takes {
             let parameters = kernel.each_mut().map(|slice| &mut **slice);
             match self.step {
-                Step::Plain(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
-                Step::Momentum(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
-                Step::Adam(rule) => backend.run_alone(Descent { rule, x, dy, parameters }),
+                Step::Plain(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
+                Step::Momentum(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
+                Step::Adam(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
             }
         }
         takes
@@ -135,9 +135,9 @@ impl Update {
 /// One step of a rule.
 #[derive(Clone, Copy, Debug)]
 enum Step {
-    Plain(kernels::Plain),
-    Momentum(kernels::Momentum),
-    Adam(kernels::Adam),
+    Plain(kernels::SgdStep),
+    Momentum(kernels::MomentumStep),
+    Adam(kernels::AdamStep),
 }
 
 impl Step {

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use crate::dispatch::Dispatch;
 use crate::error::{Error, Result};
 use crate::kernels::Split;
-use crate::kernels::pairwise_sum::{Join, Neighbours, first_part};
+use crate::kernels::pairwise_sum::{Combine, Neighbours, left_leaves};
 use crate::tuning::parallel::{GRAIN, LONG, LONG_ROW, OVERSPLIT};
 use spin_pool::Team;
 use tasks::{MAX_PARTS, Parts};
@@ -145,7 +145,7 @@ pub(crate) fn width(threads: Threads) -> usize {
 
 /// Adds what a kernel gives: over groups of `unit` in ascending order, and their sums in a
 /// [tree](crate::kernels::pairwise_sum). Parts are subtrees, or, where there are few that each take long, what stands by itself.
-pub(crate) fn sum<K: Split<Output: Join>>(
+pub(crate) fn sum<K: Split<Output: Combine>>(
     dispatch: Dispatch,
     threads: Threads,
     cost: usize,
@@ -172,7 +172,7 @@ pub(crate) fn sum<K: Split<Output: Join>>(
     } else {
         cut_tree(kernel, unit, depth, &mut parts);
     }
-    let sums = [const { Mutex::new(K::Output::NONE) }; MAX_PARTS];
+    let sums = [const { Mutex::new(K::Output::IDENTITY) }; MAX_PARTS];
     call.run(&parts, |number, part| {
         let sum = dispatch.run(part);
         *sums[number].lock().unwrap_or_else(PoisonError::into_inner) = sum;
@@ -183,9 +183,9 @@ pub(crate) fn sum<K: Split<Output: Join>>(
 }
 
 /// Adds so many values.
-fn add_each<T: Join>(len: usize, unit: usize, join: &impl Fn(T, T) -> T, values: &mut impl Iterator<Item = T>) -> T {
+fn add_each<T: Combine>(len: usize, unit: usize, join: &impl Fn(T, T) -> T, values: &mut impl Iterator<Item = T>) -> T {
     match branch(len, unit) {
-        None => values.take(len).reduce(join).unwrap_or(T::NONE),
+        None => values.take(len).reduce(join).unwrap_or(T::IDENTITY),
         Some(at) => {
             let first = add_each(at, unit, join, values);
             join(first, add_each(len - at, unit, join, values))
@@ -196,7 +196,7 @@ fn add_each<T: Join>(len: usize, unit: usize, join: &impl Fn(T, T) -> T, values:
 /// Where the tree branches that has so many units for leaves, unless it is a leaf.
 fn branch(len: usize, unit: usize) -> Option<usize> {
     let leaves = len.div_ceil(unit);
-    (leaves > 1).then(|| first_part(leaves) * unit)
+    (leaves > 1).then(|| left_leaves(leaves) * unit)
 }
 
 /// The subtrees that stand `depth` branches below the root, or leaves above that, from left to right.
@@ -212,7 +212,7 @@ fn cut_tree<K: Split>(kernel: K, unit: usize, depth: u32, parts: &mut Parts<K>) 
 }
 
 /// Adds the sums of the subtrees that [`cut_tree`] gives for so many.
-fn add_tree<T: Join>(
+fn add_tree<T: Combine>(
     len: usize,
     unit: usize,
     depth: u32,
@@ -220,7 +220,7 @@ fn add_tree<T: Join>(
     sums: &mut impl Iterator<Item = T>,
 ) -> T {
     match branch(len, unit).filter(|_| depth > 0) {
-        None => sums.next().unwrap_or(T::NONE),
+        None => sums.next().unwrap_or(T::IDENTITY),
         Some(at) => {
             let first = add_tree(at, unit, depth - 1, join, sums);
             join(first, add_tree(len - at, unit, depth - 1, join, sums))
@@ -237,7 +237,7 @@ mod tests {
     use super::*;
     use crate::Isa;
     use crate::kernels::Kernel;
-    use crate::kernels::pairwise_sum::Tree;
+    use crate::kernels::pairwise_sum::PairwiseSum;
     use crate::simd::tier::Tier;
 
     /// Some of the numbers of a call, whose parts tell where they are.
@@ -283,7 +283,7 @@ mod tests {
 
         fn run<T: Tier>(self, tier: T) -> f32 {
             let Self(numbers) = self;
-            let mut tree = Tree::new();
+            let mut tree = PairwiseSum::new();
             for first in (0..numbers.len).step_by(UNIT) {
                 let group = numbers.first + first..numbers.first + numbers.len.min(first + UNIT);
                 let value = |i: usize| (i * 7919 % 1013) as f32 / 7.0 * [1.0, 1e3, -1e5][i % 3];

@@ -3,7 +3,7 @@
 use core::arch::asm;
 use core::arch::x86_64::*;
 
-use super::{Simd, Work, max};
+use super::{Simd, SimdOp, max};
 
 /// Proof that the processor has `avx2` and `fma`.
 #[derive(Clone, Copy)]
@@ -51,7 +51,7 @@ impl Avx2 {
 }
 
 #[target_feature(enable = "avx2,fma")]
-fn call<W: Work>(work: W) -> W::Output {
+fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
@@ -68,7 +68,7 @@ impl Simd for Avx2 {
     type Mask = __m256;
 
     #[inline(always)]
-    fn call<W: Work>(self, work: W) -> W::Output {
+    fn call<W: SimdOp>(self, work: W) -> W::Output {
         unsafe { call(work) }
     }
     #[inline(always)]

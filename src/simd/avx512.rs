@@ -2,7 +2,7 @@
 
 use core::arch::x86_64::*;
 
-use super::{Simd, Work};
+use super::{Simd, SimdOp};
 
 /// Proof that the processor has `avx512f`.
 #[derive(Clone, Copy)]
@@ -56,7 +56,7 @@ impl Avx512 {
 
 // Not dq or vl: rustc 1.95 miscompiles auto-vectorised code under those.
 #[target_feature(enable = "avx512f")]
-fn call<W: Work>(work: W) -> W::Output {
+fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
@@ -72,7 +72,7 @@ impl Simd for Avx512 {
     type Mask = __mmask16;
 
     #[inline(always)]
-    fn call<W: Work>(self, work: W) -> W::Output {
+    fn call<W: SimdOp>(self, work: W) -> W::Output {
         unsafe { call(work) }
     }
     #[inline(always)]

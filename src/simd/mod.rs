@@ -26,7 +26,7 @@ pub(crate) mod tier;
 pub(crate) const MAX_LANES: usize = 16;
 
 /// A piece of work with its token, to be compiled as a function of its own.
-pub(crate) trait Work {
+pub(crate) trait SimdOp {
     /// What is given back.
     type Output;
 
@@ -53,11 +53,11 @@ pub(crate) trait Simd: Copy {
     type Mask: Copy;
 
     /// Does the work in a function that has this instruction set's features: for kernels, which begin there.
-    fn call<W: Work>(self, work: W) -> W::Output;
+    fn call<W: SimdOp>(self, work: W) -> W::Output;
 
     /// Does a part of a kernel's work in a function of its own.
     #[inline(always)]
-    fn outline<W: Work>(self, work: W) -> W::Output {
+    fn outline<W: SimdOp>(self, work: W) -> W::Output {
         outlined(self, work)
     }
 
@@ -157,7 +157,7 @@ pub(crate) trait Simd: Copy {
 /// [`Simd::outline`]. rustc (1.95, and 1.97 too) drops `inline(never)` from functions with target features;
 /// this one has none, and LLVM inlines no function with more features into it.
 #[inline(never)]
-fn outlined<S: Simd, W: Work>(s: S, work: W) -> W::Output {
+fn outlined<S: Simd, W: SimdOp>(s: S, work: W) -> W::Output {
     s.call(work)
 }
 

@@ -3,7 +3,7 @@
 use core::arch::aarch64::*;
 use core::arch::asm;
 
-use super::{Simd, Work, max};
+use super::{Simd, SimdOp, max};
 
 /// Proof that the processor has `neon`.
 #[derive(Clone, Copy)]
@@ -43,7 +43,7 @@ impl Neon {
 }
 
 #[target_feature(enable = "neon")]
-fn call<W: Work>(work: W) -> W::Output {
+fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
@@ -59,7 +59,7 @@ impl Simd for Neon {
     type Mask = uint32x4_t;
 
     #[inline(always)]
-    fn call<W: Work>(self, work: W) -> W::Output {
+    fn call<W: SimdOp>(self, work: W) -> W::Output {
         unsafe { call(work) }
     }
     #[inline(always)]

@@ -1,7 +1,7 @@
 //! `Pair`: a vector of double width made of two, so that every tier can hold 16 lanes and row
 //! reductions run through the same 16 partial results: AVX2 is `Pair`, NEON `Pair` of `Pair`.
 
-use super::{Simd, Work};
+use super::{Simd, SimdOp};
 
 /// Two vectors of `S` as one.
 #[derive(Clone, Copy)]
@@ -24,7 +24,7 @@ impl<S: Simd> Simd for Pair<S> {
     type Mask = [S::Mask; 2];
 
     #[inline(always)]
-    fn call<W: Work>(self, work: W) -> W::Output {
+    fn call<W: SimdOp>(self, work: W) -> W::Output {
         self.0.call(work)
     }
     #[inline(always)]

@@ -5,7 +5,7 @@
 
 use wide::{f32x16, i32x16};
 
-use super::{Simd, Work};
+use super::{Simd, SimdOp};
 use crate::contract::ROW_LANES;
 
 /// Needs no proof: every processor can do this.
@@ -37,7 +37,7 @@ impl Simd for Portable {
     type Mask = f32x16;
 
     #[inline(always)]
-    fn call<W: Work>(self, work: W) -> W::Output {
+    fn call<W: SimdOp>(self, work: W) -> W::Output {
         work.run()
     }
     #[inline(always)]

@@ -186,7 +186,7 @@ fn activations_at_the_ends() {
 
             // And the slopes there: finite, whatever is kept.
             let kept =
-                if function.keeps_input() { x.to_vec() } else { [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat() };
+                if function.saves_input() { x.to_vec() } else { [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat() };
             let mut dx = [7.0; 5];
             let dy = [1.0; 5];
             let [kept, dy] = [&kept[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());

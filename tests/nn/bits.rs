@@ -75,7 +75,7 @@ fn model(backend: &Backend, layers: &[Layer], dropouts: Dropouts, optimizer: Opt
         for &(_, rate) in dropouts.iter().filter(|dropout| dropout.0 == i) {
             builder = builder.layer(Dropout::new(rate));
         }
-        let activation = if i + 1 < layers.len() { Activation::Relu } else { Activation::Softmax };
+        let activation = if i + 1 < layers.len() { Activation::Relu.into() } else { Activation::Softmax };
         builder = builder.layer(Dense::new(layer.1, activation).use_bias(layer.2));
     }
     let mut model = builder.build().unwrap();

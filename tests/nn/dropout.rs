@@ -140,7 +140,7 @@ fn first_kernels_gradients(
     reference::dense_forward(matrix(&left, SAMPLES), last, last_bias, Elementwise::Linear, to(&mut logits))?;
     let (loss, dlogits_to) = (CrossEntropy::new(), Some(to(&mut dlogits)));
     reference::cross_entropy(&loss, matrix(&logits, SAMPLES), labels, None, dlogits_to)?;
-    let kept = matrix(if function.keeps_input() { &sums } else { &y }, SAMPLES);
+    let kept = matrix(if function.saves_input() { &sums } else { &y }, SAMPLES);
     reference::dense_backward_input(matrix(&dlogits, SAMPLES), last, Some((function, kept)), to(&mut dleft))?;
     reference::dropout(dropout, [3, 0, 0], matrix(&dleft, SAMPLES), to(&mut dy))?;
     let mut dw = vec![0.0; 60 * 70];

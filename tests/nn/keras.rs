@@ -5,7 +5,9 @@ use std::fs;
 
 use crate::common::{assert_close, backends, fashion_mnist, matrix};
 use densely::Backend;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Sequential, Sgd};
+use densely::nn::{
+    Activation, Adam, AdamW, Clip, Dense, DenseActivation, Dropout, Fit, Flatten, Optimizer, Sequential, Sgd,
+};
 use safetensors::SafeTensors;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keras");
@@ -142,12 +144,12 @@ fn weights_of_classes_and_samples_go_as_in_keras() {
 #[test]
 fn activations_have_the_names_of_keras() {
     let names = "linear relu leaky_relu elu sigmoid tanh softplus silu gelu softmax";
-    assert_eq!(Activation::ALL.iter().map(|activation| activation.name()).collect::<Vec<_>>().join(" "), names);
-    for &activation in Activation::ALL {
+    assert_eq!(DenseActivation::all().map(DenseActivation::name).collect::<Vec<_>>().join(" "), names);
+    for activation in DenseActivation::all() {
         assert_eq!(activation.to_string(), activation.name());
-        assert_eq!(activation.name().parse::<Activation>().unwrap(), activation);
+        assert_eq!(activation.name().parse::<DenseActivation>().unwrap(), activation);
     }
-    let error = "maxout".parse::<Activation>().unwrap_err().to_string();
+    let error = "maxout".parse::<DenseActivation>().unwrap_err().to_string();
     assert_eq!(error, format!("`activation`: expected one of {}, got `maxout`", names.replace(' ', ", ")));
 }
 

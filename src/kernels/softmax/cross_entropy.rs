@@ -5,7 +5,7 @@ use super::row_at_a_time::{Row, RowMut, Statistics, lane, statistics};
 use super::row_per_lane::{Columns, MAX_ROWS, PerRow, load, max, rows_at_once, store, sum};
 use super::soft_targets::{Spread, SpreadRow, part};
 use crate::contract::{LOSS_ROWS, ROW_LANES, ROW_PIECE};
-use crate::kernels::pairwise_sum::Tree;
+use crate::kernels::pairwise_sum::PairwiseSum;
 use crate::kernels::{Input, Kernel, Split};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
@@ -17,7 +17,7 @@ use crate::tuning::rows::{EXP_BLOCK, ROW_PER_LANE_COLS, WRITE_PREFETCH};
 /// The sum of the rows' losses T ln(sum) - sum(t (x - max)), and dx = (T softmax(x) - t) * scale.
 ///
 /// A row's targets t, T in all, are (keep p + base) w of the probabilities p and class weights w; or base w, and
-/// keep w more at the label. Losses are added over [`LOSS_ROWS`] rows in ascending order, then in a [`Tree`].
+/// keep w more at the label. Losses are added over [`LOSS_ROWS`] rows in ascending order, then in a [`PairwiseSum`].
 pub(crate) struct CrossEntropy<'a> {
     /// Where the logits x stand.
     pub logits: Input<'a>,
@@ -43,8 +43,8 @@ impl Kernel for CrossEntropy<'_> {
         let x = match (self.logits, &self.dx) {
             (Input::Matrix(x), _) => x,
             // SAFETY: this goes by addresses, and reads what it needs of a row before it writes that.
-            (Input::Output, Some(dx)) => unsafe { dx.alias() },
-            (Input::Output, None) => return 0.0,
+            (Input::InPlace, Some(dx)) => unsafe { dx.alias() },
+            (Input::InPlace, None) => return 0.0,
         };
         let spread = self.spread();
         let rows = self.dx.as_ref().map_or(x.rows(), |dx| dx.rows().min(x.rows())).min(self.targets.rows());
@@ -56,7 +56,7 @@ impl Kernel for CrossEntropy<'_> {
         let mut batch = Batch { x, spread, of: self };
         let short = cols <= ROW_PER_LANE_COLS;
         let at_once = if short { rows_at_once(cols).min(rows) } else { LOSS_ROWS };
-        let mut tree = Tree::new();
+        let mut tree = PairwiseSum::new();
         let mut room = Room::new();
         if short && rows > 0 {
             room.zero(tier.vector(), [at_once, cols], spread.is_some());

@@ -28,7 +28,7 @@ pub(crate) use split_row::{RowSums, RowWrite};
 
 use super::RowOp;
 use super::elementwise::Elementwise;
-use super::pairwise_sum::Join;
+use super::pairwise_sum::Combine;
 use crate::contract::ROW_LANES;
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
@@ -39,7 +39,7 @@ use crate::tuning::rows::{EXP_BLOCK, ROW_PER_LANE_COLS};
 /// An operation on rows in both ways. Everything must be `#[inline(always)]`.
 pub(crate) trait Softmaxes<const INPUTS: usize>: Copy + Send {
     /// What is summed of a row that stands by itself.
-    type Sums: Join;
+    type Sums: Combine;
 
     /// Of rows in the lanes, `at` which and with so many columns, a number to keep for the steps that follow.
     fn keep<S: Simd>(self, s: S, inputs: &mut [Columns<S>; INPUTS], at: [usize; 2]) -> S::F32;

@@ -5,7 +5,7 @@ use super::exponentials::sum_of_exponentials;
 use super::soft_targets::{SpreadRow, part};
 use crate::contract::{ROW_LANES, ROW_PIECE};
 use crate::kernels::elementwise::Elementwise;
-use crate::kernels::pairwise_sum::{Join, Tree};
+use crate::kernels::pairwise_sum::{Combine, PairwiseSum};
 use crate::math::{self, UNSCALE};
 use crate::matrix::{MatMut, MatRef};
 use crate::simd::Simd;
@@ -126,7 +126,7 @@ pub(super) unsafe fn in_pieces<S: Simd, Op: Softmaxes<INPUTS>, const UNIT: bool,
     x: [Row; INPUTS],
     cols: usize,
 ) -> Op::Sums {
-    let mut tree = Tree::new();
+    let mut tree = PairwiseSum::new();
     for col in (0..cols).step_by(ROW_PIECE) {
         let mut piece = x;
         for (piece, x) in piece.iter_mut().zip(x) {
@@ -165,7 +165,7 @@ pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
         if cols <= ROW_PIECE {
             return piece::<S, UNIT>(s, x, spread, cols, keep);
         }
-        let mut tree = Tree::new();
+        let mut tree = PairwiseSum::new();
         for col in (0..cols).step_by(ROW_PIECE) {
             let spread = spread.map(|spread| spread.from(col));
             tree.push(s, piece::<S, UNIT>(s, x.from(col), spread, ROW_PIECE.min(cols - col), None));
@@ -174,11 +174,11 @@ pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
     }
 }
 
-impl Join for Statistics {
-    const NONE: Self = Self { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
+impl Combine for Statistics {
+    const IDENTITY: Self = Self { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
 
     #[inline(always)]
-    fn join<S: Simd>(s: S, left: Self, right: Self) -> Self {
+    fn combine<S: Simd>(s: S, left: Self, right: Self) -> Self {
         let max = if left.max > right.max { left.max } else { right.max };
         let sum = left.sum * (exp_summand(s, left.max - max) * UNSCALE);
         Self {

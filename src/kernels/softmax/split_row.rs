@@ -63,7 +63,7 @@ impl<Op: Softmaxes<INPUTS>, const INPUTS: usize> Kernel for RowWrite<'_, Op, INP
         let inputs = self.inputs.map(|input| match input {
             Input::Matrix(matrix) => matrix,
             // SAFETY: operations go by addresses, and read what they need of an element before they write it.
-            Input::Output => unsafe { self.output.alias() },
+            Input::InPlace => unsafe { self.output.alias() },
         });
         let has_row = self.output.rows() > 0 && inputs.iter().all(|x| x.rows() > 0);
         let cols = inputs.iter().fold(self.output.cols(), |cols, x| cols.min(x.cols()));

@@ -39,7 +39,7 @@ mod tests {
             name: String::new(),
             inputs,
             outputs,
-            activation: Activation::Relu,
+            activation: Activation::Relu.into(),
             dropouts: Vec::new(),
             kernel: 0..inputs * outputs,
             bias: None,

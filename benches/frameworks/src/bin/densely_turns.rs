@@ -9,7 +9,7 @@ struct Densely;
 fn model(net: &Net) -> Result<Sequential> {
     let mut builder = Sequential::builder(net.inputs());
     for (i, layer) in net.layers.iter().enumerate() {
-        let activation = if i + 1 < net.layers.len() { Activation::Relu } else { Activation::Softmax };
+        let activation = if i + 1 < net.layers.len() { Activation::Relu.into() } else { Activation::Softmax };
         builder = builder.layer(Dense::new(layer.outputs, activation));
     }
     let mut model = builder.build()?;
