@@ -6,7 +6,7 @@ use std::ops::{Deref, DerefMut};
 const LINE: usize = 64;
 
 /// So many zeros, if there is memory for them.
-pub(super) fn zeros(len: usize) -> Option<Vec<f32>> {
+pub(crate) fn zeros(len: usize) -> Option<Vec<f32>> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).ok()?;
     values.resize(len, 0.0);
@@ -15,7 +15,7 @@ pub(super) fn zeros(len: usize) -> Option<Vec<f32>> {
 
 /// So many floats, whose first is the first of a cache line: where rows are whole lines, too, no vector takes two.
 #[derive(Debug, Default)]
-pub(super) struct Buffer {
+pub(crate) struct Buffer {
     /// With room to begin anywhere in the first line.
     floats: Vec<f32>,
     first: usize,
@@ -24,14 +24,14 @@ pub(super) struct Buffer {
 
 impl Buffer {
     /// Zeros.
-    pub(super) fn new(len: usize) -> Self {
+    pub(crate) fn new(len: usize) -> Self {
         let floats = vec![0.0; if len > 0 { len + LINE / size_of::<f32>() - 1 } else { 0 }];
         let first = floats.as_ptr().align_offset(LINE).min(floats.len() - len);
         Self { floats, first, len }
     }
 
     /// Makes it so long. What it held stays while there is room for the length; else all are zeros.
-    pub(super) fn resize(&mut self, len: usize) {
+    pub(crate) fn resize(&mut self, len: usize) {
         if len > self.floats.len().saturating_sub(self.first) {
             *self = Self::new(len);
         }

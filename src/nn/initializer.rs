@@ -1,6 +1,6 @@
 //! How kernels begin; biases begin at 0, as in Keras.
 
-use super::random::{Random, Stream};
+use crate::nn::random::{Random, Stream};
 
 /// How a dense layer's kernel begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -18,7 +18,7 @@ pub enum Initializer {
 
 impl Initializer {
     /// Fills the kernel of the dense layer with this number.
-    pub(super) fn fill(self, kernel: &mut [f32], [inputs, outputs]: [usize; 2], seed: u64, number: u32) {
+    pub(crate) fn fill(self, kernel: &mut [f32], [inputs, outputs]: [usize; 2], seed: u64, number: u32) {
         let fan = match self {
             Self::GlorotUniform => inputs as f64 + outputs as f64,
             Self::HeUniform => inputs as f64,

@@ -2,35 +2,37 @@
 
 use std::{fmt, mem};
 
-use super::activation::DenseActivation;
-use super::buffer::zeros;
-use super::dropout::{Masks, Numbered};
-use super::engine::{Batch, Engine, Kept, Source, Workspace};
-use super::layer::{Layer, Shape};
-use super::optimizer::Optimizer;
-use super::pass::{DensePlan, Pass, Places, argmax, correct};
-use super::state::State;
 use crate::activation;
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 use crate::loss::{CrossEntropy, Reduction};
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::activation::DenseActivation;
+use crate::nn::buffer::zeros;
+use crate::nn::layers::dropout::{Masks, Numbered};
+use crate::nn::layers::{Layer, Shape};
+use crate::nn::optimizers::Optimizer;
+use crate::nn::optimizers::state::State;
+use crate::nn::train::batches::{Batch, Source};
+use crate::nn::train::pass::{DensePlan, Pass, Places, argmax, correct};
+use crate::nn::train::step::{Engine, Kept};
+use crate::nn::train::workspace::Workspace;
 use crate::targets::Labels;
 use crate::tuning::infer::SEQUENTIAL_BLOCK;
 
 /// A stack of layers, its parameters and its optimizer.
 #[derive(Clone)]
 pub struct Sequential {
-    pub(super) input: Shape,
-    pub(super) layers: Vec<(String, Layer, Shape)>,
-    pub(super) plan: Vec<DensePlan>,
-    pub(super) parameters: Vec<f32>,
-    pub(super) backend: Backend,
-    pub(super) state: Option<State>,
+    pub(crate) input: Shape,
+    pub(crate) layers: Vec<(String, Layer, Shape)>,
+    pub(crate) plan: Vec<DensePlan>,
+    pub(crate) parameters: Vec<f32>,
+    pub(crate) backend: Backend,
+    pub(crate) state: Option<State>,
     /// Of the initial weights and the dropouts.
-    pub(super) seed: u64,
-    pub(super) kept: Kept,
+    pub(crate) seed: u64,
+    pub(crate) kept: Kept,
 }
 
 impl fmt::Debug for Sequential {
@@ -255,7 +257,7 @@ impl Sequential {
     }
 
     /// Activation, kernel (inputs x outputs) and bias of each dense layer.
-    pub(super) fn dense_layers(&self) -> impl Iterator<Item = (DenseActivation, MatRef<'_>, Option<&[f32]>)> {
+    pub(crate) fn dense_layers(&self) -> impl Iterator<Item = (DenseActivation, MatRef<'_>, Option<&[f32]>)> {
         self.plan.iter().filter_map(|layer| {
             let (kernel, bias) = self.parameters_of(layer).ok()?;
             Some((layer.activation, kernel, bias))
@@ -403,17 +405,17 @@ impl Sequential {
     }
 
     /// Checks samples of which there must be one.
-    pub(super) fn check_batch(&self, x: MatRef<'_>) -> Result<()> {
+    pub(crate) fn check_batch(&self, x: MatRef<'_>) -> Result<()> {
         self.check_input(x)?;
         if x.rows() == 0 { Err(Error::value("x", "at least one sample", "0 rows")) } else { Ok(()) }
     }
 
-    pub(super) fn check_input(&self, x: MatRef<'_>) -> Result<()> {
+    pub(crate) fn check_input(&self, x: MatRef<'_>) -> Result<()> {
         crate::dense::check_shape("x", [x.rows(), x.cols()], [x.rows(), self.inputs()])
     }
 
     /// Checks samples and labels against the model, its loss and each other.
-    pub(super) fn check_samples(&self, x: MatRef<'_>, labels: Labels<'_>) -> Result<()> {
+    pub(crate) fn check_samples(&self, x: MatRef<'_>, labels: Labels<'_>) -> Result<()> {
         self.check_loss()?;
         self.check_batch(x)?;
         labels.check(x.rows(), self.outputs(), None)

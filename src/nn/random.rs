@@ -6,17 +6,17 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 /// What a stream of a seed is for; streams of one seed are independent.
 #[derive(Clone, Copy)]
-pub(super) enum Stream {
+pub(crate) enum Stream {
     /// The initial weights of the dense layer with this number.
     Layer(u32),
     /// The order of the samples in this epoch.
     Epoch(u32),
 }
 
-pub(super) struct Random(ChaCha8Rng);
+pub(crate) struct Random(ChaCha8Rng);
 
 impl Random {
-    pub(super) fn new(seed: u64, stream: Stream) -> Self {
+    pub(crate) fn new(seed: u64, stream: Stream) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
         rng.set_stream(match stream {
             Stream::Layer(number) => u64::from(number),
@@ -26,7 +26,7 @@ impl Random {
     }
 
     /// Uniform in -limit..limit, in steps of limit / 2^23.
-    pub(super) fn symmetric(&mut self, limit: f32) -> f32 {
+    pub(crate) fn symmetric(&mut self, limit: f32) -> f32 {
         let steps = (self.0.next_u32() >> 8) as f32 - 8_388_608.0;
         steps * (1.0 / 8_388_608.0) * limit
     }
@@ -43,7 +43,7 @@ impl Random {
     }
 
     /// Puts a slice in random order: Fisher and Yates, in Durstenfeld's form (1964).
-    pub(super) fn shuffle(&mut self, slice: &mut [usize]) {
+    pub(crate) fn shuffle(&mut self, slice: &mut [usize]) {
         for last in (1..slice.len()).rev() {
             let other = self.below(last as u64 + 1) as usize;
             slice.swap(last, other);

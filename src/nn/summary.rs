@@ -1,7 +1,7 @@
 //! `summary`: the table that Keras prints of a model.
 
-use super::layer::Layer;
-use super::model::Sequential;
+use crate::nn::layers::Layer;
+use crate::nn::model::Sequential;
 
 /// The widths of Keras' columns in 80 characters; longer entries widen theirs.
 const WIDTHS: [usize; 3] = [31, 22, 13];

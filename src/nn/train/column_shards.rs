@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use super::super::buffer::Buffer;
-use super::super::pass::DensePlan;
-use super::super::state::{Parameters, Update};
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::buffer::Buffer;
+use crate::nn::optimizers::state::{Parameters, Update};
+use crate::nn::train::pass::DensePlan;
 use crate::tuning::train::{GRADIENT_BLOCK, GRADIENT_BLOCK_ROWS, LARGE_GRADIENT_BLOCK, MIN_GRADIENT_ROWS};
 
 /// A part of a layer's parameters.
 #[derive(Debug)]
-pub(super) struct Piece {
+pub(crate) struct Piece {
     layer: usize,
     part: Part,
     /// What only this piece has meanwhile.
@@ -36,13 +36,13 @@ struct Panel([Buffer; 3]);
 
 impl Piece {
     /// All columns of some rows.
-    pub(super) fn new(number: usize, layer: &DensePlan, rows: Range<usize>) -> Self {
+    pub(crate) fn new(number: usize, layer: &DensePlan, rows: Range<usize>) -> Self {
         let has_bias = layer.bias.is_some() && rows.end == layer.inputs;
         Self::of(number, Part { rows, cols: 0..layer.outputs, has_bias }, None)
     }
 
     /// All rows of some columns of the first layer, in a panel of their own.
-    pub(super) fn with_panel(layer: &DensePlan, cols: Range<usize>) -> Self {
+    pub(crate) fn with_panel(layer: &DensePlan, cols: Range<usize>) -> Self {
         let part = Part { rows: 0..layer.inputs, cols, has_bias: layer.bias.is_some() };
         Self::of(0, part, Some(Panel::default()))
     }
@@ -55,26 +55,26 @@ impl Piece {
         Self { layer, gradients: Buffer::new(block * width), part, panel }
     }
 
-    pub(super) fn layer(&self) -> usize {
+    pub(crate) fn layer(&self) -> usize {
         self.layer
     }
 
-    pub(super) fn is_owner(&self) -> bool {
+    pub(crate) fn is_owner(&self) -> bool {
         self.panel.is_some()
     }
 
     /// How many columns it has.
-    pub(super) fn width(&self) -> usize {
+    pub(crate) fn width(&self) -> usize {
         self.part.cols.len()
     }
 
     /// How many parameters it has.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.part.height() * self.width()
     }
 
     /// Copies its columns out of its layer's parameters and moments, if it is an owner.
-    pub(super) fn take(&mut self, layer: &DensePlan, from: [&[f32]; 3]) {
+    pub(crate) fn take(&mut self, layer: &DensePlan, from: [&[f32]; 3]) {
         let (len, cols) = (self.len(), self.part.cols.clone());
         let Some(Panel(panel)) = &mut self.panel else { return };
         for (panel, from) in panel.iter_mut().zip(from) {
@@ -85,7 +85,7 @@ impl Piece {
     }
 
     /// Copies them back.
-    pub(super) fn give(&self, layer: &DensePlan, to: Parameters<'_>) {
+    pub(crate) fn give(&self, layer: &DensePlan, to: Parameters<'_>) {
         let Some(Panel(panel)) = &self.panel else { return };
         for (panel, to) in panel.iter().zip(to) {
             let rows = to.chunks_exact_mut(layer.outputs).zip(panel.chunks_exact(self.width()));
@@ -94,7 +94,7 @@ impl Piece {
     }
 
     /// Takes samples through an owner's columns of the first layer.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         backend: &Backend,
         layer: &DensePlan,
@@ -110,12 +110,12 @@ impl Piece {
 
     /// Writes the gradients by the piece's parameters; `x` is its layer's input, `dy` the gradients by what the layer's
     /// activation was applied to.
-    pub(super) fn gradients(&self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, to: &mut [f32]) -> Result<()> {
+    pub(crate) fn gradients(&self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, to: &mut [f32]) -> Result<()> {
         self.part.gradients(backend, 0, x, dy, to)
     }
 
     /// Updates the piece's parameters, its own or those that are given, by their gradients.
-    pub(super) fn update(
+    pub(crate) fn update(
         &mut self,
         backend: &Backend,
         x: MatRef<'_>,
@@ -176,11 +176,11 @@ impl Part {
 }
 
 /// The first `count` elements, or none of what is missing; the others stay.
-pub(super) fn cut<'a>(parameters: &mut Parameters<'a>, count: usize) -> Parameters<'a> {
+pub(crate) fn cut<'a>(parameters: &mut Parameters<'a>, count: usize) -> Parameters<'a> {
     parameters.each_mut().map(|slice| cut_one(slice, count))
 }
 
 /// The first `count` elements, or as many as there are; the others stay.
-pub(super) fn cut_one<'a>(slice: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
+pub(crate) fn cut_one<'a>(slice: &mut &'a mut [f32], count: usize) -> &'a mut [f32] {
     slice.split_off_mut(..count.min(slice.len())).unwrap_or_default()
 }

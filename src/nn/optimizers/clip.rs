@@ -1,11 +1,11 @@
 //! What an optimizer does to gradients before its rule takes them: L2 and clipping.
 
-use super::optimizer::in_range;
-use super::pass::DensePlan;
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
 use crate::error::Result;
 use crate::kernels::gradients::{Change, Gradients, Squares};
+use crate::nn::optimizers::in_range;
+use crate::nn::train::pass::DensePlan;
 use crate::tuning::cost;
 use crate::tuning::parallel::PARAMETER_GRAIN;
 
@@ -34,21 +34,21 @@ impl Clip {
 
 /// L2 and clipping, of one step.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Adjust {
+pub(crate) struct Adjust {
     /// 2 l2.
-    pub(super) l2: Option<f32>,
-    pub(super) clip: Option<Clip>,
+    pub(crate) l2: Option<f32>,
+    pub(crate) clip: Option<Clip>,
 }
 
 impl Adjust {
     /// Whether gradients stay what they are.
-    pub(super) fn is_nothing(self) -> bool {
+    pub(crate) fn is_nothing(self) -> bool {
         self.l2.is_none() && self.clip.is_none()
     }
 
     /// Adjusts gradients that can be seen alone: all but by their norm. The first `kernel` of the parameters `w` are of
     /// a kernel, the others of a bias.
-    pub(super) fn each(self, backend: &Backend, kernel: usize, w: &[f32], dw: &mut [f32]) {
+    pub(crate) fn each(self, backend: &Backend, kernel: usize, w: &[f32], dw: &mut [f32]) {
         if let Some(factor) = self.l2 {
             change(backend, &mut dw[..kernel], Change::AddWeights { w: &w[..kernel], factor });
         }
@@ -58,7 +58,7 @@ impl Adjust {
     }
 
     /// Adjusts the gradients by all parameters `w`.
-    pub(super) fn all(self, backend: &Backend, plan: &[DensePlan], mut w: &[f32], dw: &mut [f32]) {
+    pub(crate) fn all(self, backend: &Backend, plan: &[DensePlan], mut w: &[f32], dw: &mut [f32]) {
         let mut rest = &mut *dw;
         for layer in plan {
             let (of_layer, others) = w.split_at(layer.parameters());

@@ -4,8 +4,6 @@ use std::cell::Cell;
 use std::fmt;
 use std::sync::OnceLock;
 
-use super::activation::DenseActivation;
-use super::model::Sequential;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense::{self, check_shape};
@@ -14,6 +12,8 @@ use crate::gemm::gemv;
 use crate::gemm::packed::PackedWeights;
 use crate::kernels::{Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::activation::DenseActivation;
+use crate::nn::model::Sequential;
 use crate::parallel::Threads;
 use crate::simd::tier::Tier;
 use crate::tuning::cost;

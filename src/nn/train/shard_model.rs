@@ -1,7 +1,7 @@
 //! Whether the first layer's columns have owners, and how many: a model of what a step costs either way.
 
-use super::super::pass::DensePlan;
-use super::workspace::weights;
+use crate::nn::train::pass::DensePlan;
+use crate::nn::train::workspace::weights;
 use crate::tuning::cost::FMAS_PER_NS;
 use crate::tuning::train::{REMOTE_READS_PER_NS, ROW_GRAIN, SHARD_COLS, SHARED_WEIGHTS_PER_NS};
 
@@ -14,7 +14,7 @@ use crate::tuning::train::{REMOTE_READS_PER_NS, ROW_GRAIN, SHARD_COLS, SHARED_WE
 /// than fewer.
 ///
 /// Large batches therefore have no owners, and the more threads there are, the fewer samples are many.
-pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
+pub(crate) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
     let owners = threads.min(layer.outputs / SHARD_COLS);
     if owners < 2 || !layer.dropouts.is_empty() {
         return 0;
@@ -32,7 +32,7 @@ pub(super) fn count(layer: &DensePlan, batch: usize, threads: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::Activation;
+    use crate::kernels::activation::Activation;
 
     fn count_of([inputs, outputs]: [usize; 2], batch: usize, threads: usize) -> usize {
         let layer = DensePlan {

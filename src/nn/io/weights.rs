@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 
-use super::file::{self, Dtype, Tensor, Tensors};
-use super::model::Sequential;
 use crate::error::Result;
+use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
+use crate::nn::model::Sequential;
 
 impl Sequential {
     /// Writes all weights to a safetensors file, whole or not at all: they are written beside it,
@@ -27,7 +27,7 @@ impl Sequential {
             shape,
             bytes: Cow::Borrowed(&bytes[range.start * 4..range.end * 4]),
         };
-        file::write(path.as_ref(), &self.tensors().into_iter().map(tensor).collect::<Vec<_>>())
+        tensor_file::write(path.as_ref(), &self.tensors().into_iter().map(tensor).collect::<Vec<_>>())
     }
 
     /// Reads all weights from a safetensors file that [`save_weights`](Self::save_weights) or
@@ -39,7 +39,7 @@ impl Sequential {
     /// safetensors file, a tensor is missing, unknown, of another shape or not F32. The weights are as they were then.
     pub fn load_weights(&mut self, path: impl AsRef<Path>) -> Result<()> {
         let path = path.as_ref();
-        let bytes = file::read(path)?;
+        let bytes = tensor_file::read(path)?;
         let expected = self.tensors();
         let names: Vec<&str> = expected.keys().map(String::as_str).collect();
         let file = Tensors::new(path, &bytes, &names)?;

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::model::Metrics;
+use crate::nn::model::Metrics;
 
 /// Where the training stands behind a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -44,9 +44,9 @@ pub struct EpochEnd {
 /// [resumed](super::Fit::resume), and why there were no more.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
-    pub(super) epochs: Vec<EpochEnd>,
-    pub(super) ended: Ended,
-    pub(super) best_epoch: Option<usize>,
+    pub(crate) epochs: Vec<EpochEnd>,
+    pub(crate) ended: Ended,
+    pub(crate) best_epoch: Option<usize>,
 }
 
 impl History {

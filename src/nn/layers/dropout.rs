@@ -1,33 +1,33 @@
 //! Where and when dropouts drop.
 
-use super::layer::Dropout;
 use crate::backend::Backend;
 use crate::kernels::Input;
 use crate::kernels::dropout::{self, Words};
 use crate::matrix::MatMut;
+use crate::nn::layers::Dropout;
 use crate::tuning::cost;
 
 /// A dropout, and which of the model's it is.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Numbered {
-    pub(super) dropout: Dropout,
-    pub(super) number: u32,
+pub(crate) struct Numbered {
+    pub(crate) dropout: Dropout,
+    pub(crate) number: u32,
 }
 
 /// What a step drops, in some rows of its batch.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Masks {
+pub(crate) struct Masks {
     /// The model's.
-    pub(super) seed: u64,
+    pub(crate) seed: u64,
     /// How many steps were done before.
-    pub(super) step: u64,
+    pub(crate) step: u64,
     /// The first row's number.
-    pub(super) row: usize,
+    pub(crate) row: usize,
 }
 
 impl Masks {
     /// Writes to `y` what dropouts that follow each other leave of `x`.
-    pub(super) fn run(self, backend: &Backend, dropouts: &[Numbered], mut x: Input<'_>, mut y: MatMut<'_>) {
+    pub(crate) fn run(self, backend: &Backend, dropouts: &[Numbered], mut x: Input<'_>, mut y: MatMut<'_>) {
         let Self { seed, step, row } = self;
         let cost = cost::dropout(y.rows().saturating_mul(y.cols()));
         for &Numbered { dropout, number } in dropouts {

@@ -16,13 +16,13 @@
 use std::borrow::Cow;
 use std::path::Path;
 
-use super::early_stopping::{Verdict, Watch};
-use super::file::{self, Dtype, Tensor, Tensors};
-use super::history::EpochEnd;
-use super::identity::Identity;
-use super::model::{Metrics, Sequential};
-use super::optimizer::Optimizer;
 use crate::error::{Error, Result};
+use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
+use crate::nn::model::{Metrics, Sequential};
+use crate::nn::optimizers::Optimizer;
+use crate::nn::train::early_stopping::{Verdict, Watch};
+use crate::nn::train::fingerprint::Identity;
+use crate::nn::train::history::EpochEnd;
 
 const NAMES: [&str; 13] = [
     "checkpoint",
@@ -41,7 +41,7 @@ const NAMES: [&str; 13] = [
 ];
 
 /// Writes a checkpoint behind the last of these epochs.
-pub(super) fn write(
+pub(crate) fn write(
     path: &Path,
     identity: &Identity,
     model: &Sequential,
@@ -77,7 +77,7 @@ pub(super) fn write(
         shape: vec![len],
         bytes: Cow::Owned(bytes),
     });
-    file::write(path, &tensors.collect::<Vec<_>>())
+    tensor_file::write(path, &tensors.collect::<Vec<_>>())
 }
 
 fn singles(values: &[f32]) -> (Dtype, usize, Vec<u8>) {
@@ -93,7 +93,7 @@ fn doubles(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
 ///
 /// # Errors
 /// [`Error::File`] if it can't be read, [`Error::Format`] if it is none or does not fit; the model is as it was then.
-pub(super) fn read(
+pub(crate) fn read(
     path: &Path,
     identity: &Identity,
     model: &mut Sequential,
@@ -102,7 +102,7 @@ pub(super) fn read(
 ) -> Result<(Vec<EpochEnd>, bool)> {
     let Sequential { parameters, state, .. } = model;
     let state = state.as_mut().ok_or(Error::NotCompiled)?;
-    let bytes = file::read(path)?;
+    let bytes = tensor_file::read(path)?;
     let file = Tensors::new(path, &bytes, &NAMES)?;
     identity.check(path, file.get("checkpoint", Dtype::U8, &[file.len("checkpoint")])?)?;
 

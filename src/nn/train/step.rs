@@ -26,29 +26,21 @@
 //!
 //! Which thread does what never changes a bit: a value's sum is one thread's, whatever part it is of.
 
-mod custom;
-mod gather;
-mod owners;
-mod piece;
-mod workspace;
+use crate::nn::train::batches::{Gather, Room, Source};
+use crate::nn::train::workspace::Workspace;
 
-pub(super) use gather::{Batch, Batches, Gather, Source};
-pub(super) use workspace::Workspace;
-
-use gather::Room;
-
-use super::dropout::Masks;
-use super::pass::DensePlan;
-use super::state::State;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
+use crate::nn::layers::dropout::Masks;
+use crate::nn::optimizers::state::State;
+use crate::nn::train::pass::DensePlan;
 
 /// What steps worked in, for the next ones: a clone starts without.
 #[derive(Debug, Default)]
-pub(super) struct Kept {
-    pub(super) workspace: Option<Workspace>,
-    pub(super) room: Room,
+pub(crate) struct Kept {
+    pub(crate) workspace: Option<Workspace>,
+    pub(crate) room: Room,
 }
 
 impl Clone for Kept {
@@ -58,7 +50,7 @@ impl Clone for Kept {
 }
 
 /// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
-pub(super) struct Engine<'a> {
+pub(crate) struct Engine<'a> {
     backend: &'a Backend,
     plan: &'a [DensePlan],
     parameters: &'a mut [f32],
@@ -70,7 +62,7 @@ pub(super) struct Engine<'a> {
 
 impl<'a> Engine<'a> {
     /// Hands parameters and moments to their owners.
-    pub(super) fn begin(
+    pub(crate) fn begin(
         backend: &'a Backend,
         plan: &'a [DensePlan],
         parameters: &'a mut [f32],
@@ -83,25 +75,25 @@ impl<'a> Engine<'a> {
     }
 
     /// Takes the first batch through the layer that has owners, if one has.
-    pub(super) fn first_layer(&mut self, x: MatRef<'_>) -> Result<()> {
+    pub(crate) fn first_layer(&mut self, x: MatRef<'_>) -> Result<()> {
         self.workspace.first_layer(self.backend, self.plan, x)
     }
 
     /// Takes a batch through the network and back, and gathers it before, or the next one. Gives the mean loss and the
     /// number of right answers.
-    pub(super) fn through(&mut self, batch: Source<'_>, next: Option<Gather<'_>>) -> Result<(f32, usize)> {
+    pub(crate) fn through(&mut self, batch: Source<'_>, next: Option<Gather<'_>>) -> Result<(f32, usize)> {
         let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
         self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, next)
     }
 
     /// The learning rate of the next step.
-    pub(super) fn learning_rate(&self) -> f64 {
+    pub(crate) fn learning_rate(&self) -> f64 {
         self.state.learning_rate()
     }
 
     /// The optimizer's step, after [`through`](Self::through) with the same samples; then what
     /// [`first_layer`](Self::first_layer) does, for the next ones.
-    pub(super) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
+    pub(crate) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
         if self.state.optimizer.needs_all_gradients() {
             self.workspace.gradients(self.backend, self.plan, x, &mut self.state.gradients)?;
             self.state.step(self.backend, self.plan, self.parameters);

@@ -3,18 +3,18 @@
 
 use std::ops::Range;
 
-use super::super::buffer::Buffer;
-use super::super::random::{Random, Stream};
-use super::piece::cut_one;
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::kernels::gather;
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::buffer::Buffer;
+use crate::nn::random::{Random, Stream};
+use crate::nn::train::column_shards::cut_one;
 use crate::targets::Labels;
 use crate::tuning::cost;
 
 /// Samples in the order in which an epoch takes them, a batch at a time.
-pub(in crate::nn) struct Batches<'a> {
+pub(crate) struct Batches<'a> {
     all: Batch<'a>,
     size: usize,
     /// Whether a batch is gathered before its turn.
@@ -24,7 +24,7 @@ pub(in crate::nn) struct Batches<'a> {
 
 /// Where shuffled samples are put in order.
 #[derive(Debug, Default)]
-pub(in crate::nn) struct Room {
+pub(crate) struct Room {
     /// Of the samples; empty for their own.
     order: Vec<usize>,
     /// Batches of even and odd numbers, or all in the first.
@@ -33,16 +33,16 @@ pub(in crate::nn) struct Room {
 
 /// Samples, and what is known of them.
 #[derive(Clone, Copy)]
-pub(in crate::nn) struct Batch<'a> {
-    pub(in crate::nn) x: MatRef<'a>,
-    pub(in crate::nn) labels: Labels<'a>,
+pub(crate) struct Batch<'a> {
+    pub(crate) x: MatRef<'a>,
+    pub(crate) labels: Labels<'a>,
     /// By which their losses are multiplied; empty if by nothing.
-    pub(in crate::nn) weights: &'a [f32],
+    pub(crate) weights: &'a [f32],
 }
 
 impl Batch<'_> {
     /// The first `count`, and the others.
-    pub(in crate::nn) fn split_at(self, count: usize) -> (Self, Self) {
+    pub(crate) fn split_at(self, count: usize) -> (Self, Self) {
         let (x, labels) = (self.x.split_at_row(count), self.labels.split_at(count));
         let weights = self.weights.split_at(count.min(self.weights.len()));
         (Self { x: x.0, labels: labels.0, weights: weights.0 }, Self { x: x.1, labels: labels.1, weights: weights.1 })
@@ -50,14 +50,14 @@ impl Batch<'_> {
 }
 
 /// Samples that are there, or are to be gathered.
-pub(in crate::nn) enum Source<'a> {
+pub(crate) enum Source<'a> {
     Ready(Batch<'a>),
     Gather(Gather<'a>),
 }
 
 impl<'a> Source<'a> {
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         match self {
             Self::Ready(batch) => batch.x.rows(),
             Self::Gather(gather) => gather.len(),
@@ -65,12 +65,12 @@ impl<'a> Source<'a> {
     }
 
     /// The first `count`; the others stay.
-    pub(super) fn take(&mut self, count: usize) -> Self {
+    pub(crate) fn take(&mut self, count: usize) -> Self {
         self.cut(count, Gather::take)
     }
 
     /// The same for a thread that goes on with the others.
-    pub(super) fn take_first(&mut self, count: usize) -> Self {
+    pub(crate) fn take_first(&mut self, count: usize) -> Self {
         self.cut(count, Gather::take_first)
     }
 
@@ -86,7 +86,7 @@ impl<'a> Source<'a> {
     }
 
     /// The samples.
-    pub(super) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
+    pub(crate) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
         match self {
             Self::Ready(batch) => Ok(batch),
             Self::Gather(gather) => gather.run(backend),
@@ -94,7 +94,7 @@ impl<'a> Source<'a> {
     }
 
     /// How long that takes on one thread.
-    pub(super) fn nanoseconds(&self) -> usize {
+    pub(crate) fn nanoseconds(&self) -> usize {
         match self {
             Self::Ready(_) => 0,
             Self::Gather(gather) => gather.nanoseconds(),
@@ -113,18 +113,18 @@ struct Gathered {
 impl<'a> Batches<'a> {
     /// Batches of so many samples; the last may be smaller. If they are gathered ahead, they are so from
     /// [`gather_first`](Self::gather_first) on.
-    pub(in crate::nn) fn new(all: Batch<'a>, size: usize, ahead: bool, mut room: Room) -> Self {
+    pub(crate) fn new(all: Batch<'a>, size: usize, ahead: bool, mut room: Room) -> Self {
         room.order.clear();
         Self { all, size: size.min(all.x.rows()), ahead, room }
     }
 
     /// What they worked in.
-    pub(in crate::nn) fn into_room(self) -> Room {
+    pub(crate) fn into_room(self) -> Room {
         self.room
     }
 
     /// Shuffles the samples for an epoch.
-    pub(in crate::nn) fn shuffle(&mut self, seed: u64, epoch: u32) {
+    pub(crate) fn shuffle(&mut self, seed: u64, epoch: u32) {
         let Self { all, size, ahead, room: Room { order, gathered } } = self;
         order.clear();
         order.extend(0..all.x.rows());
@@ -138,12 +138,12 @@ impl<'a> Batches<'a> {
     }
 
     /// How many batches an epoch has.
-    pub(in crate::nn) fn count(&self) -> usize {
+    pub(crate) fn count(&self) -> usize {
         self.all.x.rows().div_ceil(self.size)
     }
 
     /// Batch `number`, which has been gathered if the samples are shuffled.
-    pub(in crate::nn) fn get(&self, number: usize) -> Result<Batch<'_>> {
+    pub(crate) fn get(&self, number: usize) -> Result<Batch<'_>> {
         let samples = self.samples(number);
         if self.room.order.is_empty() {
             return Ok(self.all.split_at(samples.end).0.split_at(samples.start).1);
@@ -153,13 +153,13 @@ impl<'a> Batches<'a> {
     }
 
     /// The samples of the batch behind batch `number`, if there is one and it is not to be gathered first.
-    pub(in crate::nn) fn next(&self, number: usize) -> Result<Option<MatRef<'_>>> {
+    pub(crate) fn next(&self, number: usize) -> Result<Option<MatRef<'_>>> {
         let there = self.ahead || self.room.order.is_empty();
         (there && number + 1 < self.count()).then(|| Ok(self.get(number + 1)?.x)).transpose()
     }
 
     /// Batch `number`, or what gathers it; and what gathers the next, if that must be and there is one.
-    pub(in crate::nn) fn take(&mut self, number: usize) -> Result<(Source<'_>, Option<Gather<'_>>)> {
+    pub(crate) fn take(&mut self, number: usize) -> Result<(Source<'_>, Option<Gather<'_>>)> {
         if self.room.order.is_empty() {
             return Ok((Source::Ready(self.get(number)?), None));
         }
@@ -174,7 +174,7 @@ impl<'a> Batches<'a> {
     }
 
     /// What gathers the first batch ahead, if that must be.
-    pub(in crate::nn) fn gather_first(&mut self) -> Option<Gather<'_>> {
+    pub(crate) fn gather_first(&mut self) -> Option<Gather<'_>> {
         let samples = self.samples(0);
         let Self { all, ahead, room: Room { order, gathered: [first, _] }, .. } = self;
         (*ahead && !order.is_empty()).then(|| Gather::new(*all, order, samples, first))
@@ -196,7 +196,7 @@ impl Gathered {
 }
 
 /// Samples to be gathered.
-pub(in crate::nn) struct Gather<'a> {
+pub(crate) struct Gather<'a> {
     from: Batch<'a>,
     order: &'a [usize],
     /// Those that the same thread will likely gather next: their pages are looked up beforehand.
@@ -214,12 +214,12 @@ impl<'a> Gather<'a> {
     }
 
     /// How many there are.
-    pub(super) fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.order.len()
     }
 
     /// The first `count`; the others stay. Who gathers these will gather as many of the next batch.
-    pub(super) fn take(&mut self, count: usize) -> Gather<'a> {
+    pub(crate) fn take(&mut self, count: usize) -> Gather<'a> {
         let order = front(&mut self.order, count);
         let later = front(&mut self.later, count);
         let to = cut_one(&mut self.to, count * self.from.x.cols());
@@ -229,7 +229,7 @@ impl<'a> Gather<'a> {
     }
 
     /// The same, but the thread that gathers these goes on with the others.
-    pub(super) fn take_first(&mut self, count: usize) -> Gather<'a> {
+    pub(crate) fn take_first(&mut self, count: usize) -> Gather<'a> {
         let later = self.later;
         let first = self.take(count);
         self.later = later;
@@ -238,7 +238,7 @@ impl<'a> Gather<'a> {
     }
 
     /// Gathers them.
-    pub(in crate::nn) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
+    pub(crate) fn run(self, backend: &Backend) -> Result<Batch<'a>> {
         let nanoseconds = self.nanoseconds();
         let Self { from: Batch { x, labels, weights }, order, later, to, to_labels, to_weights } = self;
         let (rows, cols) = (order.len(), x.cols());
@@ -255,7 +255,7 @@ impl<'a> Gather<'a> {
     }
 
     /// How long that takes on one thread.
-    pub(super) fn nanoseconds(&self) -> usize {
+    pub(crate) fn nanoseconds(&self) -> usize {
         cost::gather(self.order.len() * self.from.x.cols())
     }
 }

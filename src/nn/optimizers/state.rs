@@ -1,35 +1,35 @@
 //! An optimizer at work: what it remembers, and its steps.
 
-use super::buffer::zeros;
-use super::clip::Adjust;
-use super::optimizer::{Optimizer, Rule};
-use super::pass::DensePlan;
 use crate::backend::Backend;
 use crate::gemm::fused_update::{self, FusedUpdate};
 use crate::kernels::optimizer as kernels;
 use crate::matrix::MatRef;
+use crate::nn::buffer::zeros;
+use crate::nn::optimizers::clip::Adjust;
+use crate::nn::optimizers::{Optimizer, Rule};
+use crate::nn::train::pass::DensePlan;
 use crate::tuning::cost;
 use crate::tuning::parallel::PARAMETER_GRAIN;
 
 /// An optimizer and what it remembers between steps.
 #[derive(Clone, Debug)]
-pub(super) struct State {
-    pub(super) optimizer: Optimizer,
+pub(crate) struct State {
+    pub(crate) optimizer: Optimizer,
     /// Momentum, or the first moment; empty for plain descent.
-    pub(super) first: Vec<f32>,
+    pub(crate) first: Vec<f32>,
     /// The second moment; empty for SGD.
-    pub(super) second: Vec<f32>,
+    pub(crate) second: Vec<f32>,
     /// Room for the gradients by all parameters; empty if each can be taken as it is.
-    pub(super) gradients: Vec<f32>,
+    pub(crate) gradients: Vec<f32>,
     /// Steps done.
-    pub(super) steps: u64,
+    pub(crate) steps: u64,
     /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
-    pub(super) powers: [f64; 2],
+    pub(crate) powers: [f64; 2],
 }
 
 impl State {
     /// An optimizer that has not been at work, if there is memory for what it will remember.
-    pub(super) fn new(optimizer: Optimizer, parameters: usize) -> Option<Self> {
+    pub(crate) fn new(optimizer: Optimizer, parameters: usize) -> Option<Self> {
         let (first, second) = match optimizer.rule {
             Rule::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
             Rule::Adam(_) => (parameters, parameters),
@@ -40,12 +40,12 @@ impl State {
     }
 
     /// The learning rate of the next step.
-    pub(super) fn learning_rate(&self) -> f64 {
+    pub(crate) fn learning_rate(&self) -> f64 {
         self.optimizer.at(self.steps).rate()
     }
 
     /// Begins the next step: what it does to each parameter.
-    pub(super) fn next_step(&mut self) -> Update {
+    pub(crate) fn next_step(&mut self) -> Update {
         let optimizer = self.optimizer.at(self.steps);
         let (adjust, decay) = (adjust(optimizer), optimizer.decay());
         self.steps = self.steps.saturating_add(1);
@@ -77,14 +77,14 @@ impl State {
     }
 
     /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
-    pub(super) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
+    pub(crate) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
         let Update { adjust, step } = self.next_step();
         adjust.all(backend, plan, w, &mut self.gradients);
         step.run(backend, &self.gradients, [w, &mut self.first, &mut self.second]);
     }
 
     /// A step on all parameters `w` by these gradients.
-    pub(super) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
+    pub(crate) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
         if self.gradients.is_empty() {
             let Update { step, .. } = self.next_step();
             return step.run(backend, gradients, [w, &mut self.first, &mut self.second]);
@@ -99,11 +99,11 @@ fn adjust(Optimizer { l2, clip, .. }: Optimizer) -> Adjust {
 }
 
 /// Parameters, and their first and second moments, of one length, or empty where the optimizer keeps none.
-pub(super) type Parameters<'a> = [&'a mut [f32]; 3];
+pub(crate) type Parameters<'a> = [&'a mut [f32]; 3];
 
 /// One step of an optimizer.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Update {
+pub(crate) struct Update {
     adjust: Adjust,
     step: Step,
 }
@@ -111,14 +111,14 @@ pub(super) struct Update {
 impl Update {
     /// Updates parameters by their gradients `dw`, which it changes, if not all gradients are needed first. The
     /// first `kernel` of the parameters are of a kernel, the others of a bias.
-    pub(super) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], parameters: Parameters<'_>) {
+    pub(crate) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], parameters: Parameters<'_>) {
         self.adjust.each(backend, kernel, parameters[0], dw);
         self.step.run(backend, dw, parameters);
     }
 
     /// Updates a kernel by its layer's input and the gradients by its outputs, before their activation, without
     /// its own gradients being written down. Whether it did: not all shapes and optimizers are done so.
-    pub(super) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
+    pub(crate) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
         let takes = self.adjust.is_nothing() && backend.has_fma() && fused_update::supports(x, dy);
         if takes {
             let parameters = kernel.each_mut().map(|slice| &mut **slice);

@@ -5,35 +5,37 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use super::checkpoint;
-use super::early_stopping::{EarlyStopping, Verdict, Watch};
-use super::engine::{Batch, Batches, Engine, Kept, Workspace};
-use super::history::{BatchEnd, Callback, Ended, EpochEnd, History};
-use super::identity::Identity;
-use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
+use crate::nn::model::Sequential;
+use crate::nn::train::batches::{Batch, Batches};
+use crate::nn::train::checkpoint;
+use crate::nn::train::early_stopping::{EarlyStopping, Verdict, Watch};
+use crate::nn::train::fingerprint::Identity;
+use crate::nn::train::history::{BatchEnd, Callback, Ended, EpochEnd, History};
+use crate::nn::train::step::{Engine, Kept};
+use crate::nn::train::workspace::Workspace;
 use crate::targets::Labels;
 
 /// A training whose samples and options have been checked.
-pub(super) struct Run<'a> {
-    pub(super) samples: Batch<'a>,
-    pub(super) validation: Option<(MatRef<'a>, Labels<'a>)>,
-    pub(super) epochs: usize,
-    pub(super) batch_size: usize,
-    pub(super) shuffle: Shuffle,
-    pub(super) callback: Option<&'a mut dyn Callback>,
-    pub(super) stop: Option<&'a AtomicBool>,
-    pub(super) early_stopping: Option<EarlyStopping>,
+pub(crate) struct Run<'a> {
+    pub(crate) samples: Batch<'a>,
+    pub(crate) validation: Option<(MatRef<'a>, Labels<'a>)>,
+    pub(crate) epochs: usize,
+    pub(crate) batch_size: usize,
+    pub(crate) shuffle: Shuffle,
+    pub(crate) callback: Option<&'a mut dyn Callback>,
+    pub(crate) stop: Option<&'a AtomicBool>,
+    pub(crate) early_stopping: Option<EarlyStopping>,
     /// Where to write one, and behind each how manyth epoch.
-    pub(super) checkpoint: Option<(PathBuf, usize)>,
+    pub(crate) checkpoint: Option<(PathBuf, usize)>,
     /// A checkpoint to go on from.
-    pub(super) resume: Option<PathBuf>,
+    pub(crate) resume: Option<PathBuf>,
 }
 
 /// The order of the samples.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Shuffle {
+pub(crate) enum Shuffle {
     Seed(u64),
     No,
 }
@@ -45,7 +47,7 @@ impl Default for Shuffle {
 }
 
 impl Run<'_> {
-    pub(super) fn run(mut self, model: &mut Sequential) -> Result<History> {
+    pub(crate) fn run(mut self, model: &mut Sequential) -> Result<History> {
         let mut history = History::default();
         let mut watch = self.early_stopping.map(|options| Watch::new(options, model.count_params()));
         let identity = Identity::new(&self, model);

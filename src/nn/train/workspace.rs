@@ -3,31 +3,31 @@
 use std::ops::Range;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::super::buffer::Buffer;
-use super::super::dropout::Masks;
-use super::super::pass::{DensePlan, Pass, Places};
-use super::super::state::{Parameters, Update};
-use super::gather::{Gather, Source};
-use super::owners;
-use super::piece::{Piece, cut, cut_one};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::buffer::Buffer;
+use crate::nn::layers::dropout::Masks;
+use crate::nn::optimizers::state::{Parameters, Update};
+use crate::nn::train::batches::{Gather, Source};
+use crate::nn::train::column_shards::{Piece, cut, cut_one};
+use crate::nn::train::pass::{DensePlan, Pass, Places};
+use crate::nn::train::shard_model;
 use crate::parallel::Threads;
 use crate::tuning::cost::{self, FMAS_PER_NS};
 use crate::tuning::train::{LAYERWISE_WEIGHTS, ROW_GRAIN, SAMPLES_BLOCK, SERIAL_STEP, SHARD_COLS, UPDATE_GRAIN};
 
 /// Buffers of a step, made beforehand for up to so many samples.
 #[derive(Debug)]
-pub(in crate::nn) struct Workspace {
+pub(crate) struct Workspace {
     batch: usize,
     /// Into how many parts a batch is cut.
-    pub(super) threads: usize,
-    pub(super) places: Places,
+    pub(crate) threads: usize,
+    pub(crate) places: Places,
     /// The layers' values and gradients, a row for each sample. Owners write those of the next batch into the other
     /// while this one's are still read; without owners there is one.
-    pub(super) values: Vec<Buffer>,
+    pub(crate) values: Vec<Buffer>,
     losses: Vec<f32>,
     /// In the order of the parameters.
     pieces: Vec<Piece>,
@@ -36,7 +36,7 @@ pub(in crate::nn) struct Workspace {
 impl Workspace {
     /// The first layer's columns may have owners if there is more than one step between the begin of an
     /// [`Engine`](super::Engine) and its end, and a step needs no gradients but a piece's own; they have where that pays.
-    pub(in crate::nn) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
+    pub(crate) fn new(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let (threads, owners) = shares(backend, plan, batch, owners);
         let owned = owners > 0;
         let mut pieces = Vec::new();
@@ -56,20 +56,14 @@ impl Workspace {
     }
 
     /// The one that is there, or a new one if it is not just [what is wanted](Self::new).
-    pub(in crate::nn) fn like(
-        there: Option<Self>,
-        backend: &Backend,
-        plan: &[DensePlan],
-        batch: usize,
-        owners: bool,
-    ) -> Self {
+    pub(crate) fn like(there: Option<Self>, backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> Self {
         let wanted = shares(backend, plan, batch, owners);
         let same = |there: &Self| there.batch == batch && (there.threads, there.owners()) == wanted;
         there.filter(same).unwrap_or_else(|| Self::new(backend, plan, batch, owners))
     }
 
     /// One without owners for so many samples, new if that which is there is too small.
-    pub(in crate::nn) fn without_owners<'a>(
+    pub(crate) fn without_owners<'a>(
         workspace: &'a mut Option<Self>,
         backend: &Backend,
         plan: &[DensePlan],
@@ -80,21 +74,21 @@ impl Workspace {
     }
 
     /// Copies the parameters that have owners, and their moments, to those.
-    pub(super) fn hand_out(&mut self, first_layer: &DensePlan, parameters: [&[f32]; 3]) {
+    pub(crate) fn hand_out(&mut self, first_layer: &DensePlan, parameters: [&[f32]; 3]) {
         for piece in &mut self.pieces {
             piece.take(first_layer, parameters);
         }
     }
 
     /// Copies them back.
-    pub(super) fn hand_back(&self, first_layer: &DensePlan, [w, m, v]: [&mut [f32]; 3]) {
+    pub(crate) fn hand_back(&self, first_layer: &DensePlan, [w, m, v]: [&mut [f32]; 3]) {
         for piece in &self.pieces {
             piece.give(first_layer, [&mut *w, &mut *m, &mut *v]);
         }
     }
 
     /// Whether the first layer has some: they need batches that have been gathered before [`through`](Self::through).
-    pub(in crate::nn) fn has_owners(&self) -> bool {
+    pub(crate) fn has_owners(&self) -> bool {
         self.values.len() > 1
     }
 
@@ -103,7 +97,7 @@ impl Workspace {
     }
 
     /// Takes a batch through the layer that has owners, if one has.
-    pub(super) fn first_layer(&mut self, backend: &Backend, plan: &[DensePlan], x: MatRef<'_>) -> Result<()> {
+    pub(crate) fn first_layer(&mut self, backend: &Backend, plan: &[DensePlan], x: MatRef<'_>) -> Result<()> {
         if !self.has_owners() {
             return Ok(());
         }
@@ -121,7 +115,7 @@ impl Workspace {
 
     /// Takes a batch through the other layers and back, and gathers it before, or the next one. Gives the mean loss and the
     /// number of right answers.
-    pub(in crate::nn) fn through(
+    pub(crate) fn through(
         &mut self,
         backend: &Backend,
         (plan, parameters, masks): (&[DensePlan], &[f32], Masks),
@@ -177,7 +171,7 @@ impl Workspace {
 
     /// Updates all parameters by their gradients, after [`through`](Self::through); then does what
     /// [`first_layer`](Self::first_layer) does, with the next batch.
-    pub(super) fn update(
+    pub(crate) fn update(
         &mut self,
         backend: &Backend,
         plan: &[DensePlan],
@@ -223,7 +217,7 @@ impl Workspace {
     }
 
     /// Writes the gradients by all parameters, after [`through`](Self::through).
-    pub(in crate::nn) fn gradients(
+    pub(crate) fn gradients(
         &mut self,
         backend: &Backend,
         plan: &[DensePlan],
@@ -246,7 +240,7 @@ impl Workspace {
 fn shares(backend: &Backend, plan: &[DensePlan], batch: usize, owners: bool) -> (usize, usize) {
     let cost = 3 * nanoseconds(plan, batch);
     let threads = if cost < SERIAL_STEP && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-    (threads, if owners { owners::count(&plan[0], batch, threads) } else { 0 })
+    (threads, if owners { shard_model::count(&plan[0], batch, threads) } else { 0 })
 }
 
 /// Samples on their way through the network.
@@ -270,28 +264,28 @@ impl<'a> Samples<'a> {
 }
 
 /// So many samples' values.
-pub(super) fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatMut<'_>> {
+pub(crate) fn rows(values: &mut [f32], rows: usize, width: usize) -> Result<MatMut<'_>> {
     MatMut::new(&mut values[..rows * width], rows, width)
 }
 
 /// Whether a batch goes through these layers one by one.
-pub(super) fn by_layers(plan: &[DensePlan], threads: usize) -> bool {
+pub(crate) fn by_layers(plan: &[DensePlan], threads: usize) -> bool {
     threads > 1 && plan.iter().map(weights).sum::<usize>() >= LAYERWISE_WEIGHTS
 }
 
-pub(super) fn weights(layer: &DensePlan) -> usize {
+pub(crate) fn weights(layer: &DensePlan) -> usize {
     layer.inputs * layer.outputs
 }
 
 /// How long samples take through layers in one direction, or their parameters' gradients, on one thread.
-pub(super) fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
+pub(crate) fn nanoseconds(layers: &[DensePlan], samples: usize) -> usize {
     let dropped = |layer: &DensePlan| layer.dropouts.len() * cost::dropout(layer.inputs);
     let sample = |layer: &DensePlan| weights(layer) + FMAS_PER_NS * dropped(layer);
     layers.iter().map(sample).sum::<usize>().saturating_mul(samples) / FMAS_PER_NS
 }
 
 /// Cuts a length into so many parts, as even as whole units allow.
-pub(super) fn even(len: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
+pub(crate) fn even(len: usize, unit: usize, parts: usize) -> impl Iterator<Item = Range<usize>> {
     let end = move |part: usize| (len.div_ceil(unit) * part / parts * unit).min(len);
     (0..parts).map(move |part| end(part)..end(part + 1))
 }

@@ -1,10 +1,12 @@
 //! What a model is made of: shapes, `Flatten`, `Dense`, `Dropout`.
 
+pub(crate) mod dropout;
+
 use std::fmt;
 
-use super::activation::DenseActivation;
-use super::initializer::Initializer;
 use crate::error::{Error, Result};
+use crate::nn::activation::DenseActivation;
+use crate::nn::initializer::Initializer;
 
 /// The shape of one sample, without the batch: from a number, a tuple, an array or a slice.
 ///
@@ -73,10 +75,10 @@ pub struct Flatten;
 /// A sample must have one axis by then: one of several goes through [`Flatten`] before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
-    pub(super) units: usize,
-    pub(super) activation: DenseActivation,
-    pub(super) use_bias: bool,
-    pub(super) kernel_initializer: Initializer,
+    pub(crate) units: usize,
+    pub(crate) activation: DenseActivation,
+    pub(crate) use_bias: bool,
+    pub(crate) kernel_initializer: Initializer,
 }
 
 impl Dense {

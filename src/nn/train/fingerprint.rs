@@ -2,18 +2,18 @@
 
 use std::path::Path;
 
-use super::early_stopping::EarlyStopping;
-use super::layer::Layer;
-use super::model::Sequential;
-use super::optimizer::{Optimizer, Rule};
-use super::run::{Run, Shuffle};
 use crate::error::{Error, Result};
+use crate::nn::layers::Layer;
+use crate::nn::model::Sequential;
+use crate::nn::optimizers::{Optimizer, Rule};
+use crate::nn::train::early_stopping::EarlyStopping;
+use crate::nn::train::fit_loop::{Run, Shuffle};
 
 /// Lines of a name and a text each. Texts are compared, never read; floats are written so that no two have the same.
-pub(super) struct Identity(Vec<(&'static str, String)>);
+pub(crate) struct Identity(Vec<(&'static str, String)>);
 
 impl Identity {
-    pub(super) fn new(run: &Run<'_>, model: &Sequential) -> Self {
+    pub(crate) fn new(run: &Run<'_>, model: &Sequential) -> Self {
         let mut lines = vec![("checkpoint", "densely 1".to_owned()), ("layers", layers(model))];
         if model.layers.iter().any(|(_, layer, _)| matches!(layer, Layer::Dropout(_))) {
             lines.push(("seed", model.seed.to_string())); // of what is dropped
@@ -40,7 +40,7 @@ impl Identity {
     }
 
     /// What stands in a checkpoint.
-    pub(super) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         self.0.iter().map(|(name, text)| format!("{name}: {text}\n")).collect()
     }
 
@@ -48,7 +48,7 @@ impl Identity {
     ///
     /// # Errors
     /// [`Error::Format`] with the first line that differs.
-    pub(super) fn check(&self, path: &Path, found: &[u8]) -> Result<()> {
+    pub(crate) fn check(&self, path: &Path, found: &[u8]) -> Result<()> {
         let expected = self.text();
         // Behind the end of what is expected, a line or two will do.
         let found = String::from_utf8_lossy(&found[..found.len().min(expected.len() + 1000)]);

@@ -4,14 +4,14 @@ use std::fmt;
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
-use super::early_stopping::EarlyStopping;
-use super::engine::Batch;
-use super::history::{Callback, History};
-use super::model::Sequential;
-use super::run::{Run, Shuffle};
-use super::sample_weights::weights;
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
+use crate::nn::model::Sequential;
+use crate::nn::train::batches::Batch;
+use crate::nn::train::early_stopping::EarlyStopping;
+use crate::nn::train::fit_loop::{Run, Shuffle};
+use crate::nn::train::history::{Callback, History};
+use crate::nn::train::sample_weights::weights;
 use crate::targets::Labels;
 
 /// How to [`fit`](Sequential::fit): 1 epoch, batches of 32, shuffled with seed 0, no validation.

@@ -1,18 +1,18 @@
 //! A batch's way through the network and back by the caller's own loss.
 
-use super::super::dropout::Masks;
-use super::super::pass::{DensePlan, Pass};
-use super::workspace::{Workspace, by_layers, even, nanoseconds, rows};
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::layers::dropout::Masks;
+use crate::nn::train::pass::{DensePlan, Pass};
+use crate::nn::train::workspace::{Workspace, by_layers, even, nanoseconds, rows};
 use crate::parallel::Threads;
 use crate::tuning::train::ROW_GRAIN;
 
 impl Workspace {
     /// Takes a batch through the network, softmax left out, and back from the gradients by its outputs that `loss` writes:
     /// zeros at first. Only for workspaces without owners.
-    pub(in crate::nn) fn through_with<T>(
+    pub(crate) fn through_with<T>(
         &mut self,
         backend: &Backend,
         (plan, parameters, masks): (&[DensePlan], &[f32], Masks),

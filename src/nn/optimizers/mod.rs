@@ -2,9 +2,13 @@
 //!
 //! Hyperparameters are `f64`: 1 - 0.999 taken in `f32` would be off by 5e-5.
 
-use super::clip::Clip;
-use super::schedule::Schedule;
+pub(crate) mod clip;
+pub(crate) mod schedule;
+pub(crate) mod state;
+
 use crate::error::{Error, Result};
+use crate::nn::optimizers::clip::Clip;
+use crate::nn::optimizers::schedule::Schedule;
 
 /// Gradient descent, with momentum if asked for: learning rate 0.01, momentum 0.
 ///
@@ -227,7 +231,7 @@ impl Optimizer {
         self.with_rate(self.rate() * self.schedule.factor(steps))
     }
 
-    pub(super) fn with_rate(self, rate: f64) -> Self {
+    pub(crate) fn with_rate(self, rate: f64) -> Self {
         let rule = match self.rule {
             Rule::Sgd(sgd) => Rule::Sgd(sgd.learning_rate(rate)),
             Rule::Adam(adam) => Rule::Adam(adam.learning_rate(rate)),
@@ -236,7 +240,7 @@ impl Optimizer {
     }
 
     /// Whether a step needs the gradients by all parameters before it can update one.
-    pub(super) fn needs_all_gradients(&self) -> bool {
+    pub(crate) fn needs_all_gradients(&self) -> bool {
         matches!(self.clip, Some(Clip::GlobalNorm(_)))
     }
 
@@ -275,7 +279,7 @@ impl Adam {
 }
 
 /// Checks a number as the `f32` that the kernels will see.
-pub(super) fn in_range(
+pub(crate) fn in_range(
     argument: &'static str,
     found: f64,
     expected: &str,

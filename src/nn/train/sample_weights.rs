@@ -4,7 +4,7 @@ use crate::error::{Error, Result};
 use crate::targets::Labels;
 
 /// What each sample's loss is multiplied by; empty if by nothing.
-pub(super) fn weights(
+pub(crate) fn weights(
     labels: Labels<'_>,
     classes: usize,
     class_weights: Option<&[f32]>,

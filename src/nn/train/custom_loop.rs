@@ -1,10 +1,11 @@
 //! What custom training loops are made of: gradients, by the model's loss or another, and a step by gradients.
 
-use super::dropout::Masks;
-use super::engine::{Batch, Source, Workspace};
-use super::model::Sequential;
 use crate::error::{Error, Result};
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::layers::dropout::Masks;
+use crate::nn::model::Sequential;
+use crate::nn::train::batches::{Batch, Source};
+use crate::nn::train::workspace::Workspace;
 use crate::targets::Labels;
 
 impl Sequential {

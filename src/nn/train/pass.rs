@@ -2,9 +2,6 @@
 
 use std::ops::Range;
 
-use super::activation::DenseActivation;
-use super::dropout::{Masks, Numbered};
-use super::engine::Batch;
 use crate::activation;
 use crate::backend::Backend;
 use crate::dense;
@@ -12,36 +9,39 @@ use crate::error::Result;
 use crate::kernels::Input;
 use crate::loss::CrossEntropy;
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::activation::DenseActivation;
+use crate::nn::layers::dropout::{Masks, Numbered};
+use crate::nn::train::batches::Batch;
 use crate::targets::Labels;
 use crate::tuning::CACHE_LINE;
 
 /// A dense layer's sizes, and where its parameters stand in the flat slice of all parameters.
 #[derive(Clone, Debug)]
-pub(super) struct DensePlan {
-    pub(super) name: String,
-    pub(super) inputs: usize,
-    pub(super) outputs: usize,
-    pub(super) activation: DenseActivation,
+pub(crate) struct DensePlan {
+    pub(crate) name: String,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+    pub(crate) activation: DenseActivation,
     /// What its inputs go through in training.
-    pub(super) dropouts: Vec<Numbered>,
+    pub(crate) dropouts: Vec<Numbered>,
     /// Row-major, inputs x outputs.
-    pub(super) kernel: Range<usize>,
+    pub(crate) kernel: Range<usize>,
     /// Behind the kernel.
-    pub(super) bias: Option<Range<usize>>,
+    pub(crate) bias: Option<Range<usize>>,
 }
 
 impl DensePlan {
     /// How many parameters it has.
-    pub(super) fn parameters(&self) -> usize {
+    pub(crate) fn parameters(&self) -> usize {
         self.kernel.len() + self.bias.as_ref().map_or(0, Range::len)
     }
 
-    pub(super) fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
+    pub(crate) fn kernel<'a>(&self, parameters: &'a [f32]) -> Result<MatRef<'a>> {
         MatRef::new(&parameters[self.kernel.clone()], self.inputs, self.outputs)
     }
 
     /// y = activation(x kernel + bias); `sums` gets what the activation is applied to, if that is kept.
-    pub(super) fn forward(
+    pub(crate) fn forward(
         &self,
         backend: &Backend,
         x: MatRef<'_>,
@@ -58,10 +58,10 @@ impl DensePlan {
 
 /// Where a sample's values stand in its row of a workspace. What is computed from others stands to the right of them.
 #[derive(Clone, Debug)]
-pub(super) struct Places {
+pub(crate) struct Places {
     layers: Vec<Place>,
     /// The length of a row.
-    pub(super) width: usize,
+    pub(crate) width: usize,
 }
 
 /// First columns of a layer's values.
@@ -78,7 +78,7 @@ struct Place {
 
 impl Places {
     /// For the way there, without dropouts.
-    pub(super) fn forward(plan: &[DensePlan]) -> Self {
+    pub(crate) fn forward(plan: &[DensePlan]) -> Self {
         let mut next = Next(0);
         let layers = plan.iter().map(|layer| Place {
             input: None,
@@ -91,7 +91,7 @@ impl Places {
     }
 
     /// For both ways.
-    pub(super) fn both(plan: &[DensePlan]) -> Self {
+    pub(crate) fn both(plan: &[DensePlan]) -> Self {
         let mut next = Next(0);
         let keeps = |layer: &DensePlan| layer.activation.elementwise().saves_input();
         let place = |layer: &DensePlan| Place {
@@ -108,12 +108,12 @@ impl Places {
     }
 
     /// A layer's outputs in some rows of a workspace.
-    pub(super) fn output<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
+    pub(crate) fn output<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
         columns(rows, self.layers[layer].output, plan[layer].outputs)
     }
 
     /// A layer's inputs, where `x` are those of the first.
-    pub(super) fn input<'a>(&self, plan: &[DensePlan], layer: usize, x: MatRef<'a>, rows: MatRef<'a>) -> MatRef<'a> {
+    pub(crate) fn input<'a>(&self, plan: &[DensePlan], layer: usize, x: MatRef<'a>, rows: MatRef<'a>) -> MatRef<'a> {
         match self.layers[layer].input {
             Some(first) => columns(rows, first, plan[layer].inputs),
             None => self.before(plan, layer, x, rows),
@@ -126,13 +126,13 @@ impl Places {
     }
 
     /// The gradients by what a layer's activation was applied to.
-    pub(super) fn gradient<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
+    pub(crate) fn gradient<'a>(&self, plan: &[DensePlan], layer: usize, rows: MatRef<'a>) -> MatRef<'a> {
         columns(rows, self.layers[layer].gradient.unwrap_or_default(), plan[layer].outputs)
     }
 
     /// Where the forward pass writes a layer's values: what is to the left of them, the sums if those are kept, and
     /// the outputs.
-    pub(super) fn to_write<'a>(
+    pub(crate) fn to_write<'a>(
         &self,
         plan: &[DensePlan],
         layer: usize,
@@ -168,22 +168,22 @@ fn columns(matrix: MatRef<'_>, first: usize, count: usize) -> MatRef<'_> {
 
 /// A network and where its values stand.
 #[derive(Clone, Copy)]
-pub(super) struct Pass<'a> {
-    pub(super) plan: &'a [DensePlan],
-    pub(super) places: &'a Places,
-    pub(super) parameters: &'a [f32],
+pub(crate) struct Pass<'a> {
+    pub(crate) plan: &'a [DensePlan],
+    pub(crate) places: &'a Places,
+    pub(crate) parameters: &'a [f32],
     /// Of no meaning where there is no place for what dropouts leave.
-    pub(super) masks: Masks,
+    pub(crate) masks: Masks,
 }
 
 impl Pass<'_> {
     /// The same, for rows of the batch from `row` on.
-    pub(super) fn at_row(self, row: usize) -> Self {
+    pub(crate) fn at_row(self, row: usize) -> Self {
         Self { masks: Masks { row, ..self.masks }, ..self }
     }
 
     /// Runs the layers from `first` on, softmax left out, on samples `x`, each with its row of the workspace.
-    pub(super) fn forward(self, backend: &Backend, first: usize, x: MatRef<'_>, mut rows: MatMut<'_>) -> Result<()> {
+    pub(crate) fn forward(self, backend: &Backend, first: usize, x: MatRef<'_>, mut rows: MatMut<'_>) -> Result<()> {
         let Self { plan, places, parameters, masks } = self;
         for (i, layer) in plan.iter().enumerate().skip(first) {
             if let Some(first) = places.layers[i].input {
@@ -202,7 +202,7 @@ impl Pass<'_> {
     /// The losses of samples that have gone forward, and the gradients of the batch's mean loss by what each layer's
     /// activation was applied to, the first one's included; `batch` is the size of the batch of which these are rows.
     /// Gives the number of right answers, too.
-    pub(super) fn backward(
+    pub(crate) fn backward(
         self,
         backend: &Backend,
         batch: usize,
@@ -223,7 +223,7 @@ impl Pass<'_> {
 
     /// From the gradients by the last layer's outputs, which stand where [`backward`](Self::backward) writes its
     /// first, to those by what each layer's activation was applied to; softmax left out.
-    pub(super) fn backward_outputs(self, backend: &Backend, mut rows: MatMut<'_>) -> Result<()> {
+    pub(crate) fn backward_outputs(self, backend: &Backend, mut rows: MatMut<'_>) -> Result<()> {
         let Self { plan, places, .. } = self;
         let last = plan.len() - 1;
         let (left, dy) = places.to_write_gradient(plan, last, rows.reborrow());
@@ -255,7 +255,7 @@ impl Places {
     }
 
     /// Where the way back writes the gradients at a layer, and what is to the left of that.
-    pub(super) fn to_write_gradient<'a>(
+    pub(crate) fn to_write_gradient<'a>(
         &self,
         plan: &[DensePlan],
         layer: usize,
@@ -278,13 +278,13 @@ fn weigh(weights: &[f32], losses: &mut [f32], mut gradients: MatMut<'_>) {
 }
 
 /// How many rows have their largest value at their label.
-pub(super) fn correct(outputs: MatRef<'_>, labels: Labels<'_>) -> usize {
+pub(crate) fn correct(outputs: MatRef<'_>, labels: Labels<'_>) -> usize {
     let hit = |row: &usize| labels.get(*row).is_some_and(|label| outputs.row(*row).and_then(argmax) == Some(label));
     (0..outputs.rows()).filter(hit).count()
 }
 
 /// The first of the largest values' places; NaNs are passed over, and there is none among NaNs only.
-pub(super) fn argmax(row: &[f32]) -> Option<usize> {
+pub(crate) fn argmax(row: &[f32]) -> Option<usize> {
     let mut best = None;
     for (i, &value) in row.iter().enumerate() {
         if !value.is_nan() && best.is_none_or(|(_, most)| value > most) {

@@ -1,8 +1,8 @@
 //! Early stopping: training ends when a metric no longer gets better.
 
-use super::history::EpochEnd;
-use super::model::Metrics;
 use crate::error::{Error, Result};
+use crate::nn::model::Metrics;
+use crate::nn::train::history::EpochEnd;
 
 /// The metric that [`EarlyStopping`] goes by, as each [`EpochEnd`] has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -75,7 +75,7 @@ impl EarlyStopping {
     }
 
     /// Checks the options for a training with or without validation.
-    pub(super) fn check(&self, validation: bool) -> Result<()> {
+    pub(crate) fn check(&self, validation: bool) -> Result<()> {
         if !(self.min_delta >= 0.0 && self.min_delta.is_finite()) {
             return Err(Error::value("min_delta", "a finite number, at least 0", self.min_delta));
         }
@@ -89,7 +89,7 @@ impl EarlyStopping {
 
 /// Early stopping in the course of a training.
 #[derive(Debug)]
-pub(super) struct Watch {
+pub(crate) struct Watch {
     options: EarlyStopping,
     best: Option<Best>,
     /// Epochs since the best.
@@ -106,7 +106,7 @@ struct Best {
 
 /// What an epoch is for early stopping.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Better,
     NotBetter,
     /// Not better, and one too many.
@@ -115,13 +115,13 @@ pub(super) enum Verdict {
 
 impl Watch {
     /// With room for so many parameters, if they will be wanted.
-    pub(super) fn new(options: EarlyStopping, parameters: usize) -> Self {
+    pub(crate) fn new(options: EarlyStopping, parameters: usize) -> Self {
         let parameters = vec![0.0; if options.restore_best { parameters } else { 0 }];
         Self { options, best: None, wait: 0, parameters }
     }
 
     /// Judges an epoch's end.
-    pub(super) fn judge(&mut self, end: &EpochEnd) -> Verdict {
+    pub(crate) fn judge(&mut self, end: &EpochEnd) -> Verdict {
         let EarlyStopping { monitor, patience, min_delta, start_from_epoch, .. } = self.options;
         let validation = |metric: fn(Metrics) -> f32| end.validation.map_or(f32::NAN, metric);
         // Higher is better.
@@ -144,23 +144,23 @@ impl Watch {
     }
 
     /// Keeps the parameters of an epoch that was better, if they will be wanted.
-    pub(super) fn keep(&mut self, parameters: &[f32]) {
+    pub(crate) fn keep(&mut self, parameters: &[f32]) {
         if self.options.restore_best {
             self.parameters.copy_from_slice(parameters);
         }
     }
 
-    pub(super) fn best_epoch(&self) -> Option<usize> {
+    pub(crate) fn best_epoch(&self) -> Option<usize> {
         self.best.map(|best| best.epoch)
     }
 
     /// The parameters of the best epoch, if there is one and they are wanted.
-    pub(super) fn best_parameters(&self) -> Option<&[f32]> {
+    pub(crate) fn best_parameters(&self) -> Option<&[f32]> {
         (self.options.restore_best && self.best.is_some()).then_some(&self.parameters)
     }
 
     /// The same, to be written.
-    pub(super) fn best_parameters_mut(&mut self) -> Option<&mut [f32]> {
+    pub(crate) fn best_parameters_mut(&mut self) -> Option<&mut [f32]> {
         (self.options.restore_best && self.best.is_some()).then_some(&mut self.parameters)
     }
 }

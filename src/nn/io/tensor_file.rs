@@ -5,7 +5,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-pub(super) use safetensors::Dtype;
+pub(crate) use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use safetensors::{SafeTensors, serialize};
 
@@ -20,19 +20,19 @@ const MOST_NOTES: usize = 256 << 10;
 const MOST_OF_TENSOR: usize = 256;
 
 /// A tensor to be written.
-pub(super) struct Tensor<'a> {
-    pub(super) name: Cow<'a, str>,
-    pub(super) dtype: Dtype,
-    pub(super) shape: Vec<usize>,
+pub(crate) struct Tensor<'a> {
+    pub(crate) name: Cow<'a, str>,
+    pub(crate) dtype: Dtype,
+    pub(crate) shape: Vec<usize>,
     /// Little-endian.
-    pub(super) bytes: Cow<'a, [u8]>,
+    pub(crate) bytes: Cow<'a, [u8]>,
 }
 
 /// Writes a file of these tensors. The same tensors give the same bytes.
 ///
 /// # Errors
 /// [`Error::File`]; an old file of that name is as it was then, unless it is the folder that can't be brought to the disk.
-pub(super) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
+pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
     let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
         TensorView::new(*dtype, shape.clone(), bytes).map(|view| (&**name, view))
     });
@@ -44,12 +44,12 @@ pub(super) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
 
 /// # Errors
 /// [`Error::File`] if it can't be read.
-pub(super) fn read(path: &Path) -> Result<Vec<u8>> {
+pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
     fs::read(path).map_err(|source| Error::file("read", path, source))
 }
 
 /// The tensors of a file.
-pub(super) struct Tensors<'a> {
+pub(crate) struct Tensors<'a> {
     path: &'a Path,
     file: SafeTensors<'a>,
 }
@@ -59,7 +59,7 @@ impl<'a> Tensors<'a> {
     ///
     /// # Errors
     /// [`Error::Format`] if it is no safetensors file, or has other tensors than those of these names.
-    pub(super) fn new(path: &'a Path, bytes: &'a [u8], names: &[&str]) -> Result<Self> {
+    pub(crate) fn new(path: &'a Path, bytes: &'a [u8], names: &[&str]) -> Result<Self> {
         let most = MOST_NOTES + names.len() * MOST_OF_TENSOR;
         let header = bytes.first_chunk().map_or(0, |&len| u64::from_le_bytes(len));
         if header > most as u64 {
@@ -80,7 +80,7 @@ impl<'a> Tensors<'a> {
     ///
     /// # Errors
     /// [`Error::Format`] if it is missing, or of another type or shape.
-    pub(super) fn get(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8]> {
+    pub(crate) fn get(&self, name: &str, dtype: Dtype, shape: &[usize]) -> Result<&'a [u8]> {
         let wanted = format!("`{name}` as {dtype} of shape {shape:?}");
         let tensor = self.file.tensor(name).map_err(|_| Error::format(self.path, &wanted, "no such tensor"))?;
         if tensor.dtype() == dtype && tensor.shape() == shape {
@@ -90,19 +90,19 @@ impl<'a> Tensors<'a> {
     }
 
     /// The values of a tensor of f32.
-    pub(super) fn singles(&self, name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
+    pub(crate) fn singles(&self, name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F32, shape)?.as_chunks();
         Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)))
     }
 
     /// The values of a vector of f64.
-    pub(super) fn doubles(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
+    pub(crate) fn doubles(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F64, &[len])?.as_chunks();
         Ok(values.iter().map(|&bytes| f64::from_le_bytes(bytes)))
     }
 
     /// The length of a tensor that should be a vector: 0 if it is missing or none.
-    pub(super) fn len(&self, name: &str) -> usize {
+    pub(crate) fn len(&self, name: &str) -> usize {
         match self.file.tensor(name).as_ref().map(TensorView::shape) {
             Ok(&[len]) => len,
             _ => 0,

@@ -1,0 +1,3 @@
+//! Inference.
+
+pub(crate) mod predictor;

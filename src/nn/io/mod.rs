@@ -1,0 +1,4 @@
+//! Files.
+
+pub(crate) mod tensor_file;
+pub(crate) mod weights;
