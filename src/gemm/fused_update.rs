@@ -16,7 +16,7 @@
 
 use std::mem::MaybeUninit;
 
-use super::packed::Line;
+use super::element::Line;
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
 use crate::kernels::optimizer::{UpdateRule, step};
