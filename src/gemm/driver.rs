@@ -29,19 +29,24 @@ use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
 use crate::kernels::elementwise::column_sums;
 use crate::simd::Simd;
-use crate::simd::tier::Tier;
+use crate::simd::tier::{IfFused, Tier};
 use crate::tuning::gemm::{CONFLICT_STRIDE, MAX_TRANSPOSED_COLS};
 
 impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<T: Tier>(mut self, tier: T) {
-        if const { !T::FUSED } {
-            self.write_column_sums(tier.vector());
-            return portable::gemm(self);
-        }
-        let (s, Sizes { m, n, .. }) = (tier.row(), self.sizes());
+    fn run<T: Tier>(self, tier: T) {
+        tier.if_fused(self);
+    }
+}
+
+impl IfFused for Product<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn fused<S: Simd, N: Simd>(mut self, s: S, narrow: N) {
+        let Sizes { m, n, .. } = self.sizes();
         // First of all, since the sizes of a matrix without elements can be any numbers.
         if m == 0 || n == 0 {
             return self.write_column_sums(s);
@@ -53,8 +58,14 @@ impl Kernel for Product<'_> {
             self = self.transposed(b);
         }
         if !rank_k::run(s, &mut self) {
-            gemm(s, tier.narrow(), self);
+            gemm(s, narrow, self);
         }
+    }
+
+    #[inline(always)]
+    fn unfused<S: Simd>(mut self, s: S) {
+        self.write_column_sums(s);
+        portable::gemm(self);
     }
 }
 
@@ -284,10 +295,12 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
                     loop_1::<S, StagedColumns>(s, mr, &t);
                 }
                 BPacking::PackColumns => loop_1::<S, PackingColumns>(s, mr, &t),
-                BPacking::Prepacked => loop_1::<S, Panels<E>>(s, mr, &t),
-                BPacking::Panels if const { S::FRONT_END_BOUND } => loop_1::<S, Panels<f32>>(s, mr, &t),
-                // Full vectors of a row are read as panels are; PackBlock has become Panels by now.
-                BPacking::Panels | BPacking::Rows | BPacking::PackBlock => loop_1::<S, Rows>(s, mr, &t),
+                BPacking::Prepacked if const { E::WIDENS } => loop_1::<S, Panels<E>>(s, mr, &t),
+                BPacking::Prepacked | BPacking::Panels if const { S::FRONT_END_BOUND } => {
+                    loop_1::<S, Panels<f32>>(s, mr, &t);
+                }
+                // The vectors of a panel's row are as contiguous as those of any row.
+                _ => loop_1::<S, Rows>(s, mr, &t),
             }
         }
     }
