@@ -90,13 +90,17 @@ impl<'a> Tensors<'a> {
     }
 
     /// The values of a tensor of f32.
-    pub(crate) fn singles(&self, name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
+    pub(crate) fn f32_values(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F32, shape)?.as_chunks();
         Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)))
     }
 
     /// The values of a vector of f64.
-    pub(crate) fn doubles(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
+    pub(crate) fn f64_values(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F64, &[len])?.as_chunks();
         Ok(values.iter().map(|&bytes| f64::from_le_bytes(bytes)))
     }

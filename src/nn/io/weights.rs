@@ -44,7 +44,7 @@ impl Sequential {
         let names: Vec<&str> = expected.keys().map(String::as_str).collect();
         let file = Tensors::new(path, &bytes, &names)?;
         // All are there before the first is taken.
-        let tensors = expected.iter().map(|(name, (shape, range))| Ok((range.clone(), file.singles(name, shape)?)));
+        let tensors = expected.iter().map(|(name, (shape, range))| Ok((range.clone(), file.f32_values(name, shape)?)));
         for (range, weights) in tensors.collect::<Result<Vec<_>>>()? {
             self.parameters[range].iter_mut().zip(weights).for_each(|(weight, read)| *weight = read);
         }
