@@ -8,9 +8,10 @@
 //!   staged gradients = acc
 //! ```
 //!
-//! The epilogue of a micro-tile, Adam's division and square root on each of its vectors, takes longer than the FMAs of a few
-//! samples. It is therefore software-pipelined: interleaved with the k-steps of the next micro-tile, it costs little,
-//! since the two use different execution units. Gradients are staged in L1 and never written to memory.
+//! The epilogue of a micro-tile, Adam's division and square root on each of its vectors, takes longer than
+//! the FMAs of a few samples. It is therefore software-pipelined: interleaved with the k-steps of the next
+//! micro-tile, it costs little, since the two use different execution units. Gradients are staged in a
+//! buffer that stays in L1.
 //!
 //! Sums have the order of [`Product`](super::product::Product): sample after sample.
 
@@ -38,8 +39,8 @@ pub(crate) struct FusedUpdate<'a, V> {
 
 /// Tells whether [`FusedUpdate`] takes these operands; it leaves the parameters alone if not.
 ///
-/// Rows must be contiguous, the outputs make whole vectors of any tier, and the samples fit one chunk. More weights than
-/// [`FUSED_UPDATE_WEIGHTS`] would leave L2.
+/// Rows must be contiguous, the outputs make whole vectors of any tier, and the samples fit one chunk. More
+/// weights than [`FUSED_UPDATE_WEIGHTS`] would leave L2.
 pub(crate) fn supports(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
     let batch = x.rows().min(dy.rows());
     let whole = x.col_stride() == 1 && dy.col_stride() == 1 && dy.cols().is_multiple_of(ROW_LANES);
@@ -71,8 +72,8 @@ impl<V: VectorStep> Kernel for FusedUpdate<'_, V> {
             rows,
         };
         let vectors = width / T::Vector::LANES;
-        // SAFETY: `rows` rows of `width` parameters are in the slices in use, `batch` rows of at least `rows` and of `width`
-        // elements in the views; the panels end at vector `vectors`, the last of a row.
+        // SAFETY: `rows` rows of `width` parameters are in the slices in use, `batch` rows of at least `rows`
+        // and of `width` elements in the views; the panels end at vector `vectors`, the last of a row.
         unsafe {
             panel.run::<2>(0, vectors / 2);
             panel.run::<1>(vectors / 2 * 2, vectors % 2);
@@ -101,7 +102,8 @@ impl<S: Simd, V: VectorStep> Panel<S, V> {
     /// Updates all rows of `count` micro-tiles side by side, `NV` vectors each, from vector `first` on.
     ///
     /// # Safety
-    /// The slices in use hold `rows` rows of `width` parameters, x and dy `batch` rows; `first + count * NV` vectors fit `width`.
+    /// The slices in use hold `rows` rows of `width` parameters, x and dy `batch` rows, and
+    /// `first + count * NV` vectors fit a row.
     #[inline(always)]
     unsafe fn run<const NV: usize>(mut self, first: usize, count: usize) {
         self.dy = self.dy.wrapping_add(first * S::LANES);
@@ -148,7 +150,7 @@ const MAX_VECTORS: usize = 16;
 
 impl<S: Simd, V: VectorStep, const MR: usize, const NV: usize> MicroTiles<S, V, MR, NV> {
     /// # Safety
-    /// When it runs, the panel has `rows * MR` rows and `cols * NV` vectors of parameters, and `batch` samples.
+    /// When it runs, the panel has `rows * MR` rows, `cols * NV` vectors of columns and `batch` samples.
     #[inline(always)]
     unsafe fn new(panel: Panel<S, V>, rows: usize, cols: usize) -> Self {
         const { assert!(MR * NV <= MAX_VECTORS) };
@@ -174,8 +176,8 @@ impl<S: Simd, V: VectorStep, const MR: usize, const NV: usize> SimdOp for MicroT
                 update(s, step, gradient, previous.map(|p| p.wrapping_add(offset)), S::LANES);
             };
         }
-        // SAFETY: `new` guarantees the rows and vectors that the two loops visit, and the samples of the k-steps; `staged` has
-        // room for MR * NV vectors, of which the first `pending` have been written.
+        // SAFETY: `new` guarantees the rows and vectors that the two loops visit, and the samples of the
+        // k-steps; `staged` has room for MR * NV vectors, of which the first `pending` have been written.
         unsafe {
             for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
                 let (row, col) = (row * MR, col * NV * S::LANES);
@@ -269,7 +271,7 @@ mod tests {
                 let x = MatRef::with_strides(&x, batch, rows, rows + 3, 1).unwrap();
                 let dy = MatRef::with_strides(&dy, batch, width, width + 5, 1).unwrap();
                 let mut dw = vec![0.0; rows * width];
-                // The reference, since the kernel would compile every matrix product once more for these tests.
+                // The kernel would compile every matrix product once more for these tests.
                 reference::dense_backward_params(x, dy, MatMut::new(&mut dw, rows, width).unwrap(), None).unwrap();
                 for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
                     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);

@@ -1,7 +1,7 @@
 //! Gradients before the optimizer's step: L2 regularisation, clipping, and the sum of squares for their norm.
 //!
-//! `the_norm_has_the_bits_of_the_reference` in `nn/optimizers/clip.rs` covers the sum; `tests/nn/optimizer.rs` covers the
-//! adjustments.
+//! `the_norm_has_the_bits_of_the_reference` in `nn/optimizers/clip.rs` covers the sum;
+//! `tests/nn/optimizer.rs` covers the adjustments.
 
 use super::optimizer::{load, vectors};
 use super::pairwise_sum::PairwiseSum;
@@ -40,7 +40,7 @@ impl Kernel for AdjustGradients<'_> {
         };
         let dw = self.dw.as_mut_ptr();
         for (i, n) in vectors(s, len) {
-            // SAFETY: i + n <= len, at most the number of gradients and, where they are read, of weights; n <= LANES.
+            // SAFETY: i + n <= len, at most the gradients and, where they are read, the weights; n <= LANES.
             unsafe {
                 let g = load(s, dw.add(i), n);
                 let new = match adjustment {
@@ -74,7 +74,8 @@ impl Split for AdjustGradients<'_> {
 
 /// Sums squares in f64, where the square of an f32 is exact and none overflows.
 ///
-/// The order is that of a long row: pieces of [`ROW_PIECE`] in 16 partial results, and these in a [`PairwiseSum`].
+/// The order is that of a long row: pieces of [`ROW_PIECE`] in 16 partial results, and these in a
+/// [`PairwiseSum`].
 pub(crate) struct SumOfSquares<'a>(pub &'a [f32]);
 
 impl Kernel for SumOfSquares<'_> {

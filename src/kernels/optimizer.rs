@@ -1,8 +1,8 @@
 //! Optimizer steps, element by element, in Keras' formulation and a stated order of operations.
 //!
-//! A [`VectorStep`] is the vector code of an update rule, with the constants of one step. [`UpdateKernel`] applies it to
-//! slices; the fused update of `gemm` applies it to gradients that are still in L1. `updates_have_the_bits_of_the_reference`
-//! in `nn/optimizers/state.rs` compares each with the scalar reference.
+//! A [`VectorStep`] is the vector code of an update rule, with the constants of one step. [`UpdateKernel`]
+//! applies it to slices; the fused update of `gemm` applies it to gradients that are still in L1.
+//! `updates_have_the_bits_of_the_reference` in `nn/optimizers/state.rs` compares both with the reference.
 
 use super::{Kernel, Split};
 use crate::contract::MIN_MOMENT;
@@ -24,7 +24,8 @@ pub(crate) trait VectorStep: Copy + Send {
     /// Estimates the nanoseconds of a step on one thread.
     fn cost(parameters: usize) -> usize;
 
-    /// Returns the new weights and slots; slots from [`SLOTS`](Self::SLOTS) on mean nothing. Must be `#[inline(always)]`.
+    /// Returns the new weights and slots; slots from [`SLOTS`](Self::SLOTS) on mean nothing. Must be
+    /// `#[inline(always)]`.
     fn step<S: Simd>(self, s: S, gradient: S::F32, values: [S::F32; VALUES]) -> [S::F32; VALUES];
 }
 
@@ -35,8 +36,8 @@ pub(crate) struct SgdStep {
     pub decay: WeightDecay,
 }
 
-/// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov w = w + (momentum * m - learning_rate * dw) with
-/// the new m.
+/// m = momentum * m - learning_rate * dw and w = w + m; with Nesterov's momentum
+/// w = w + (momentum * m - learning_rate * dw) with the new m.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MomentumStep {
     pub learning_rate: f32,
@@ -48,7 +49,7 @@ pub(crate) struct MomentumStep {
 /// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v) and w = w - alpha * m / (sqrt(v) + epsilon).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamStep {
-    /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t): the learning rate with the bias corrections of step t.
+    /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t): the bias-corrected learning rate of step t.
     pub alpha: f32,
     /// 1 - beta_1.
     pub rate_1: f32,
@@ -167,7 +168,7 @@ impl<V: VectorStep> Kernel for UpdateKernel<'_, V> {
         let len = values[..=V::SLOTS].iter().fold(dw.len(), |len, slice| len.min(slice.len()));
         let values = values.map(<[f32]>::as_mut_ptr);
         for (i, n) in vectors(s, len) {
-            // SAFETY: i + n <= len, the least length of the gradients, the weights and the slots in use; n <= LANES.
+            // SAFETY: i + n <= len, the least length of the gradients and the slices in use, and n <= LANES.
             unsafe { update(s, step, load(s, dw.as_ptr().add(i), n), values.map(|p| p.wrapping_add(i)), n) };
         }
     }
@@ -176,11 +177,12 @@ impl<V: VectorStep> Kernel for UpdateKernel<'_, V> {
 /// Updates `n` parameters in memory.
 ///
 /// # Safety
-/// `n <= S::LANES`; the pointers to the weights and to the first `V::SLOTS` slots point to `n` readable and writable floats.
+/// `n <= S::LANES`; the pointers to the weights and to the first `V::SLOTS` slots point to `n` readable and
+/// writable floats.
 #[inline(always)]
 pub(crate) unsafe fn update<S: Simd, V: VectorStep>(s: S, step: V, gradient: S::F32, at: [*mut f32; VALUES], n: usize) {
     let mut values = [s.splat(0.0); VALUES];
-    // SAFETY: values 0..=SLOTS are the weights and the slots in use, n <= LANES readable and writable floats each.
+    // SAFETY: the weights and the slots in use, 0..=SLOTS, are n <= LANES readable and writable floats each.
     unsafe {
         for i in 0..=V::SLOTS {
             values[i] = load(s, at[i], n);

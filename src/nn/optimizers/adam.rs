@@ -6,11 +6,10 @@ use crate::nn::optimizers::update_rule::{Target, UpdateRule, check_number};
 
 /// Adam: learning rate 0.001, beta_1 0.9, beta_2 0.999, epsilon 1e-7.
 ///
-/// m = m + (gradient - m) (1 - beta_1); v = v + (gradient² - v) (1 - beta_2);
-/// w = w - m alpha / (sqrt(v) + epsilon), alpha = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t). t is the number of
-/// the step, from 1 on; m and v are 0 before the first.
-/// Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization" (2015), with epsilon where
-/// Keras has it ("epsilon hat" in the paper).
+/// m = m + (gradient - m) (1 - beta_1); v = v + (gradient² - v) (1 - beta_2); w = w - m alpha / (sqrt(v) +
+/// epsilon), alpha = learning_rate sqrt(1 - beta_2^t) / (1 - beta_1^t). t is the number of the step, from 1
+/// on; m and v are 0 before the first. Source: Kingma and Ba, "Adam: A Method for Stochastic Optimization"
+/// (2015), with epsilon where Keras has it ("epsilon hat" in the paper).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Adam {
     pub(crate) learning_rate: f64,

@@ -19,10 +19,10 @@ pub enum Clip {
     /// All gradients are multiplied by c / n if their Euclidean norm n, over all parameters, is above c.
     /// Keras' `global_clipnorm`.
     ///
-    /// If one is infinite or NaN, all become NaN, as in Keras: the loss shows it from the next step on.
-    /// The norm is computed in f64, so that finite gradients have a finite norm. A training step takes longer with it,
-    /// since no parameter can be updated before all gradients are known.
-    /// Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
+    /// If one is infinite or NaN, all become NaN, as in Keras: the loss shows it from the next step on. The
+    /// norm is computed in f64, so that finite gradients have a finite norm. A training step takes longer
+    /// with it, since no parameter can be updated before all gradients are known. Source: Pascanu, Mikolov
+    /// and Bengio, "On the difficulty of training recurrent neural networks" (2013).
     GlobalNorm(f64),
 }
 
@@ -50,7 +50,8 @@ impl Preprocessing {
         self.l2 == 0.0 && self.clip.is_none()
     }
 
-    /// Changes the gradients `dw` of the parameters `w`, of which those in the ranges of `kernels` are subject to L2.
+    /// Changes the gradients `dw` of the parameters `w`, of which those in the ranges of `kernels` are
+    /// subject to L2.
     ///
     /// A norm is that of `dw`: with [`Clip::GlobalNorm`], these must be the gradients of all parameters.
     pub(crate) fn apply(

@@ -19,7 +19,7 @@ macro_rules! rules {
         }
 
         impl Rule {
-            /// Gives the rule behind the variant.
+            /// Returns the rule of the variant.
             pub(crate) fn get(&self) -> &dyn UpdateRule {
                 match self {
                     $(Self::$rule(rule) => rule,)*
@@ -49,8 +49,8 @@ rules! {
 /// 3. lets all weights [decay](Self::weight_decay): w = w - w weight_decay learning_rate;
 /// 4. updates the weights by the rule.
 ///
-/// The learning rate of a step is the rule's times the factor of the [schedule](Self::schedule). A moment (m or v) whose
-/// magnitude falls below 2^-100 is set to 0, since it would in the end become subnormal and slow.
+/// The learning rate of a step is the rule's times the factor of the [schedule](Self::schedule). A moment (m
+/// or v) whose magnitude falls below 2^-100 is set to 0, since it would in the end become subnormal and slow.
 ///
 /// [`Sequential::compile`](crate::nn::Sequential::compile) refuses numbers that are out of range.
 ///
@@ -93,9 +93,9 @@ impl Optimizer {
 
     /// Sets L2 regularisation, at least 0, and 0 unless set.
     ///
-    /// 2 l2 w is added to the gradient with respect to each weight w of a kernel, not of a bias, before clipping. The loss
-    /// then has l2 times the sum of their squares as a penalty, as with Keras' `kernel_regularizer=L2(l2)` in each
-    /// layer; reported losses are without it.
+    /// 2 l2 w is added to the gradient with respect to each weight w of a kernel, not of a bias, before
+    /// clipping. The loss then has l2 times the sum of their squares as a penalty, as with Keras'
+    /// `kernel_regularizer=L2(l2)` in each layer; reported losses are without it.
     #[must_use]
     pub fn l2(self, l2: f64) -> Self {
         Self { l2, ..self }

@@ -7,8 +7,8 @@ use crate::nn::optimizers::update_rule::check_number;
 
 /// Changes the learning rate from step to step: multiplies the optimizer's by [`factor`](Self::factor).
 ///
-/// Factors have the same bits on every machine. [`Sequential::compile`](crate::nn::Sequential::compile) refuses numbers
-/// that are out of range.
+/// Factors have the same bits on every machine. [`Sequential::compile`](crate::nn::Sequential::compile)
+/// refuses numbers that are out of range.
 ///
 /// ```
 /// use densely::nn::{Adam, Optimizer, Schedule};
@@ -48,7 +48,8 @@ impl Schedule {
     }
 
     /// Lowers the learning rate along half a wave of a cosine in `steps` steps, at least 1, and then keeps
-    /// it: Keras' `CosineDecay`. Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts" (2017).
+    /// it: Keras' `CosineDecay`. Source: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm
+    /// Restarts" (2017).
     #[must_use]
     pub fn cosine(steps: u64) -> Self {
         Self::new(Curve::Cosine { steps })
@@ -58,7 +59,8 @@ impl Schedule {
         Self { decay, to: 0.0, warm_up: 0 }
     }
 
-    /// Sets the fraction of the learning rate that is left in the end, in 0..=1, 0 unless set: Keras' `alpha`.
+    /// Sets the fraction of the learning rate that is left in the end, in 0..=1, 0 unless set: Keras'
+    /// `alpha`.
     #[must_use]
     pub fn to(self, fraction: f64) -> Self {
         Self { to: fraction, ..self }
@@ -66,7 +68,8 @@ impl Schedule {
 
     /// Raises the learning rate linearly in the first `steps` steps; decay begins after them.
     ///
-    /// As in Keras, the first step has the rate 0, and the step after `steps` steps is the first with the full rate.
+    /// As in Keras, the first step has the rate 0, and the step after `steps` steps is the first with the
+    /// full rate.
     #[must_use]
     pub fn warm_up(self, steps: u64) -> Self {
         Self { warm_up: steps, ..self }
@@ -74,8 +77,9 @@ impl Schedule {
 
     /// Returns the factor of the learning rate, in 0..=1, for the step after `steps` steps.
     ///
-    /// During a warm-up of w steps it is `steps` / w. Then, n steps after its end, it is p + (1 - p) d, where p is the
-    /// fraction of [`to`](Self::to), and d is 1, factor^floor(n / every), or (1 + cos(pi min(n, steps) / steps)) / 2.
+    /// During a warm-up of w steps it is `steps` / w. Then, n steps after its end, it is p + (1 - p) d, where
+    /// p is the fraction of [`to`](Self::to), and d is 1, factor^floor(n / every), or (1 + cos(pi min(n,
+    /// steps) / steps)) / 2.
     #[must_use]
     pub fn factor(&self, steps: u64) -> f64 {
         let Some(step) = steps.checked_sub(self.warm_up) else { return steps as f64 / self.warm_up as f64 };
@@ -103,7 +107,8 @@ impl Schedule {
     }
 }
 
-/// Raises to a power by repeated squaring, from the exponent's lowest bit on. `powi` may differ between machines.
+/// Raises to a power by repeated squaring, from the exponent's lowest bit on. `powi` may differ between
+/// machines.
 fn power(mut base: f64, mut exponent: u64) -> f64 {
     let mut power = 1.0;
     while exponent > 0 {

@@ -20,7 +20,7 @@ pub(crate) struct OptimizerState {
     pub(crate) learning_rate: f64,
     /// Momentum, or first and second moment, of each parameter; slots that the rule does not keep are empty.
     pub(crate) slots: [Vec<f32>; MAX_SLOTS],
-    /// Scratch for the gradients of all parameters; empty if the optimizer does not change them before the step.
+    /// Scratch for the gradients of all parameters; empty if the optimizer does not preprocess them.
     pub(crate) gradients: Vec<f32>,
     /// Completed steps.
     pub(crate) steps: u64,
@@ -58,7 +58,7 @@ impl OptimizerState {
 
     /// Puts the slots beside the weights that they belong to.
     pub(crate) fn parameters<'a>(&'a mut self, weights: &'a mut [f32]) -> Parameters<'a> {
-        Parameters { weights, slots: self.slots.each_mut().map(Vec::as_mut_slice) }
+        with_slots(weights, &mut self.slots)
     }
 
     /// Begins the next step: computes its constants.
@@ -74,19 +74,18 @@ impl OptimizerState {
         }
     }
 
-    /// Updates all parameters by [`gradients`](Self::gradients), which it changes; `kernels` are subject to L2.
+    /// Updates all parameters by [`gradients`](Self::gradients), which it changes; L2 is for `kernels`.
     pub(crate) fn step(
         &mut self,
         backend: &Backend,
         kernels: impl IntoIterator<Item = Range<usize>>,
         weights: &mut [f32],
     ) {
-        let (update, mut dw) = (self.next_step(), std::mem::take(&mut self.gradients));
-        update.run(backend, kernels, &mut dw, self.parameters(weights));
-        self.gradients = dw;
+        let update = self.next_step();
+        update.run(backend, kernels, &mut self.gradients, with_slots(weights, &mut self.slots));
     }
 
-    /// Updates all parameters by these gradients; `kernels` are subject to L2.
+    /// Updates all parameters by these gradients; L2 is for `kernels`.
     pub(crate) fn step_by(
         &mut self,
         backend: &Backend,
@@ -102,6 +101,10 @@ impl OptimizerState {
     }
 }
 
+fn with_slots<'a>(weights: &'a mut [f32], slots: &'a mut [Vec<f32>; MAX_SLOTS]) -> Parameters<'a> {
+    Parameters { weights, slots: slots.each_mut().map(Vec::as_mut_slice) }
+}
+
 /// One step of an optimizer, with its constants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
@@ -113,7 +116,7 @@ pub(crate) struct Update {
 }
 
 impl Update {
-    /// Updates parameters by their gradients `dw`, which it changes; `kernels` are subject to L2.
+    /// Updates parameters by their gradients `dw`, which it changes; L2 is for `kernels`.
     ///
     /// If the optimizer [needs all gradients](Optimizer::needs_all_gradients), these must be all.
     pub(crate) fn run(
@@ -129,7 +132,8 @@ impl Update {
 
     /// Computes the gradient x^T dy of a kernel and updates it in one pass, and tells whether it did.
     ///
-    /// It does not for all shapes, nor if the gradients are to be preprocessed, nor without fused multiply-add.
+    /// It needs fused multiply-add, gradients without preprocessing, and [supported](fused_update::supports)
+    /// operands.
     pub(crate) fn run_fused(&self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: Parameters<'_>) -> bool {
         let fits = self.preprocessing.is_identity() && backend.has_fma() && fused_update::supports(x, dy);
         if fits {

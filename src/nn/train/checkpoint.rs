@@ -99,8 +99,8 @@ pub(crate) struct Resumed {
 /// Restores a compiled model and its early stopping to the state that a checkpoint holds.
 ///
 /// # Errors
-/// [`Error::File`] if it can't be read, [`Error::Format`] if it is no checkpoint, one of another run or of more epochs than
-/// this one's. The model is unchanged then.
+/// [`Error::File`] if it can't be read, [`Error::Format`] if it is no checkpoint, one of another run or of
+/// more epochs than this one's. The model is unchanged then.
 pub(crate) fn read(
     path: &Path,
     config: &FitConfig,

@@ -20,8 +20,8 @@ pub enum Monitor {
 
 /// Ends training when a metric has not improved for some epochs, and restores the best parameters.
 ///
-/// It differs from Keras' `EarlyStopping` in two things: [`restore_best`](Self::restore_best) is on unless it is turned
-/// off, and NaN is never the best value, not even as the first one.
+/// It differs from Keras' `EarlyStopping` in two things: [`restore_best`](Self::restore_best) is on unless it
+/// is turned off, and NaN is never the best value, not even as the first one.
 ///
 /// ```
 /// use densely::MatRef;
@@ -58,7 +58,7 @@ impl EarlyStopping {
         Self { patience: epochs, ..self }
     }
 
-    /// Sets the least improvement over the best value so far that counts as one, at least 0, and 0 unless set.
+    /// Sets the margin by which a value must exceed the best one so far, at least 0, and 0 unless set.
     pub fn min_delta(self, min_delta: f64) -> Self {
         Self { min_delta, ..self }
     }
@@ -68,11 +68,11 @@ impl EarlyStopping {
         Self { start_from_epoch: epoch, ..self }
     }
 
-    /// Chooses whether the model has the parameters of the best epoch in the end, which is on unless turned off.
+    /// Chooses whether the parameters of the best epoch are restored when training ends; on unless turned off.
     ///
-    /// They are restored however training ends, by an error too, but not by a panic; without a best epoch, the model keeps
-    /// its parameters. The optimizer's state stays that of the last step. Keras' `restore_best_weights` is off unless turned
-    /// on.
+    /// They are restored however training ends, by an error too, but not by a panic; without a best epoch,
+    /// the model keeps its parameters. The optimizer's state stays that of the last step. Keras'
+    /// `restore_best_weights` is off unless turned on.
     pub fn restore_best(self, restore_best: bool) -> Self {
         Self { restore_best, ..self }
     }

@@ -94,7 +94,7 @@ fn layers(model: &Sequential) -> String {
     format!("{} {}", model.input, layers.join(", "))
 }
 
-/// Describes all but the learning rate, which a callback may have changed: a resumed run has the checkpoint's.
+/// Describes all but the learning rate, which a callback may change: a resumed run has the checkpoint's.
 fn optimizer(Optimizer { rule, weight_decay, l2, clip, schedule }: &Optimizer) -> Vec<(&'static str, String)> {
     let mut lines = rule.get().describe();
     lines.extend([

@@ -63,8 +63,8 @@ impl History {
         self.ended
     }
 
-    /// Returns the best epoch, from 0 on, by [`Fit::early_stopping`](crate::nn::Fit::early_stopping), if that is set and
-    /// there is a best one.
+    /// Returns the best epoch, from 0 on, by [`Fit::early_stopping`](crate::nn::Fit::early_stopping), if that
+    /// is set and there is a best one.
     #[must_use]
     pub fn best_epoch(&self) -> Option<usize> {
         self.best_epoch
@@ -93,8 +93,8 @@ pub enum Ended {
 pub trait Callback {
     /// Returns the learning rate from now on, before each epoch: Keras' `LearningRateScheduler`.
     ///
-    /// `rate` is the optimizer's learning rate, without the factor of its schedule; the new one lasts beyond training. One
-    /// that is out of range ends training with an error.
+    /// `rate` is the optimizer's learning rate, without the factor of its schedule; the new one lasts beyond
+    /// training. One that is out of range ends training with an error.
     fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
         rate
     }
