@@ -15,7 +15,8 @@ use crate::nn::optimizers::update_rule::check_number;
 /// // From 0 to 0.01 in 100 steps, then down to 0.001 in 1000.
 /// let schedule = Schedule::cosine(1000).to(0.1).warm_up(100);
 /// let optimizer = Optimizer::from(Adam::default().learning_rate(0.01)).schedule(schedule);
-/// assert_eq!([0, 50, 100, 600, 1100, 9999].map(|step| schedule.factor(step)), [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]);
+/// let factors = [0, 50, 100, 600, 1100, 9999].map(|step| schedule.factor(step));
+/// assert_eq!(factors, [0.0, 0.5, 1.0, 0.55, 0.1, 0.1]);
 /// # let _ = optimizer;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq)]

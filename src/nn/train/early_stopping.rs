@@ -68,7 +68,7 @@ impl EarlyStopping {
         Self { start_from_epoch: epoch, ..self }
     }
 
-    /// Chooses whether the parameters of the best epoch are restored when training ends; on unless turned off.
+    /// Chooses whether the parameters of the best epoch are restored in the end; on unless turned off.
     ///
     /// They are restored however training ends, by an error too, but not by a panic; without a best epoch,
     /// the model keeps its parameters. The optimizer's state stays that of the last step. Keras'
