@@ -4,8 +4,8 @@ use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
 use crate::error::Result;
 use crate::kernels::gradients::{Change, Gradients, Squares};
+use crate::nn::layers::interface::ParameterCounts;
 use crate::nn::optimizers::in_range;
-use crate::nn::train::pass::DensePlan;
 use crate::tuning::cost;
 use crate::tuning::parallel::PARAMETER_GRAIN;
 
@@ -57,13 +57,19 @@ impl Adjust {
         }
     }
 
-    /// Adjusts the gradients by all parameters `w`.
-    pub(crate) fn all(self, backend: &Backend, plan: &[DensePlan], mut w: &[f32], dw: &mut [f32]) {
+    /// Adjusts the gradients with respect to all parameters `w`, of nodes with these counts.
+    pub(crate) fn all(
+        self,
+        backend: &Backend,
+        nodes: impl Iterator<Item = ParameterCounts>,
+        mut w: &[f32],
+        dw: &mut [f32],
+    ) {
         let mut rest = &mut *dw;
-        for layer in plan {
-            let (of_layer, others) = w.split_at(layer.parameters());
-            let gradients = rest.split_off_mut(..layer.parameters()).unwrap_or_default();
-            self.each(backend, layer.kernel.len(), of_layer, gradients);
+        for ParameterCounts { all, kernel, .. } in nodes {
+            let (of_node, others) = w.split_at(all);
+            let gradients = rest.split_off_mut(..all).unwrap_or_default();
+            self.each(backend, kernel, of_node, gradients);
             w = others;
         }
         if let Some(Clip::GlobalNorm(most)) = self.clip {

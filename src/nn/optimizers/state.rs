@@ -5,9 +5,9 @@ use crate::gemm::fused_update::{self, FusedUpdate};
 use crate::kernels::optimizer as kernels;
 use crate::matrix::MatRef;
 use crate::nn::buffer::zeros;
+use crate::nn::layers::interface::ParameterCounts;
 use crate::nn::optimizers::clip::Adjust;
 use crate::nn::optimizers::{Optimizer, Rule};
-use crate::nn::train::pass::DensePlan;
 use crate::tuning::cost;
 use crate::tuning::parallel::PARAMETER_GRAIN;
 
@@ -77,20 +77,26 @@ impl State {
     }
 
     /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
-    pub(crate) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
+    pub(crate) fn step(&mut self, backend: &Backend, nodes: impl Iterator<Item = ParameterCounts>, w: &mut [f32]) {
         let Update { adjust, step } = self.next_step();
-        adjust.all(backend, plan, w, &mut self.gradients);
+        adjust.all(backend, nodes, w, &mut self.gradients);
         step.run(backend, &self.gradients, [w, &mut self.first, &mut self.second]);
     }
 
     /// A step on all parameters `w` by these gradients.
-    pub(crate) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
+    pub(crate) fn step_by(
+        &mut self,
+        backend: &Backend,
+        nodes: impl Iterator<Item = ParameterCounts>,
+        w: &mut [f32],
+        gradients: &[f32],
+    ) {
         if self.gradients.is_empty() {
             let Update { step, .. } = self.next_step();
             return step.run(backend, gradients, [w, &mut self.first, &mut self.second]);
         }
         self.gradients.copy_from_slice(gradients);
-        self.step(backend, plan, w);
+        self.step(backend, nodes, w);
     }
 }
 

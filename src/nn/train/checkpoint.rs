@@ -18,8 +18,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
-use crate::nn::model::{Metrics, Sequential};
+use crate::nn::metrics::Metrics;
 use crate::nn::optimizers::Optimizer;
+use crate::nn::sequential::Sequential;
 use crate::nn::train::early_stopping::{Verdict, Watch};
 use crate::nn::train::fingerprint::Identity;
 use crate::nn::train::history::EpochEnd;

@@ -1,7 +1,7 @@
 //! Early stopping: training ends when a metric no longer gets better.
 
 use crate::error::{Error, Result};
-use crate::nn::model::Metrics;
+use crate::nn::metrics::Metrics;
 use crate::nn::train::history::EpochEnd;
 
 /// The metric that [`EarlyStopping`] goes by, as each [`EpochEnd`] has it.

@@ -4,37 +4,38 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nn::layers::Layer;
-use crate::nn::model::Sequential;
 use crate::nn::optimizers::{Optimizer, Rule};
+use crate::nn::sequential::Sequential;
+use crate::nn::train::batches::Shuffle;
 use crate::nn::train::early_stopping::EarlyStopping;
-use crate::nn::train::fit_loop::{Run, Shuffle};
+use crate::nn::train::training::Training;
 
 /// Lines of a name and a text each. Texts are compared, never read; floats are written so that no two have the same.
 pub(crate) struct Identity(Vec<(&'static str, String)>);
 
 impl Identity {
-    pub(crate) fn new(run: &Run<'_>, model: &Sequential) -> Self {
+    pub(crate) fn new(training: &Training<'_>, model: &Sequential) -> Self {
         let mut lines = vec![("checkpoint", "densely 1".to_owned()), ("layers", layers(model))];
-        if model.layers.iter().any(|(_, layer, _)| matches!(layer, Layer::Dropout(_))) {
+        if model.layers.iter().any(|named| matches!(named.layer, Layer::Dropout(_))) {
             lines.push(("seed", model.seed.to_string())); // of what is dropped
         }
         if let Some(state) = &model.state {
             lines.extend(optimizer(state.optimizer));
         }
-        let shuffle = match run.shuffle {
+        let shuffle = match training.shuffle {
             Shuffle::Seed(seed) => format!("seed {seed}"),
             Shuffle::No => "no".to_owned(),
         };
-        let samples = run.samples.x.rows();
-        let weights = if run.samples.weights.is_empty() { "no" } else { "yes" };
-        let validation = run.validation.map_or(0, |(x, _)| x.rows());
+        let samples = training.samples.x.rows();
+        let weights = if training.samples.weights.is_empty() { "no" } else { "yes" };
+        let validation = training.validation.map_or(0, |(x, _)| x.rows());
         lines.extend([
             ("samples", samples.to_string()),
             ("sample weights", weights.to_owned()),
             ("validation samples", validation.to_string()),
-            ("batch_size", run.batch_size.min(samples).to_string()),
+            ("batch_size", training.batch_size.min(samples).to_string()),
             ("shuffle", shuffle),
-            ("early_stopping", early_stopping(run.early_stopping)),
+            ("early_stopping", early_stopping(training.early_stopping)),
         ]);
         Self(lines)
     }
@@ -67,15 +68,7 @@ impl Identity {
 }
 
 fn layers(model: &Sequential) -> String {
-    let layer = |layer: &Layer| match layer {
-        Layer::Flatten(_) => "Flatten".to_owned(),
-        Layer::Dropout(dropout) => format!("Dropout {:?}", dropout.rate()),
-        Layer::Dense(dense) => {
-            let bias = if dense.use_bias { "" } else { " without bias" };
-            format!("Dense {} {:?}{bias}", dense.units, dense.activation)
-        }
-    };
-    let layers: Vec<String> = model.layers.iter().map(|(_, kind, _)| layer(kind)).collect();
+    let layers: Vec<String> = model.layers.iter().map(|named| named.layer.as_config().config()).collect();
     format!("{} {}", model.input, layers.join(", "))
 }
 
