@@ -6,9 +6,11 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 
-/// What a [`Dense`](super::Dense) layer applies to its outputs: an [`Activation`], or softmax in the last layer.
+/// What a [`Dense`](super::Dense) layer applies to its outputs: an [`Activation`], or softmax in the last
+/// layer.
 ///
-/// An [`Activation`] converts into it, and [`Activation::Softmax`] is one, so that both are given by the same words:
+/// An [`Activation`] converts into it, and [`Activation::Softmax`] is one, so that both are given by the same
+/// words:
 ///
 /// ```
 /// use densely::nn::{Activation, Dense, DenseActivation};
@@ -47,7 +49,8 @@ impl DenseActivation {
         }
     }
 
-    /// The part that a layer's kernel applies to each output: nothing for softmax, which is left to the loss or to `predict`.
+    /// The part that a layer's kernel applies to each output: nothing for softmax, which is left to the loss
+    /// or to `predict`.
     #[must_use]
     pub fn elementwise(self) -> Activation {
         match self {

@@ -51,9 +51,9 @@ impl Builder {
     /// Makes the model, with initial weights.
     ///
     /// # Errors
-    /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is
-    /// 0 or overflows; [`Error::Value`] if softmax stands before the last layer, a dropout behind it, or a dropout's rate
-    /// or a parameter of an activation is out of range; [`Error::Isa`] from [`Backend::new`].
+    /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is 0 or
+    /// overflows; [`Error::Value`] if softmax stands before the last layer, a dropout behind it, or a
+    /// dropout's rate or a parameter of an activation is out of range; [`Error::Isa`] from [`Backend::new`].
     pub fn build(self) -> Result<Sequential> {
         let Self { input, layers, seed, backend } = self;
         let backend = backend.map_or_else(Backend::new, Ok)?;
@@ -61,8 +61,8 @@ impl Builder {
         let count = plan.parameters();
         let no_memory = || Error::shape("layers", "parameters that fit memory", format_args!("{count} of them"));
         let mut parameters = zeros(count).ok_or_else(no_memory)?;
-        for at in plan.nodes() {
-            at.node.initialize(seed, &mut parameters[at.parameters.clone()]);
+        for (number, node) in plan.nodes().iter().enumerate() {
+            node.initialize(seed, &mut parameters[plan.range(number)]);
         }
         let (loss, state, cached) = (LossKind::default(), None, CachedScratch::default());
         Ok(Sequential { input, layers, plan, loss, parameters, backend, state, seed, cached })
@@ -97,10 +97,10 @@ fn plan_layers(input: &Shape, layers: Vec<Layer>) -> Result<(Vec<NamedLayer>, Pl
         }
         named.push(NamedLayer { name, layer, output, tensors });
     }
-    if !plan.nodes().iter().any(|at| matches!(at.node, Node::Dense(_))) {
+    if !plan.nodes().iter().any(|node| matches!(node, Node::Dense(_))) {
         return Err(Error::shape("layers", "at least one Dense", "none"));
     }
-    if plan.nodes().last().is_some_and(|last| !last.node.runs_in_inference()) {
+    if plan.nodes().last().is_some_and(|last| !last.runs_in_inference()) {
         return Err(Error::value("layers", "a Dense behind each Dropout", "none behind the last Dropout"));
     }
     Ok((named, plan))

@@ -1,9 +1,9 @@
 //! The network API: fully connected networks in Keras' words.
 //!
-//! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer, and trained with
-//! [`fit`](Sequential::fit). [`predict`](Sequential::predict) runs inference; a [`Predictor`] does so call after call. The
-//! loss is sparse categorical cross-entropy, the metric accuracy; for other losses there are
-//! [`gradients_with`](Sequential::gradients_with) and [`step`](Sequential::step).
+//! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer, and trained
+//! with [`fit`](Sequential::fit). [`predict`](Sequential::predict) runs inference; a [`Predictor`] does so
+//! call after call. The loss is sparse categorical cross-entropy, the metric accuracy; for other losses there
+//! are [`gradients_with`](Sequential::gradients_with) and [`step`](Sequential::step).
 //!
 //! ```
 //! use densely::MatRef;
@@ -30,6 +30,7 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod arena;
 mod buffer;
 mod builder;
 mod infer;

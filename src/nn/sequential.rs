@@ -56,8 +56,8 @@ impl Sequential {
     /// Sets the optimizer, whose moments and steps begin at 0; the parameters stay.
     ///
     /// # Errors
-    /// [`Error::Value`] if a hyperparameter is NaN or out of range; [`Error::Shape`] if there is no memory for the
-    /// optimizer's state. The optimizer before stays then.
+    /// [`Error::Value`] if a hyperparameter is NaN or out of range; [`Error::Shape`] if there is no memory
+    /// for the optimizer's state. The optimizer before stays then.
     pub fn compile(&mut self, optimizer: impl Into<Optimizer>) -> Result<()> {
         let optimizer = optimizer.into();
         optimizer.check()?;
@@ -74,12 +74,12 @@ impl Sequential {
         self.state.as_ref().map(|state| state.optimizer.rate())
     }
 
-    /// Changes the learning rate from the next step on; the optimizer's state stays, and so does its schedule, which
-    /// changes this rate then.
+    /// Changes the learning rate from the next step on; the optimizer's state stays, and so does its
+    /// schedule, which changes this rate then.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is negative, or not finite as `f32`. The rate before stays
-    /// then.
+    /// [`Error::NotCompiled`]; [`Error::Value`] if the rate is negative, or not finite as `f32`. The rate
+    /// before stays then.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         let state = self.state.as_mut().ok_or(Error::NotCompiled)?;
         let optimizer = state.optimizer.with_rate(learning_rate);
@@ -94,7 +94,8 @@ impl Sequential {
         self.state.as_ref().map(|state| state.steps)
     }
 
-    /// All parameters in one slice: for each dense layer its kernel (inputs x outputs, row-major), then its bias.
+    /// All parameters in one slice: for each dense layer its kernel (inputs x outputs, row-major), then its
+    /// bias.
     #[must_use]
     pub fn parameters(&self) -> &[f32] {
         &self.parameters
@@ -112,8 +113,8 @@ impl Sequential {
         self.parameters.len()
     }
 
-    /// The kernel (inputs x outputs) and bias of the dense layer with this name: `dense`, `dense_1` and so on, as
-    /// [`summary`](Self::summary) has them.
+    /// The kernel (inputs x outputs) and bias of the dense layer with this name: `dense`, `dense_1` and so
+    /// on, as [`summary`](Self::summary) has them.
     #[must_use]
     pub fn layer(&self, name: &str) -> Option<(MatRef<'_>, Option<&[f32]>)> {
         let layer = self.layers.iter().find(|layer| layer.name == name)?;

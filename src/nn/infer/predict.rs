@@ -1,5 +1,5 @@
-//! Predictions and evaluation of a [`Sequential`], by its weights as they are: packing them would take longer than a call
-//! on few samples.
+//! Predictions and evaluation of a [`Sequential`], by its weights as they are: packing them would take longer
+//! than a call on few samples.
 
 use std::ops::Range;
 
@@ -8,11 +8,12 @@ use crate::dense::check_shape;
 use crate::error::{Error, Result};
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::activation::DenseActivation;
+use crate::nn::arena::{Arena, ArenaValues};
 use crate::nn::buffer::zeros;
 use crate::nn::layers::interface::DropoutKey;
 use crate::nn::losses::interface::argmax;
 use crate::nn::metrics::{MetricSums, Metrics};
-use crate::nn::plan::{Arena, ArenaValues, Parameters};
+use crate::nn::plan::NetworkParameters;
 use crate::nn::sequential::Sequential;
 use crate::targets::Labels;
 use crate::tuning::infer::SEQUENTIAL_BLOCK;
@@ -22,8 +23,8 @@ impl Sequential {
     /// probabilities if its activation is softmax. `x` is batch x [`inputs`](Self::inputs).
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` has another number of columns, or there is no memory for the predictions or for the layers'
-    /// values.
+    /// [`Error::Shape`] if `x` has another number of columns, or there is no memory for the predictions or
+    /// for the layers' values.
     pub fn predict(&self, x: MatRef<'_>) -> Result<Vec<f32>> {
         self.check_input(x)?;
         let (rows, outputs) = (x.rows(), self.outputs());
@@ -36,7 +37,8 @@ impl Sequential {
     /// [`predict`](Self::predict) into a matrix, batch x [`outputs`](Self::outputs).
     ///
     /// # Errors
-    /// [`Error::Shape`] if a shape does not fit, or there is no memory for the layers' values; `y` is untouched then.
+    /// [`Error::Shape`] if a shape does not fit, or there is no memory for the layers' values; `y` is
+    /// untouched then.
     pub fn predict_into(&self, x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
         self.check_input(x)?;
         check_shape("y", [y.rows(), y.cols()], [x.rows(), self.outputs()])?;
@@ -55,12 +57,12 @@ impl Sequential {
         })
     }
 
-    /// The class of each sample: the index of the largest of its outputs, the first if several are equal, NaNs passed
-    /// over; 0 if all of them are NaN.
+    /// The class of each sample: the index of the largest of its outputs, the first if several are equal,
+    /// NaNs passed over; 0 if all of them are NaN.
     ///
     /// # Errors
-    /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns, or there is no memory for the layers'
-    /// values.
+    /// [`Error::Shape`] if `x` does not have [`inputs`](Self::inputs) columns, or there is no memory for the
+    /// layers' values.
     pub fn predict_classes(&self, x: MatRef<'_>) -> Result<Vec<usize>> {
         self.check_input(x)?;
         let mut classes = Vec::with_capacity(x.rows());
@@ -75,9 +77,9 @@ impl Sequential {
     /// The mean loss and the accuracy over all samples; the model is not trained on them.
     ///
     /// # Errors
-    /// [`Error::Shape`], [`Error::Label`] or [`Error::Value`] if `x` and `labels` do not fit the
-    /// model or each other, or are empty, or the last activation is one that the loss does not go with: it must be softmax
-    /// or, for logits, linear. [`Error::Shape`] if there is no memory for the layers' values.
+    /// [`Error::Shape`], [`Error::Label`] or [`Error::Value`] if `x` and `labels` do not fit the model or
+    /// each other, or are empty, or the last activation is one that the loss does not go with: it must be
+    /// softmax or, for logits, linear. [`Error::Shape`] if there is no memory for the layers' values.
     pub fn evaluate<'a>(&self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
@@ -91,19 +93,20 @@ impl Sequential {
         Ok(sums.means())
     }
 
-    /// Passes the samples through the network in blocks, and hands over each block's rows and outputs, before softmax.
+    /// Passes the samples through the network in blocks, and hands over each block's rows and outputs, before
+    /// softmax.
     fn forward_blocks(
         &self,
         x: MatRef<'_>,
         mut each: impl FnMut(Range<usize>, MatRef<'_>) -> Result<()>,
     ) -> Result<()> {
         let Self { plan, parameters, backend, .. } = self;
-        let arena = Arena::inference(plan);
+        let arena = Arena::inference(plan.nodes());
         let (most, width) = (SEQUENTIAL_BLOCK.min(x.rows()), arena.width());
         let no_memory =
             || Error::shape("x", "samples whose values fit memory", format_args!("{most} of {width} at a time"));
         let mut buffer = most.checked_mul(width).and_then(zeros).ok_or_else(no_memory)?;
-        let (nodes, parameters) = (0..plan.nodes().len(), Parameters::Flat(parameters));
+        let (nodes, parameters) = (plan.all(), NetworkParameters::Flat(parameters));
         for first in (0..x.rows()).step_by(SEQUENTIAL_BLOCK) {
             let range = first..x.rows().min(first + SEQUENTIAL_BLOCK);
             let mut rows = arena.rows(&mut buffer, range.len())?;

@@ -2,8 +2,8 @@
 //!
 //! ```text
 //! few samples           one by one, a GEMV a layer: planning a product would take longer than computing it
-//! more                  in blocks of rows, each through all layers on one thread; blocks are shared between threads
-//! few, large weights    layer by layer, each layer's columns shared between threads: one would wait for DRAM
+//! more                  blocks of rows through all layers; threads share the blocks
+//! few, large weights    layer by layer, threads share the columns: one would wait for DRAM
 //! ```
 
 use std::cell::Cell;
@@ -18,23 +18,25 @@ use crate::gemm::gemv;
 use crate::kernels::{Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::activation::DenseActivation;
+use crate::nn::arena::Values;
 use crate::nn::layers::Node;
 use crate::nn::layers::interface::{DropoutKey, ForwardSlots, PackedParameters};
-use crate::nn::plan::{Parameters, Plan, PlanNode, Values};
+use crate::nn::plan::{NetworkParameters, Plan};
 use crate::nn::sequential::Sequential;
 use crate::parallel::Threads;
 use crate::simd::tier::Tier;
 use crate::tuning::cost;
 use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_COLS_WEIGHTS};
 
-/// A trained model's layers with their weights packed for forward calls: its predictions have the same bits as
-/// [`Sequential::predict_into`]'s.
+/// A trained model's layers with their weights packed for forward calls: its predictions have the same bits
+/// as [`Sequential::predict_into`]'s.
 ///
 /// Many threads may call it at once. Batches are shared between the threads of the caller's rayon pool, as
-/// [`Threads`] says, and small ones stay on the calling thread, unless the network has 2^20 weights or more: then the
-/// columns of each layer are shared for fewer than 16 samples, since one thread would wait for memory. Each thread keeps
-/// the memory of the layers' values for the next call, so that no call allocates once its thread has seen as many samples
-/// at a time, but on [`Isa::Portable`](crate::Isa::Portable), whose products are `matrixmultiply`'s.
+/// [`Threads`] says, and small ones stay on the calling thread, unless the network has 2^20 weights or more:
+/// then the columns of each layer are shared for fewer than 16 samples, since one thread would wait for
+/// memory. Each thread keeps the memory of the layers' values for the next call, so that no call allocates
+/// once its thread has seen as many samples at a time, but on [`Isa::Portable`](crate::Isa::Portable), whose
+/// products are `matrixmultiply`'s.
 ///
 /// ```
 /// use densely::nn::{Activation, Dense, Predictor, Sequential};
@@ -63,7 +65,8 @@ pub struct Predictor {
     cost: usize,
     /// Elements of all kernels.
     weights: usize,
-    /// Up to this number of samples pass one by one; none where products are `matrixmultiply`'s, or a node is not dense.
+    /// Up to this number of samples pass one by one; none where products are `matrixmultiply`'s, or a node is
+    /// not dense.
     gemv_samples: usize,
 }
 
@@ -85,21 +88,22 @@ impl Predictor {
     /// Copies a model's parameters and backend; training the model afterwards changes nothing here.
     #[must_use]
     pub fn new(model: &Sequential) -> Self {
-        let pack = |at: &PlanNode| at.node.pack(&model.parameters[at.parameters.clone()]);
-        let plan = model.plan.for_inference();
-        let parameters: Vec<_> = plan.nodes().iter().filter_map(|at| pack(at).ok()).collect();
-        let nodes = plan.nodes().len();
-        let weights = plan.kernel_elements(0..nodes);
+        let (mut plan, mut parameters) = (Plan::default(), Vec::new());
+        for (number, node) in model.plan.nodes().iter().enumerate().filter(|(_, node)| node.runs_in_inference()) {
+            plan.push(node.clone());
+            parameters.push(node.pack(&model.parameters[model.plan.range(number)]));
+        }
+        let weights = plan.kernel_elements(plan.all());
         let backend = model.backend().clone();
         let few = if weights <= GEMV_WEIGHTS { GEMV_SAMPLES } else { usize::from(weights < SPLIT_COLS_WEIGHTS) };
-        let is_dense = plan.nodes().iter().all(|at| matches!(at.node, Node::Dense(_)));
+        let is_dense = plan.nodes().iter().all(|node| matches!(node, Node::Dense(_)));
         Self {
             gemv_samples: if backend.has_fma() && is_dense { few } else { 0 },
             backend,
             inputs: model.inputs(),
             outputs: model.outputs(),
-            widest: plan.nodes().iter().map(|at| at.node.outputs()).max().unwrap_or(0),
-            cost: weights / cost::FMAS_PER_NS + cost::LAYER_CALL * nodes,
+            widest: plan.nodes().iter().map(|node| node.outputs()).max().unwrap_or(0),
+            cost: weights / cost::FMAS_PER_NS + cost::LAYER_CALL * plan.nodes().len(),
             weights,
             plan,
             parameters,
@@ -133,7 +137,8 @@ impl Predictor {
         self.run(x, y, OutputKind::Probabilities)
     }
 
-    /// The logarithms of the probabilities, in nats. Shapes are those of [`predict_into`](Self::predict_into).
+    /// The logarithms of the probabilities, in nats. Shapes are those of
+    /// [`predict_into`](Self::predict_into).
     ///
     /// # Errors
     /// As there, and [`Error::Value`] if the last layer's activation is not softmax.
@@ -228,9 +233,9 @@ impl Prediction<'_> {
         let Predictor { plan, parameters, .. } = self.predictor;
         for (row, x) in (0..self.x.rows()).filter_map(|row| Some((row, self.x.row(row)?))) {
             let mut width = None;
-            let dense = plan.nodes().iter().zip(parameters).filter_map(|(at, parameters)| match &at.node {
+            let dense = plan.nodes().iter().zip(parameters).filter_map(|(node, parameters)| match node {
                 Node::Dense(node) => Some((node, parameters.kernel.as_ref()?, &parameters.others)),
-                Node::Dropout(_) => None,
+                _ => None,
             });
             for (number, (node, kernel, bias)) in dense.enumerate() {
                 let (from, to) = if number.is_multiple_of(2) { (&*odd, &mut *even) } else { (&*even, &mut *odd) };
@@ -252,7 +257,7 @@ impl Prediction<'_> {
     fn by_blocks(self, backend: &Backend) -> Result<()> {
         let Self { predictor, mut x, mut y, output, .. } = self;
         let Predictor { plan, parameters, widest, .. } = predictor;
-        let (nodes, parameters) = (0..plan.nodes().len(), Parameters::Packed(parameters));
+        let (nodes, parameters) = (plan.all(), NetworkParameters::Packed(parameters));
         let mut buffers = LayerBuffers::take(widest * BLOCK.min(x.rows()));
         while x.rows() > 0 {
             let (block, mut block_y);
@@ -267,8 +272,8 @@ impl Prediction<'_> {
     }
 }
 
-/// Values of a block of samples: those of a node with an even number in the first buffer, the others in the second, the last
-/// node's in `y`.
+/// Values of a block of samples: those of a node with an even number in the first buffer, the others in the
+/// second, the last node's in `y`.
 struct BlockValues<'a> {
     plan: &'a Plan,
     x: MatRef<'a>,
@@ -281,11 +286,11 @@ impl Values for BlockValues<'_> {
         let (nodes, rows) = (self.plan.nodes(), self.x.rows());
         let LayerBuffers([even, odd]) = &mut *self.buffers;
         let (to, from) = if node.is_multiple_of(2) { (even, odd) } else { (odd, even) };
-        let x = match node.checked_sub(1).map(|below| nodes[below].node.outputs()) {
+        let x = match node.checked_sub(1).map(|below| nodes[below].outputs()) {
             None => self.x,
             Some(width) => MatRef::new(&from[..rows * width], rows, width)?,
         };
-        let width = nodes[node].node.outputs();
+        let width = nodes[node].outputs();
         let is_last = node + 1 == nodes.len();
         let y = if is_last { self.y.reborrow() } else { MatMut::new(&mut to[..rows * width], rows, width)? };
         Ok(Some(ForwardSlots { x, saved: None, y }))

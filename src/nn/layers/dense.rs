@@ -18,7 +18,8 @@ use crate::nn::shape::Shape;
 /// The most floats that a slice can hold.
 const MAX_PARAMETERS: usize = isize::MAX as usize / size_of::<f32>();
 
-/// A fully connected layer: activation(x kernel + bias), where x is batch x inputs, the kernel inputs x units.
+/// A fully connected layer: activation(x kernel + bias), where x is batch x inputs, the kernel inputs x
+/// units.
 ///
 /// A sample must have one axis by then: one of several goes through [`Flatten`](super::Flatten) before.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -140,7 +141,8 @@ impl DenseNode {
         Ok((self.kernel(flat)?.into(), self.has_bias.then_some(bias)))
     }
 
-    /// The columns of the input that a block's kernel rows multiply, and those of dy that its columns compute.
+    /// The columns of the input that a block's kernel rows multiply, and those of dy that its columns
+    /// compute.
     fn factors<'a>(block: &ParameterBlock, GradientInputs { x, dy }: GradientInputs<'a>) -> GradientInputs<'a> {
         GradientInputs {
             x: x.split_at_col(block.rows.start).1.split_at_col(block.rows.len()).0,
@@ -184,9 +186,14 @@ impl NodeKind for DenseNode {
         self.initializer.fill(kernel, [self.inputs, self.outputs], seed, self.number);
     }
 
-    fn pack(&self, parameters: &[f32]) -> Result<PackedParameters> {
-        let kernel = PackedWeights::new(self.kernel(parameters)?);
-        Ok(PackedParameters { kernel: Some(kernel), others: parameters[self.kernel_len()..].to_vec() })
+    fn pack(&self, parameters: &[f32]) -> PackedParameters {
+        match self.kernel(parameters) {
+            Ok(kernel) => {
+                let others = parameters[self.kernel_len()..].to_vec();
+                PackedParameters { kernel: Some(PackedWeights::new(kernel)), others }
+            }
+            Err(_) => PackedParameters { kernel: None, others: parameters.to_vec() },
+        }
     }
 
     fn work(&self) -> usize {

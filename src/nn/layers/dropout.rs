@@ -11,12 +11,13 @@ use crate::nn::layers::interface::{
 use crate::nn::shape::Shape;
 use crate::tuning::cost;
 
-/// In training, drops each value with a probability, and multiplies the others by 1 / (1 - rate), so that their mean
-/// stays; elsewhere it does nothing.
+/// In training, drops each value with a probability, and multiplies the others by 1 / (1 - rate), so that
+/// their mean stays; elsewhere it does nothing.
 ///
-/// It may stand anywhere before the last [`Dense`](super::Dense). What is dropped in a step follows from the model's
-/// [`seed`](super::Builder::seed), the number of [steps](super::Sequential::iterations) done before, which dropout it
-/// is, and the value's row and column in the batch: [`reference::dropout`](crate::reference::dropout) has the formula.
+/// It may stand anywhere before the last [`Dense`](super::Dense). What is dropped in a step follows from the
+/// model's [`seed`](super::Builder::seed), the number of [steps](super::Sequential::iterations) done before,
+/// which dropout it is, and the value's row and column in the batch:
+/// [`reference::dropout`](crate::reference::dropout) has the formula.
 ///
 /// Source: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014).
 #[derive(Clone, Copy, Debug, PartialEq)]

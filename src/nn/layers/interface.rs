@@ -1,4 +1,5 @@
-//! What every kind of layer offers: [`LayerConfig`] for the user's type, [`NodeKind`] for the node of the plan.
+//! What every kind of layer offers: [`LayerConfig`] for the user's type, [`NodeKind`] for the node of the
+//! plan.
 
 use std::ops::Range;
 
@@ -49,7 +50,8 @@ pub(crate) trait NodeKind {
         true
     }
 
-    /// What it applies to its outputs; [elementwise](DenseActivation::elementwise) in the forward pass, softmax not.
+    /// What it applies to its outputs; [elementwise](DenseActivation::elementwise) in the forward pass,
+    /// softmax not.
     fn activation(&self) -> DenseActivation {
         Activation::Linear.into()
     }
@@ -68,8 +70,8 @@ pub(crate) trait NodeKind {
     fn initialize(&self, _seed: u64, _parameters: &mut [f32]) {}
 
     /// Packs its parameters for many forward passes.
-    fn pack(&self, parameters: &[f32]) -> Result<PackedParameters> {
-        Ok(PackedParameters { kernel: None, others: parameters.to_vec() })
+    fn pack(&self, parameters: &[f32]) -> PackedParameters {
+        PackedParameters { kernel: None, others: parameters.to_vec() }
     }
 
     /// Multiply-adds per sample of one pass, or what takes as long.
@@ -78,7 +80,8 @@ pub(crate) trait NodeKind {
     /// Computes its outputs, and what is saved for backward if there are columns for it.
     fn forward(&self, backend: &Backend, context: NodeContext<'_>, slots: ForwardSlots<'_>) -> Result<()>;
 
-    /// Computes the gradient with respect to its input, then that with respect to what the gate was applied to.
+    /// Computes the gradient with respect to its input, then that with respect to what the gate was applied
+    /// to.
     fn backward(&self, backend: &Backend, context: NodeContext<'_>, slots: BackwardSlots<'_>) -> Result<()>;
 
     /// Computes the gradients with respect to a block of its parameters, row after row.
@@ -86,7 +89,8 @@ pub(crate) trait NodeKind {
         Ok(())
     }
 
-    /// Gives matrices whose product xᵀ dy is the gradient with respect to a block of the kernel, if it is such a product.
+    /// Gives matrices whose product xᵀ dy is the gradient with respect to a block of the kernel, if it is
+    /// such a product.
     fn kernel_gradient_factors<'a>(&self, _: &ParameterBlock, _: GradientInputs<'a>) -> Option<GradientInputs<'a>> {
         None
     }
@@ -109,7 +113,8 @@ pub(crate) struct ParameterCounts {
     pub all: usize,
     /// The first of them, which L2 regularization applies to: the kernel, not the bias.
     pub kernel: usize,
-    /// Rows of equal length, along which their update can be split; the kernel's, since a bias goes with the last.
+    /// Rows of equal length, along which their update can be split; the kernel's, since a bias goes with the
+    /// last.
     pub rows: usize,
 }
 
@@ -118,7 +123,8 @@ pub(crate) struct ParameterCounts {
 pub(crate) struct ParameterTensor {
     pub name: &'static str,
     pub shape: Vec<usize>,
-    /// Its elements among the parameters: of its node, or, in a [planned layer](super::PlannedLayer), of the model.
+    /// Its elements among the parameters: of its node, or, in a [planned layer](super::PlannedLayer), of the
+    /// model.
     pub range: Range<usize>,
 }
 
@@ -183,7 +189,8 @@ pub(crate) struct BackwardSlots<'a> {
     pub dx: MatMut<'a>,
 }
 
-/// An activation that is fused into the backward pass of the node above: its gradient multiplies that node's dx.
+/// An activation that is fused into the backward pass of the node above: its gradient multiplies that node's
+/// dx.
 #[derive(Clone, Copy)]
 pub(crate) struct Gate<'a> {
     pub activation: Activation,

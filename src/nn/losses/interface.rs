@@ -22,8 +22,8 @@ pub(crate) trait Loss {
     /// [`Error::Shape`](crate::Error::Shape) or [`Error::Label`](crate::Error::Label).
     fn check_targets(&self, rows: usize, outputs: usize, targets: Labels<'_>) -> Result<()>;
 
-    /// Computes the losses of some rows of a batch, and the gradient with respect to their outputs of the batch's loss: the
-    /// sum of all its rows' losses, divided by `divisor`.
+    /// Computes the losses of some rows of a batch, and the gradient with respect to their outputs of the
+    /// batch's loss: the sum of all its rows' losses, divided by `divisor`.
     ///
     /// # Errors
     /// As the checks.
@@ -53,7 +53,8 @@ pub(crate) struct LossGradients<'a> {
     pub doutputs: MatMut<'a>,
 }
 
-/// Gives the index of the first of the largest values; NaNs are passed over, and there is none among NaNs only.
+/// Gives the index of the first of the largest values; NaNs are passed over, and there is none among NaNs
+/// only.
 pub(crate) fn argmax(row: &[f32]) -> Option<usize> {
     let mut best = None;
     for (i, &value) in row.iter().enumerate() {

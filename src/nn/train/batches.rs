@@ -1,7 +1,8 @@
 //! The batches of an epoch.
 //!
-//! Shuffled samples are gathered into contiguous rows: by the thread that passes them through the network, just before it
-//! does, or, if other threads read them too, as a prefetch while the batch before them is being trained on.
+//! Shuffled samples are gathered into contiguous rows: by the thread that passes them through the network,
+//! just before it does, or, if other threads read them too, as a prefetch while the batch before them is
+//! being trained on.
 
 use std::ops::Range;
 
@@ -135,7 +136,8 @@ impl<'a> Batches<'a> {
         (is_ready && number + 1 < self.count()).then(|| Ok(self.get(number + 1)?.x)).transpose()
     }
 
-    /// Batch `number`, ready or to be gathered, and the prefetch of the next, if that is to be gathered and there is one.
+    /// Batch `number`, ready or to be gathered, and the prefetch of the next, if that is to be gathered and
+    /// there is one.
     pub(crate) fn take(&mut self, number: usize) -> Result<(BatchSource<'_>, Option<ShuffledGather<'_>>)> {
         if self.buffers.order.is_empty() {
             return Ok((BatchSource::Ready(self.get(number)?), None));

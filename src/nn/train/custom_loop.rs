@@ -1,16 +1,19 @@
-//! Custom training loops: gradients of the model's loss or of any other, and the optimizer's step on gradients.
+//! Custom training loops: gradients of the model's loss or of any other, and the optimizer's step on
+//! gradients.
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::matrix::{MatMut, MatRef};
+use crate::nn::arena::ArenaValues;
 use crate::nn::layers::interface::DropoutKey;
 use crate::nn::metrics::Metrics;
-use crate::nn::plan::{ArenaValues, Parameters, Plan};
+use crate::nn::plan::{NetworkParameters, Plan};
 use crate::nn::sequential::Sequential;
+use crate::nn::train::batch_rows::Network;
 use crate::nn::train::batches::{Batch, BatchSource};
 use crate::nn::train::scratch::{Scratch, is_layerwise};
 use crate::nn::train::shards::even;
-use crate::nn::train::step::{Network, Trainer, TrainerParts};
+use crate::nn::train::step::{ModelParts, Trainer};
 use crate::parallel::Threads;
 use crate::targets::Labels;
 use crate::tuning::train::ROW_GRAIN;
@@ -19,14 +22,15 @@ impl Sequential {
     /// One step of the optimizer on a batch; the metrics are those before the step.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`], and as [`evaluate`](Self::evaluate) of samples and labels; nothing is changed then.
+    /// [`Error::NotCompiled`], and as [`evaluate`](Self::evaluate) of samples and labels; nothing is changed
+    /// then.
     pub fn train_on_batch<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>) -> Result<Metrics> {
         let labels = labels.into();
         self.check_samples(x, labels)?;
         let Self { plan, loss, parameters, backend, state, seed, cached, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
         let scratch = Scratch::reuse_unsharded(&mut cached.scratch, backend, plan, x.rows());
-        let parts = TrainerParts { backend, plan, loss: *loss, parameters, state, seed: *seed };
+        let parts = ModelParts { backend, plan, loss: *loss, parameters, state, seed: *seed };
         let mut trainer = Trainer::new(parts, scratch);
         let before = trainer.forward_backward(BatchSource::Ready(Batch { x, labels, weights: &[] }), None)?;
         trainer.update(x, None)?;
@@ -36,12 +40,12 @@ impl Sequential {
     /// The mean loss of a batch, and its gradient with respect to every parameter, in the order of
     /// [`parameters`](Self::parameters), written to `gradients`.
     ///
-    /// No parameter is changed, and what the optimizer makes of gradients, such as clipping, is not done yet: that is
-    /// [`step`](Self::step)'s. [Dropouts](super::Dropout) drop what they will drop in the next step.
+    /// No parameter is changed, and what the optimizer makes of gradients, such as clipping, is not done yet:
+    /// that is [`step`](Self::step)'s. [Dropouts](super::Dropout) drop what they will drop in the next step.
     ///
     /// # Errors
-    /// As [`evaluate`](Self::evaluate) of samples and labels, and [`Error::Shape`] if `gradients` does not have
-    /// [`count_params`](Self::count_params) elements; `gradients` is untouched then.
+    /// As [`evaluate`](Self::evaluate) of samples and labels, and [`Error::Shape`] if `gradients` does not
+    /// have [`count_params`](Self::count_params) elements; `gradients` is untouched then.
     pub fn gradients<'a>(
         &mut self,
         x: MatRef<'_>,
@@ -61,12 +65,13 @@ impl Sequential {
         Ok(loss)
     }
 
-    /// The gradients of any loss with respect to every parameter, in the order of [`parameters`](Self::parameters),
-    /// written to `gradients`; returns what `loss` returns.
+    /// The gradients of any loss with respect to every parameter, in the order of
+    /// [`parameters`](Self::parameters), written to `gradients`; returns what `loss` returns.
     ///
-    /// `loss` gets the last layer's outputs for these samples, batch x [`outputs`](Self::outputs), and writes the
-    /// gradient with respect to them to a matrix of the same shape, which holds zeros at first; whether a mean is taken
-    /// over the batch is up to it. If the last activation is softmax, outputs are the logits, before softmax.
+    /// `loss` gets the last layer's outputs for these samples, batch x [`outputs`](Self::outputs), and writes
+    /// the gradient with respect to them to a matrix of the same shape, which holds zeros at first; whether a
+    /// mean is taken over the batch is up to it. If the last activation is softmax, outputs are the logits,
+    /// before softmax.
     ///
     /// A custom loss, the mean squared error:
     ///
@@ -97,8 +102,9 @@ impl Sequential {
     /// ```
     ///
     /// # Errors
-    /// [`Error::Shape`] or [`Error::Value`] if `x` does not fit the model or is empty; [`Error::Shape`] if `gradients`
-    /// does not have [`count_params`](Self::count_params) elements; and those of `loss`. `gradients` is untouched then.
+    /// [`Error::Shape`] or [`Error::Value`] if `x` does not fit the model or is empty; [`Error::Shape`] if
+    /// `gradients` does not have [`count_params`](Self::count_params) elements; and those of `loss`.
+    /// `gradients` is untouched then.
     pub fn gradients_with<T>(
         &mut self,
         x: MatRef<'_>,
@@ -117,8 +123,9 @@ impl Sequential {
     }
 
     /// One step of the optimizer on the gradients with respect to all parameters, in the order of
-    /// [`parameters`](Self::parameters): with L2, clipping and weight decay, if it has them. [`gradients`](Self::gradients) and then this gives the
-    /// bits of [`train_on_batch`](Self::train_on_batch).
+    /// [`parameters`](Self::parameters): with L2, clipping and weight decay, if it has them.
+    /// [`gradients`](Self::gradients) and then this gives the bits of
+    /// [`train_on_batch`](Self::train_on_batch).
     ///
     /// Data-parallel training: each of several processes has the same model and a part of the batch.
     ///
@@ -139,8 +146,8 @@ impl Sequential {
     /// ```
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] if there are not [`count_params`](Self::count_params) gradients. Nothing
-    /// is changed then.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] if there are not [`count_params`](Self::count_params)
+    /// gradients. Nothing is changed then.
     pub fn step(&mut self, gradients: &[f32]) -> Result<()> {
         self.check_gradients(gradients)?;
         let Self { plan, parameters, backend, state, .. } = self;
@@ -164,8 +171,8 @@ impl Sequential {
 }
 
 impl Scratch {
-    /// Passes a batch through the network, softmax left out, and back from the gradient with respect to its outputs that
-    /// `loss` writes, over zeros. There are no column shards.
+    /// Passes a batch through the network, softmax left out, and back from the gradient with respect to its
+    /// outputs that `loss` writes, over zeros. There are no column shards.
     fn forward_backward_with<T>(
         &mut self,
         backend: &Backend,
@@ -174,11 +181,11 @@ impl Scratch {
         loss: impl FnOnce(MatRef<'_>, MatMut<'_>) -> Result<T>,
     ) -> Result<T> {
         let Self { arena, values, threads, .. } = self;
-        let (nodes, at_row) = (0..plan.nodes().len(), |row| DropoutKey { row, ..dropout });
+        let (nodes, at_row) = (plan.all(), |row| DropoutKey { row, ..dropout });
         let mut rows = arena.rows(&mut values[0], x.rows())?;
         by_rows(backend, plan, *threads, x, rows.reborrow(), |backend, Rows { row, x, values }| {
             let mut values = ArenaValues { arena, samples: x, rows: values };
-            plan.forward(backend, nodes.clone(), Parameters::Flat(parameters), at_row(row), &mut values)
+            plan.forward(backend, nodes.clone(), NetworkParameters::Flat(parameters), at_row(row), &mut values)
         })?;
         let (outputs, mut doutputs) = arena.outputs_and_gradient(rows.reborrow());
         for row in 0..doutputs.rows() {
@@ -209,7 +216,7 @@ fn by_rows(
     mut values: MatMut<'_>,
     work: impl Fn(&Backend, Rows<'_>) -> Result<()> + Sync,
 ) -> Result<()> {
-    let (batch, nodes) = (x.rows(), 0..plan.nodes().len());
+    let (batch, nodes) = (x.rows(), plan.all());
     if is_layerwise(plan, nodes.clone(), threads) {
         return work(backend, Rows { row: 0, x, values });
     }

@@ -62,8 +62,8 @@ impl<'a> Fit<'a> {
         Self { batch_size: Some(batch_size), ..self }
     }
 
-    /// Shuffles the samples before each epoch, with seed 0 unless set; the order follows from seed and epoch. A second
-    /// `fit` begins at epoch 0 again, and so needs another seed for another order.
+    /// Shuffles the samples before each epoch, with seed 0 unless set; the order follows from seed and epoch.
+    /// A second `fit` begins at epoch 0 again, and so needs another seed for another order.
     pub fn shuffle(self, seed: u64) -> Self {
         Self { shuffle: Shuffle::Seed(seed), ..self }
     }
@@ -84,23 +84,23 @@ impl<'a> Fit<'a> {
         Self { validation: Validation::Split(part), ..self }
     }
 
-    /// Multiplies each sample's loss by the weight of its class; each class has one, finite and at least 0. See
-    /// [`sample_weights`](Self::sample_weights).
+    /// Multiplies each sample's loss by the weight of its class; each class has one, finite and at least 0.
+    /// See [`sample_weights`](Self::sample_weights).
     pub fn class_weights(self, weights: &'a [f32]) -> Self {
         Self { class_weights: Some(weights), ..self }
     }
 
-    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given; each
-    /// sample has one, finite and at least 0.
+    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are
+    /// given; each sample has one, finite and at least 0.
     ///
-    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
-    /// weights; so are the losses that are reported. (The mean of [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its
-    /// class weights.) Accuracy and validation are without weights. A [split](Self::validation_split) takes samples with
-    /// their weights.
+    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever
+    /// their weights; so are the losses that are reported. (The mean of
+    /// [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its class weights.) Accuracy and validation
+    /// are without weights. A [split](Self::validation_split) takes samples with their weights.
     ///
-    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the sample's loss
-    /// and its gradient with respect to the logits, after that has been divided by the number of samples:
-    /// [`reference::weigh`](crate::reference::weigh).
+    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the
+    /// sample's loss and its gradient with respect to the logits, after that has been divided by the number
+    /// of samples: [`reference::weigh`](crate::reference::weigh).
     pub fn sample_weights(self, weights: &'a [f32]) -> Self {
         Self { sample_weights: Some(weights), ..self }
     }
@@ -110,9 +110,9 @@ impl<'a> Fit<'a> {
         Self { callback: Some(callback), ..self }
     }
 
-    /// Ends the training once this flag is set, by a signal's handler or another thread: the parameters so far stay, and
-    /// [`History::ended`] has the reason. The flag is read after each batch; after an epoch's last one once the epoch
-    /// is complete, with its validation.
+    /// Ends the training once this flag is set, by a signal's handler or another thread: the parameters so
+    /// far stay, and [`History::ended`] has the reason. The flag is read after each batch; after an epoch's
+    /// last one once the epoch is complete, with its validation.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -137,24 +137,24 @@ impl<'a> Fit<'a> {
         Self { early_stopping: Some(early_stopping), ..self }
     }
 
-    /// Writes a checkpoint to this file after every `every` epochs, at least 1, after the last, and after one at whose end
-    /// training is ended otherwise; each replaces the one before it as a whole. A training that is ended within an epoch
-    /// leaves the last one that was written.
+    /// Writes a checkpoint to this file after every `every` epochs, at least 1, after the last, and after one
+    /// at whose end training is ended otherwise; each replaces the one before it as a whole. A training that
+    /// is ended within an epoch leaves the last one that was written.
     ///
-    /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
-    /// that error; the parameters are the last epoch's, or the best epoch's.
+    /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit`
+    /// ends with that error; the parameters are the last epoch's, or the best epoch's.
     pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
         Self { checkpoint: Some(CheckpointOptions { path: path.into(), every }), ..self }
     }
 
-    /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends with the
-    /// same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
+    /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends
+    /// with the same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
     ///
-    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch size, shuffling,
-    /// early stopping and the samples, for training and validation, with their weights, must be the same too: all this is
-    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, the
-    /// optimizer's state and its learning rate, which a callback may have changed, are the checkpoint's; threads and
-    /// instruction set may differ, and there may be more epochs.
+    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch
+    /// size, shuffling, early stopping and the samples, for training and validation, with their weights, must
+    /// be the same too: all this is compared, of the samples only how many there are, of weights only whether
+    /// there are any. Parameters, the optimizer's state and its learning rate, which a callback may have
+    /// changed, are the checkpoint's; threads and instruction set may differ, and there may be more epochs.
     ///
     /// ```
     /// use densely::MatRef;
@@ -182,21 +182,22 @@ impl<'a> Fit<'a> {
 impl Sequential {
     /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
     ///
-    /// Called again, it goes on with the optimizer as it is, in the memory of the first call, which the model keeps: two
-    /// batches with their values in the network, and up to another copy of the parameters and moments. A clone of the model
-    /// has none of that. The callback is called on this thread, between the steps.
+    /// Called again, it goes on with the optimizer as it is, in the memory of the first call, which the model
+    /// keeps: two batches with their values in the network, and up to another copy of the parameters and
+    /// moments. A clone of the model has none of that. The callback is called on this thread, between the
+    /// steps.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
-    /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more,
-    /// the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side, early stopping has
-    /// a negative `min_delta` or wants a validation that there is not, or the last activation is neither softmax nor
-    /// linear. The model is unchanged then.
-    /// [`Error::Value`] if a callback gives a learning rate that is out of range; the parameters are those so far, or
-    /// the best epoch's, if early stopping restores that, as for any error during training.
-    /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
-    /// not fit: the model is unchanged then; [`Error::File`] if one can't be written: the parameters so far stay.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for training or
+    /// validation, or weights, do not fit the model or each other; [`Error::Value`] if there are none, a
+    /// weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or
+    /// more, the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side,
+    /// early stopping has a negative `min_delta` or wants a validation that there is not, or the last
+    /// activation is neither softmax nor linear. The model is unchanged then. [`Error::Value`] if a callback
+    /// gives a learning rate that is out of range; the parameters are those so far, or the best epoch's, if
+    /// early stopping restores that, as for any error during training. With checkpoints, [`Error::File`] if
+    /// one can't be read, and [`Error::Format`] if what was read is none or does not fit: the model is
+    /// unchanged then; [`Error::File`] if one can't be written: the parameters so far stay.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
         if self.state.is_none() {

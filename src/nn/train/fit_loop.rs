@@ -14,7 +14,7 @@ use crate::nn::train::early_stopping::{Verdict, Watch};
 use crate::nn::train::fingerprint::Identity;
 use crate::nn::train::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use crate::nn::train::scratch::{CachedScratch, Scratch, Sharding};
-use crate::nn::train::step::{Trainer, TrainerParts};
+use crate::nn::train::step::{ModelParts, Trainer};
 use crate::nn::train::training::{CheckpointOptions, Training};
 
 /// A training, what may end it, and where its checkpoints are.
@@ -138,7 +138,7 @@ impl FitLoop<'_> {
         let Progress { model, batches, scratch, .. } = progress;
         let Sequential { backend, plan, loss, parameters, state, seed, .. } = &mut **model;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        let parts = TrainerParts { backend, plan, loss: *loss, parameters, state, seed: *seed };
+        let parts = ModelParts { backend, plan, loss: *loss, parameters, state, seed: *seed };
         let mut trainer = Trainer::new(parts, scratch);
         if let Some(gather) = batches.prefetch_first() {
             gather.run(backend)?;

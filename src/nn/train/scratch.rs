@@ -1,12 +1,14 @@
-//! `Scratch`: the memory of training steps, and how their work is split between threads; made before the first step.
+//! `Scratch`: the memory of training steps, and how their work is split between threads; made before the
+//! first step.
 
 use std::ops::Range;
 
 use crate::backend::Backend;
+use crate::nn::arena::Arena;
 use crate::nn::buffer::Buffer;
 use crate::nn::layers::Node;
 use crate::nn::layers::interface::ParameterBlock;
-use crate::nn::plan::{Arena, Plan};
+use crate::nn::plan::Plan;
 use crate::nn::train::batches::BatchBuffers;
 use crate::nn::train::column_shards::ColumnShards;
 use crate::nn::train::shard_model;
@@ -21,8 +23,8 @@ pub(crate) struct Scratch {
     /// Between how many threads a batch is split.
     pub(crate) threads: usize,
     pub(crate) arena: Arena,
-    /// An arena of the batch, a row for each sample. With column shards there are two: the first layer's outputs of the next
-    /// batch are written while the values of this one are still read.
+    /// An arena of the batch, a row for each sample. With column shards there are two: the first layer's
+    /// outputs of the next batch are written while the values of this one are still read.
     pub(crate) values: Vec<Buffer>,
     /// The loss of each sample.
     pub(crate) losses: Vec<f32>,
@@ -34,8 +36,8 @@ pub(crate) struct Scratch {
 /// Whether the first layer may have [`ColumnShards`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Sharding {
-    /// Where the cost model says that it pays. There is then more than one step between copying out and copying back, and a
-    /// step needs no gradients but a shard's own.
+    /// Where the cost model says that it pays. There is then more than one step between copying out and
+    /// copying back, and a step needs no gradients but a shard's own.
     IfItPays,
     Never,
 }
@@ -49,9 +51,9 @@ struct Partition {
 
 impl Partition {
     fn new(backend: &Backend, plan: &Plan, batch: usize, sharding: Sharding) -> Self {
-        let cost = 3 * plan.cost(0..plan.nodes().len(), batch);
+        let cost = 3 * plan.cost(plan.all(), batch);
         let threads = if cost < SERIAL_STEP && backend.threads() == Threads::Auto { 1 } else { backend.width() };
-        let column_shards = match plan.nodes().first().map(|first| &first.node) {
+        let column_shards = match plan.nodes().first() {
             Some(Node::Dense(layer)) if sharding == Sharding::IfItPays => shard_model::count(layer, batch, threads),
             _ => 0,
         };
@@ -63,13 +65,13 @@ impl Scratch {
     /// Allocates the memory of steps on up to `batch` samples.
     pub(crate) fn new(backend: &Backend, plan: &Plan, batch: usize, sharding: Sharding) -> Self {
         let Partition { threads, column_shards } = Partition::new(backend, plan, batch, sharding);
-        let column_shards = match plan.nodes().first().map(|first| &first.node) {
+        let column_shards = match plan.nodes().first() {
             Some(Node::Dense(layer)) if column_shards > 0 => ColumnShards::new(layer, column_shards),
             _ => ColumnShards::default(),
         };
         let first = usize::from(!column_shards.is_empty());
-        let row_shards = (first..plan.nodes().len()).flat_map(|node| row_shards(plan, node, batch, threads)).collect();
-        let arena = Arena::training(plan);
+        let row_shards = (first..plan.all().end).flat_map(|node| row_shards(plan, node, batch, threads)).collect();
+        let arena = Arena::training(plan.nodes());
         let values = (0..first + 1).map(|_| Buffer::new(batch * arena.width())).collect();
         Self { batch, threads, arena, values, losses: vec![0.0; batch], column_shards, row_shards }
     }
@@ -95,20 +97,21 @@ impl Scratch {
         there.get_or_insert_with(|| Self::new(backend, plan, batch, Sharding::Never))
     }
 
-    /// Whether the first layer has column shards. Its nodes are then computed by these, a batch ahead of the others.
+    /// Whether the first layer has column shards. Its nodes are then computed by these, a batch ahead of the
+    /// others.
     pub(crate) fn is_sharded(&self) -> bool {
         !self.column_shards.is_empty()
     }
 
     /// The nodes that a batch passes by its rows.
     pub(crate) fn nodes_by_rows(&self, plan: &Plan) -> Range<usize> {
-        usize::from(self.is_sharded())..plan.nodes().len()
+        usize::from(self.is_sharded())..plan.all().end
     }
 }
 
 /// Splits a node's parameters by rows, into no more shards than its update pays for.
 fn row_shards(plan: &Plan, node: usize, batch: usize, threads: usize) -> impl Iterator<Item = Shard> {
-    let parameters = plan.nodes()[node].node.parameters();
+    let parameters = plan.nodes()[node].parameters();
     let count = plan.cost(node..node + 1, batch) / UPDATE_GRAIN;
     let count = count.min(parameters.rows.div_ceil(ROW_GRAIN)).clamp(1, threads);
     let width = parameters.kernel.checked_div(parameters.rows).unwrap_or(0);
@@ -119,7 +122,8 @@ fn row_shards(plan: &Plan, node: usize, batch: usize, threads: usize) -> impl It
     })
 }
 
-/// Whether a batch passes some nodes one by one, each split over all threads, so that no thread reads all weights.
+/// Whether a batch passes some nodes one by one, each split over all threads, so that no thread reads all
+/// weights.
 pub(crate) fn is_layerwise(plan: &Plan, nodes: Range<usize>, threads: usize) -> bool {
     threads > 1 && plan.kernel_elements(nodes) >= LAYERWISE_WEIGHTS
 }

@@ -1,15 +1,17 @@
-//! The cost model of [`ColumnShards`](super::column_shards::ColumnShards): whether to shard, and into how many shards.
+//! The cost model of [`ColumnShards`](super::column_shards::ColumnShards): whether to shard, and into how
+//! many shards.
 
 use crate::nn::layers::dense::DenseNode;
 use crate::tuning::cost::FMAS_PER_NS;
 use crate::tuning::train::{REMOTE_READS_PER_NS, ROW_GRAIN, SHARD_COLS, SHARED_WEIGHTS_PER_NS};
 
-/// Gives the number of shards of a first layer, 0 if it is better not sharded: its forward pass is then split by rows of
-/// the batch, and its update by rows of its kernel.
+/// Gives the number of shards of a first layer, 0 if it is better not sharded: its forward pass is then split
+/// by rows of the batch, and its update by rows of its kernel.
 ///
-/// Both do the same multiply-adds. They differ in the number of threads that do them, and in how many floats that another
-/// thread has written the busiest one reads: with shards the whole batch and the gradient of its own columns; without,
-/// all weights, and for the update its columns of the batch and the whole gradient. More shards are always better.
+/// Both do the same multiply-adds. They differ in the number of threads that do them, and in how many floats
+/// that another thread has written the busiest one reads: with shards the whole batch and the gradient of its
+/// own columns; without, all weights, and for the update its columns of the batch and the whole gradient.
+/// More shards are always better.
 ///
 /// Large batches are therefore not sharded, and with more threads smaller ones are not either.
 pub(crate) fn count(layer: &DenseNode, batch: usize, threads: usize) -> usize {

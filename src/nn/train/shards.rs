@@ -28,8 +28,8 @@ impl Shard {
 
     /// Takes the optimizer's step on the block's parameters by their gradients.
     ///
-    /// As many rows as the fused update supports are updated while their gradients are in registers; of the others, the
-    /// gradients of a few rows are computed into the L1 cache, then the step is taken on these.
+    /// As many rows as the fused update supports are updated while their gradients are in registers; of the
+    /// others, the gradients of a few rows are computed into the L1 cache, then the step is taken on these.
     pub(crate) fn update(
         &mut self,
         backend: &Backend,
