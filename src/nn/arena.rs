@@ -215,3 +215,38 @@ impl NextColumn {
         self.0 | CACHE_LINE
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::nn::{Dense, Dropout, Sequential};
+
+    fn model() -> Sequential {
+        let builder = Sequential::builder(3).layer(Dense::new(40, Activation::Gelu)).layer(Dropout::new(0.5));
+        builder.layer(Dense::new(2, Activation::Softmax)).build().unwrap()
+    }
+
+    fn first(columns: Option<Columns>) -> Option<usize> {
+        columns.map(|columns| columns.first)
+    }
+
+    #[test]
+    fn columns_follow_each_other_and_dropout_shares_a_gradient() {
+        let Arena { slots, width } = Arena::training(model().plan.nodes());
+        let [dense, dropout, last] = slots[..] else { panic!("{slots:?}") };
+        let taken = [dense.saved, dense.output, dropout.output, last.output, last.gradient, dense.gradient];
+        assert_eq!(taken.map(first), [0, 48, 96, 144, 160, 176].map(Some));
+        assert_eq!(first(dropout.gradient), first(dense.gradient));
+        assert_eq!([dense.input, dropout.input, last.input].map(first), [None, Some(48), Some(96)]);
+        let gates = [dense.gate, dropout.gate, last.gate].map(|gate| gate.map(|gate| gate.saved.first));
+        assert_eq!(gates, [0, 0, 144].map(Some));
+        assert_eq!(width, 240); // an odd number of lines
+    }
+
+    #[test]
+    fn inference_leaves_dropout_out() {
+        let Arena { slots, .. } = Arena::inference(model().plan.nodes());
+        assert_eq!(slots.iter().map(|slots| first(slots.output)).collect::<Vec<_>>(), [Some(0), None, Some(48)]);
+        assert_eq!(first(slots[2].input), Some(0));
+    }
+}

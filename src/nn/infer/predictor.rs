@@ -43,7 +43,7 @@ use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_C
 /// use densely::{MatMut, MatRef};
 /// let model = Sequential::builder(2)
 ///     .layer(Dense::new(8, Activation::Relu))
-///     .layer(Dense::new(3, DenseActivation::Softmax))
+///     .layer(Dense::new(3, Activation::Softmax))
 ///     .build()?;
 /// let predictor = Predictor::new(&model);
 /// let (x, mut y) = ([0.5, -1.0], [0.0; 3]);

@@ -21,7 +21,7 @@ const MAX_PARAMETERS: usize = isize::MAX as usize / size_of::<f32>();
 /// A fully connected layer: activation(x kernel + bias), where x is batch x inputs, the kernel inputs x
 /// units.
 ///
-/// A sample must have one axis by then: one of several goes through [`Flatten`](super::Flatten) before.
+/// A sample must have one axis by then: one of several goes through [`Flatten`](crate::nn::Flatten) before.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Dense {
     pub(crate) units: usize,
@@ -187,13 +187,9 @@ impl NodeKind for DenseNode {
     }
 
     fn pack(&self, parameters: &[f32]) -> PackedParameters {
-        match self.kernel(parameters) {
-            Ok(kernel) => {
-                let others = parameters[self.kernel_len()..].to_vec();
-                PackedParameters { kernel: Some(PackedWeights::new(kernel)), others }
-            }
-            Err(_) => PackedParameters { kernel: None, others: parameters.to_vec() },
-        }
+        let kernel = self.kernel(parameters).ok().map(PackedWeights::new);
+        let others = parameters[kernel.as_ref().map_or(0, |_| self.kernel_len())..].to_vec();
+        PackedParameters { kernel, others }
     }
 
     fn work(&self) -> usize {

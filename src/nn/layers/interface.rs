@@ -123,8 +123,7 @@ pub(crate) struct ParameterCounts {
 pub(crate) struct ParameterTensor {
     pub name: &'static str,
     pub shape: Vec<usize>,
-    /// Its elements among the parameters: of its node, or, in a [planned layer](super::PlannedLayer), of the
-    /// model.
+    /// Its elements among the node's parameters; in a built model, among all.
     pub range: Range<usize>,
 }
 

@@ -41,7 +41,8 @@ impl Sequential {
     /// [`parameters`](Self::parameters), written to `gradients`.
     ///
     /// No parameter is changed, and what the optimizer makes of gradients, such as clipping, is not done yet:
-    /// that is [`step`](Self::step)'s. [Dropouts](super::Dropout) drop what they will drop in the next step.
+    /// that is [`step`](Self::step)'s. [Dropouts](crate::nn::Dropout) drop what they will drop in the next
+    /// step.
     ///
     /// # Errors
     /// As [`evaluate`](Self::evaluate) of samples and labels, and [`Error::Shape`] if `gradients` does not

@@ -24,12 +24,6 @@ pub(crate) struct BatchLoss {
     pub(crate) correct: usize,
 }
 
-/// All parameters and moments, and the optimizer's step on them.
-pub(crate) struct UpdateParameters<'a> {
-    pub(crate) parameters: Parameters<'a>,
-    pub(crate) update: Update,
-}
-
 /// A thread's part of an update.
 enum UpdatePart<'a> {
     /// The next batch's outputs are computed if there are slots for them.
@@ -115,7 +109,8 @@ impl Scratch {
         backend: &Backend,
         plan: &Plan,
         x: MatRef<'_>,
-        UpdateParameters { mut parameters, update }: UpdateParameters<'_>,
+        mut parameters: Parameters<'_>,
+        update: Update,
         next: Option<MatRef<'_>>,
     ) -> Result<()> {
         let sharded = self.is_sharded();

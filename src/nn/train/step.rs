@@ -27,7 +27,7 @@ use crate::nn::optimizers::state::State;
 use crate::nn::plan::Plan;
 use crate::nn::train::batch_rows::Network;
 use crate::nn::train::batches::{BatchSource, ShuffledGather};
-use crate::nn::train::phases::{BatchLoss, UpdateParameters};
+use crate::nn::train::phases::BatchLoss;
 use crate::nn::train::scratch::Scratch;
 
 /// What a step reads and writes of a model.
@@ -83,7 +83,7 @@ impl<'a> Trainer<'a> {
         }
         let update = state.next_step();
         let parameters = [&mut **parameters, &mut state.first, &mut state.second];
-        self.scratch.update(backend, plan, x, UpdateParameters { parameters, update }, next)
+        self.scratch.update(backend, plan, x, parameters, update, next)
     }
 
     /// The learning rate of the next step.
