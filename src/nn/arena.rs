@@ -1,6 +1,6 @@
 //! `Arena`: where a network's values are, a row for each sample.
 //!
-//! In training, a row has these columns, so that whatever is computed stands to the right of what it is
+//! In training, a row has these columns, so that every value is to the right of those that it is
 //! computed from:
 //!
 //! ```text

@@ -1,4 +1,4 @@
-//! `Builder`: checks layers where they stand, and makes a model of them.
+//! `Builder`: checks layers one after another, and makes a model of them.
 
 use std::collections::HashMap;
 
@@ -52,7 +52,7 @@ impl Builder {
     ///
     /// # Errors
     /// [`Error::Shape`] if there is no dense layer, a dense layer's input is not flat, a size is 0 or
-    /// overflows; [`Error::Value`] if softmax stands before the last layer, a dropout behind it, or a
+    /// overflows; [`Error::Value`] if softmax is before the last layer, a dropout after it, or a
     /// dropout's rate or a parameter of an activation is out of range; [`Error::Isa`] from [`Backend::new`].
     pub fn build(self) -> Result<Sequential> {
         let Self { input, layers, seed, backend } = self;

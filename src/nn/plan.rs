@@ -119,7 +119,7 @@ impl Plan {
     }
 
     /// The backward pass from the gradient with respect to the last node's outputs, softmax left out, which
-    /// stands in that node's slot, down to the gradient of the first node that has a slot for one.
+    /// is in that node's slot, down to the gradient of the first node that has a slot for one.
     pub(crate) fn backward(
         &self,
         backend: &Backend,

@@ -49,7 +49,7 @@ impl Dense {
         Self { kernel_initializer, ..self }
     }
 
-    /// Checks the layer where it stands, and makes its node.
+    /// Checks the layer at its position, and makes its node.
     ///
     /// # Errors
     /// [`Error::Shape`] if its input is not flat, or it has no units or more parameters than fit memory;

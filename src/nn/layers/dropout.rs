@@ -14,7 +14,7 @@ use crate::tuning::cost;
 /// In training, drops each value with a probability, and multiplies the others by 1 / (1 - rate), so that
 /// their mean stays; elsewhere it does nothing.
 ///
-/// It may stand anywhere before the last [`Dense`](crate::nn::Dense). What is dropped in a step follows from
+/// It may be anywhere before the last [`Dense`](crate::nn::Dense). What is dropped in a step follows from
 /// the model's [`seed`](crate::nn::Builder::seed), the number of [steps](crate::nn::Sequential::iterations)
 /// done before, which dropout it is, and the value's row and column in the batch:
 /// [`reference::dropout`](crate::reference::dropout) has the formula.

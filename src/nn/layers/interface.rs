@@ -24,12 +24,12 @@ pub(crate) trait LayerConfig {
     fn output_shape(&self, input: &Shape) -> Shape;
 }
 
-/// Where in a model a layer stands.
+/// A layer's position in a model.
 #[derive(Clone, Copy)]
 pub(crate) struct Position<'a> {
     /// The shape of its inputs.
     pub input: &'a Shape,
-    /// How many layers of its kind stand below it.
+    /// How many layers of its kind are below it.
     pub number: usize,
     /// How many parameters all layers below have.
     pub parameters_below: usize,

@@ -26,7 +26,7 @@ pub enum Layer {
 }
 
 impl Layer {
-    /// Checks the layer where it stands, and makes its node if it computes anything.
+    /// Checks the layer at its position, and makes its node if it computes anything.
     pub(crate) fn plan(&self, at: &Position<'_>) -> Result<Option<Node>> {
         Ok(match self {
             Self::Flatten(_) => None,

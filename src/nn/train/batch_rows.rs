@@ -1,4 +1,4 @@
-//! `BatchRows`: some samples of a batch on their way through the network and back.
+//! `BatchRows`: some samples of a batch, their forward and backward pass.
 
 use std::ops::Range;
 

@@ -1,6 +1,17 @@
-//! Training. A sample's way through `fit`, in the order of the files: [`fit`] checks, [`fit_loop`] does the
-//! epochs, [`batches`] shuffles and gathers, [`step`] passes batches through the network and updates the
-//! parameters.
+//! Training, in the order in which `fit` goes through the files:
+//!
+//! ```text
+//! fit, sample_weights          options and their checks
+//! fit_loop                     epochs, callbacks, early stopping, checkpoints
+//! batches                      shuffling, gathering, prefetch
+//! step                         a step's two phases, in their order
+//! phases                       how each phase is split over threads
+//! batch_rows                   some samples: forward pass, loss, backward pass
+//! shards, column_shards        some parameters: gradients, the optimizer's step
+//! scratch, shard_model         memory and partition, decided before the first step
+//! ```
+//!
+//! [`custom_loop`] has the calls that a caller's own loop is made of.
 
 pub(crate) mod batch_rows;
 pub(crate) mod batches;
