@@ -6,9 +6,11 @@ use std::str::FromStr;
 use crate::error::{Error, Result};
 use crate::kernels::activation::Activation;
 
-/// What a [`Dense`](super::Dense) layer applies to its outputs: an [`Activation`], or softmax in the last layer.
+/// What a [`Dense`](super::Dense) layer applies to its outputs: an [`Activation`], or softmax in the last
+/// layer.
 ///
-/// An [`Activation`] converts into it, and [`Activation::Softmax`] is one, so that both are given by the same words:
+/// An [`Activation`] converts into it, and [`Activation::Softmax`] is one, so that both are given by the same
+/// words:
 ///
 /// ```
 /// use densely::nn::{Activation, Dense, DenseActivation};
@@ -18,7 +20,7 @@ use crate::kernels::activation::Activation;
 /// # let _ = layers;
 /// # Ok::<(), densely::Error>(())
 /// ```
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, PartialEq)]
 pub enum DenseActivation {
     /// A function of each output.
     Elementwise(Activation),
@@ -47,7 +49,8 @@ impl DenseActivation {
         }
     }
 
-    /// The part that a layer's kernel applies to each output: nothing for softmax, which is left to the loss or to `predict`.
+    /// The part that a layer's kernel applies to each output: nothing for softmax, which is left to the loss
+    /// or to `predict`.
     #[must_use]
     pub fn elementwise(self) -> Activation {
         match self {
@@ -66,6 +69,16 @@ impl From<Activation> for DenseActivation {
 impl PartialEq<Activation> for DenseActivation {
     fn eq(&self, other: &Activation) -> bool {
         *self == Self::Elementwise(*other)
+    }
+}
+
+/// As the activation itself: checkpoints hold this text.
+impl fmt::Debug for DenseActivation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Elementwise(activation) => fmt::Debug::fmt(activation, f),
+            Self::Softmax => f.write_str("Softmax"),
+        }
     }
 }
 

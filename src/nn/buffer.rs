@@ -1,11 +1,11 @@
-//! Memory for floats.
+//! Memory for floats: aligned buffers, and slices cut from the front.
 
 use std::ops::{Deref, DerefMut};
 
 /// Bytes of a cache line.
 const LINE: usize = 64;
 
-/// So many zeros, if there is memory for them.
+/// Allocates `len` zeros, if there is memory for them.
 pub(crate) fn zeros(len: usize) -> Option<Vec<f32>> {
     let mut values = Vec::new();
     values.try_reserve_exact(len).ok()?;
@@ -13,24 +13,29 @@ pub(crate) fn zeros(len: usize) -> Option<Vec<f32>> {
     Some(values)
 }
 
-/// So many floats, whose first is the first of a cache line: where rows are whole lines, too, no vector takes two.
+/// Splits off the first `count` elements, or all if there are fewer; the others stay.
+pub(crate) fn take_front<'a, T>(slice: &mut &'a mut [T], count: usize) -> &'a mut [T] {
+    slice.split_off_mut(..count.min(slice.len())).unwrap_or_default()
+}
+
+/// Floats that begin at a cache line: where rows are whole lines, too, no vector lies across two.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer {
-    /// With room to begin anywhere in the first line.
+    /// As many as the length needs beginning anywhere in a line.
     floats: Vec<f32>,
     first: usize,
     len: usize,
 }
 
 impl Buffer {
-    /// Zeros.
+    /// Allocates `len` zeros.
     pub(crate) fn new(len: usize) -> Self {
         let floats = vec![0.0; if len > 0 { len + LINE / size_of::<f32>() - 1 } else { 0 }];
         let first = floats.as_ptr().align_offset(LINE).min(floats.len() - len);
         Self { floats, first, len }
     }
 
-    /// Makes it so long. What it held stays while there is room for the length; else all are zeros.
+    /// Sets the length. The content stays if the memory is large enough; else all are zeros.
     pub(crate) fn resize(&mut self, len: usize) {
         if len > self.floats.len().saturating_sub(self.first) {
             *self = Self::new(len);
@@ -58,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn it_begins_a_cache_line_and_has_the_length_that_was_asked_for() {
+    fn buffers_begin_a_cache_line_and_keep_what_they_hold() {
         for len in [0, 1, 15, 16, 17, 1000, 100_000] {
             let mut buffer = Buffer::new(len);
             assert_eq!(buffer.len(), len);

@@ -1,9 +1,9 @@
-//! Level 2: fully connected networks with Keras' words.
+//! The network API: fully connected networks in Keras' words.
 //!
-//! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer,
-//! trained with [`fit`](Sequential::fit), and asked with [`predict`](Sequential::predict), or, again and
-//! again, through a [`Predictor`]. The loss is sparse categorical cross-entropy, the metric accuracy; for other
-//! losses there are [`gradients_with`](Sequential::gradients_with) and [`step`](Sequential::step).
+//! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer, and trained
+//! with [`fit`](Sequential::fit). [`predict`](Sequential::predict) runs inference; a [`Predictor`] does so
+//! call after call. The loss is sparse categorical cross-entropy, the metric accuracy; for other losses there
+//! are [`gradients_with`](Sequential::gradients_with) and [`step`](Sequential::step).
 //!
 //! ```
 //! use densely::MatRef;
@@ -30,28 +30,40 @@
 //! round to nearest with subnormals kept, which this crate neither sets nor changes.
 
 mod activation;
+mod arena;
 mod buffer;
+mod builder;
 mod infer;
 mod initializer;
 mod io;
 mod layers;
-mod model;
+mod losses;
+mod metrics;
 pub(crate) mod optimizers;
+mod plan;
 mod random;
+mod sequential;
+mod shape;
 mod summary;
 mod train;
 
 pub use crate::kernels::activation::Activation;
 pub use activation::DenseActivation;
+pub use builder::Builder;
 pub use infer::predictor::Predictor;
 pub use initializer::Initializer;
-pub use layers::{Dense, Dropout, Flatten, Layer, Shape};
-pub use model::{Builder, Metrics, Sequential};
+pub use layers::Layer;
+pub use layers::dense::Dense;
+pub use layers::dropout::Dropout;
+pub use layers::flatten::Flatten;
+pub use metrics::Metrics;
 pub use optimizers::adam::{Adam, AdamW};
 pub use optimizers::clip::Clip;
 pub use optimizers::optimizer::Optimizer;
 pub use optimizers::schedule::Schedule;
 pub use optimizers::sgd::Sgd;
+pub use sequential::Sequential;
+pub use shape::Shape;
 pub use train::early_stopping::{EarlyStopping, Monitor};
 pub use train::fit::Fit;
 pub use train::history::{BatchEnd, Callback, Ended, EpochEnd, History};

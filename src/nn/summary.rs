@@ -1,7 +1,6 @@
 //! `Sequential::summary`: the table that Keras prints for a model.
 
-use crate::nn::layers::Layer;
-use crate::nn::model::Sequential;
+use crate::nn::sequential::{NamedLayer, Sequential};
 
 /// Widths of Keras' columns in 80 characters; longer entries widen their column.
 const WIDTHS: [usize; 3] = [31, 22, 13];
@@ -21,17 +20,8 @@ impl Sequential {
     /// ```
     #[must_use]
     pub fn summary(&self) -> String {
-        let mut dense = self.plan.iter();
-        let rows = self.layers.iter().map(|(name, layer, shape)| {
-            let (kind, params) = match layer {
-                Layer::Flatten(_) => ("Flatten", 0),
-                Layer::Dropout(_) => ("Dropout", 0),
-                Layer::Dense(_) => {
-                    let plan = dense.next();
-                    let params = plan.map(|plan| plan.kernel.len() + plan.bias.as_ref().map_or(0, |bias| bias.len()));
-                    ("Dense", params.unwrap_or_default())
-                }
-            };
+        let rows = self.layers.iter().map(|NamedLayer { name, layer, output: shape, tensors }| {
+            let (kind, params) = (layer.as_config().kind(), tensors.iter().map(|tensor| tensor.range.len()).sum());
             [format!("{name} ({kind})"), shape.to_string(), thousands(params)]
         });
         let header = ["Layer (type)", "Output Shape", "Param #"].map(str::to_owned);

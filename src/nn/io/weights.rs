@@ -7,7 +7,8 @@ use std::path::Path;
 
 use crate::error::Result;
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
-use crate::nn::model::Sequential;
+use crate::nn::layers::interface::ParameterTensor;
+use crate::nn::sequential::Sequential;
 
 impl Sequential {
     /// Saves all weights to a safetensors file, atomically.
@@ -57,14 +58,11 @@ impl Sequential {
 
     /// Lists every tensor's name, shape and range of the parameters.
     fn tensors(&self) -> BTreeMap<String, (Vec<usize>, Range<usize>)> {
-        let kernels = self
-            .plan
-            .iter()
-            .map(|layer| (format!("{}.kernel", layer.name), (vec![layer.inputs, layer.outputs], layer.kernel.clone())));
-        let biases = self
-            .plan
-            .iter()
-            .filter_map(|layer| Some((format!("{}.bias", layer.name), (vec![layer.outputs], layer.bias.clone()?))));
-        kernels.chain(biases).collect()
+        let tensors =
+            self.layers.iter().flat_map(|layer| layer.tensors.iter().map(move |tensor| (&layer.name, tensor)));
+        let entry = |(layer, tensor): (&String, &ParameterTensor)| {
+            (format!("{layer}.{}", tensor.name), (tensor.shape.clone(), tensor.range.clone()))
+        };
+        tensors.map(entry).collect()
     }
 }

@@ -18,8 +18,9 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
-use crate::nn::model::{Metrics, Sequential};
+use crate::nn::metrics::Metrics;
 use crate::nn::optimizers::optimizer::check_learning_rate;
+use crate::nn::sequential::Sequential;
 use crate::nn::train::early_stopping::{EarlyStopper, Progress};
 use crate::nn::train::fingerprint::{Fingerprint, FitConfig};
 use crate::nn::train::history::EpochEnd;

@@ -1,7 +1,7 @@
 //! Early stopping: training ends when a metric no longer improves.
 
 use crate::error::{Error, Result};
-use crate::nn::model::Metrics;
+use crate::nn::metrics::Metrics;
 use crate::nn::train::history::EpochEnd;
 
 /// The metric of each [`EpochEnd`] that [`EarlyStopping`] monitors.

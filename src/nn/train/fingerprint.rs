@@ -4,8 +4,8 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::nn::layers::Layer;
-use crate::nn::model::Sequential;
 use crate::nn::optimizers::optimizer::Optimizer;
+use crate::nn::sequential::Sequential;
 use crate::nn::train::early_stopping::EarlyStopping;
 
 /// The options of `fit` that decide its result, beside the model and the data.
@@ -31,7 +31,7 @@ impl Fingerprint {
     /// Takes all but the number of epochs, which a resumed run may raise.
     pub(crate) fn new(model: &Sequential, config: &FitConfig) -> Self {
         let mut lines = vec![("checkpoint", "densely 1".to_owned()), ("layers", layers(model))];
-        if model.layers.iter().any(|(_, layer, _)| matches!(layer, Layer::Dropout(_))) {
+        if model.layers.iter().any(|named| matches!(named.layer, Layer::Dropout(_))) {
             lines.push(("seed", model.seed.to_string())); // of the dropout masks
         }
         if let Some(state) = &model.state {
@@ -82,15 +82,7 @@ fn or_no(text: Option<String>) -> String {
 }
 
 fn layers(model: &Sequential) -> String {
-    let layer = |layer: &Layer| match layer {
-        Layer::Flatten(_) => "Flatten".to_owned(),
-        Layer::Dropout(dropout) => format!("Dropout {:?}", dropout.rate()),
-        Layer::Dense(dense) => {
-            let bias = if dense.use_bias { "" } else { " without bias" };
-            format!("Dense {} {:?}{bias}", dense.units, dense.activation)
-        }
-    };
-    let layers: Vec<String> = model.layers.iter().map(|(_, kind, _)| layer(kind)).collect();
+    let layers: Vec<String> = model.layers.iter().map(|named| named.layer.as_config().config()).collect();
     format!("{} {}", model.input, layers.join(", "))
 }
 

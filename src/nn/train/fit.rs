@@ -1,4 +1,4 @@
-//! `fit`: epochs of shuffled batches, with what a trainer wants to know on the way.
+//! `fit`: its options and their checks. [`FitLoop`] does the epochs.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -6,12 +6,13 @@ use std::sync::atomic::AtomicBool;
 
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
-use crate::nn::model::Sequential;
-use crate::nn::train::batches::Batch;
+use crate::nn::sequential::Sequential;
+use crate::nn::train::batches::{Batch, Shuffle};
 use crate::nn::train::early_stopping::EarlyStopping;
-use crate::nn::train::fit_loop::{Run, Shuffle};
+use crate::nn::train::fit_loop::FitLoop;
 use crate::nn::train::history::{Callback, History};
 use crate::nn::train::sample_weights::weights;
+use crate::nn::train::training::{CheckpointOptions, Training};
 use crate::targets::Labels;
 
 /// How to [`fit`](Sequential::fit): 1 epoch, batches of 32, shuffled with seed 0, no validation.
@@ -27,7 +28,7 @@ pub struct Fit<'a> {
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
     early_stopping: Option<EarlyStopping>,
-    checkpoint: Option<(PathBuf, usize)>,
+    checkpoint: Option<CheckpointOptions>,
     resume: Option<PathBuf>,
 }
 
@@ -51,7 +52,7 @@ impl fmt::Debug for Fit<'_> {
 }
 
 impl<'a> Fit<'a> {
-    /// Sets how many times to go through the samples, 1 unless set.
+    /// Sets the number of epochs, passes over all samples; 1 unless set.
     pub fn epochs(self, epochs: usize) -> Self {
         Self { epochs: Some(epochs), ..self }
     }
@@ -61,8 +62,8 @@ impl<'a> Fit<'a> {
         Self { batch_size: Some(batch_size), ..self }
     }
 
-    /// Shuffles the samples anew before each epoch, with seed 0 unless set; the order follows from seed and epoch. A
-    /// second `fit` begins at epoch 0 again, and so needs another seed for another order.
+    /// Shuffles the samples before each epoch, with seed 0 unless set; the order follows from seed and epoch.
+    /// A second `fit` begins at epoch 0 again, and so needs another seed for another order.
     pub fn shuffle(self, seed: u64) -> Self {
         Self { shuffle: Shuffle::Seed(seed), ..self }
     }
@@ -72,46 +73,46 @@ impl<'a> Fit<'a> {
         Self { shuffle: Shuffle::No, ..self }
     }
 
-    /// Evaluates these samples after each epoch. Takes the place of [`validation_split`](Self::validation_split).
+    /// Evaluates these samples after each epoch. Replaces [`validation_split`](Self::validation_split).
     pub fn validation_data(self, x: MatRef<'a>, labels: impl Into<Labels<'a>>) -> Self {
         Self { validation: Validation::Data(x, labels.into()), ..self }
     }
 
     /// Keeps the last part of the samples from training and evaluates it after each epoch.
-    /// `part` is above 0 and below 1. Takes the place of [`validation_data`](Self::validation_data).
+    /// `part` is above 0 and below 1. Replaces [`validation_data`](Self::validation_data).
     pub fn validation_split(self, part: f64) -> Self {
         Self { validation: Validation::Split(part), ..self }
     }
 
-    /// Multiplies each sample's loss by the weight of its class; each class has one, finite and at least 0. See
-    /// [`sample_weights`](Self::sample_weights).
+    /// Multiplies each sample's loss by the weight of its class; each class has one, finite and at least 0.
+    /// See [`sample_weights`](Self::sample_weights).
     pub fn class_weights(self, weights: &'a [f32]) -> Self {
         Self { class_weights: Some(weights), ..self }
     }
 
-    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are given; each
-    /// sample has one, finite and at least 0.
+    /// Multiplies each sample's loss by its weight, and by its [class's](Self::class_weights), if both are
+    /// given; each sample has one, finite and at least 0.
     ///
-    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever their
-    /// weights; so are the losses that are reported. (The mean of [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its
-    /// class weights.) Accuracy and validation are without weights. A [split](Self::validation_split) takes samples with
-    /// their weights.
+    /// As with Keras, a batch's loss is the sum of these products, divided by the number of samples, whatever
+    /// their weights; so are the losses that are reported. (The mean of
+    /// [`CrossEntropy`](crate::loss::CrossEntropy) is divided by its class weights.) Accuracy and validation
+    /// are without weights. A [split](Self::validation_split) takes samples with their weights.
     ///
-    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the sample's loss
-    /// and each of its gradients by the logits, when those have been divided by the number of samples:
-    /// [`reference::weigh`](crate::reference::weigh).
+    /// In the numeric contract, the product of a sample's two weights is rounded to `f32`, and multiplies the
+    /// sample's loss and its gradient with respect to the logits, after that has been divided by the number
+    /// of samples: [`reference::weigh`](crate::reference::weigh).
     pub fn sample_weights(self, weights: &'a [f32]) -> Self {
         Self { sample_weights: Some(weights), ..self }
     }
 
-    /// Tells this callback, in the place of any before, of each batch and epoch.
+    /// Calls this callback after each batch and epoch; it replaces any before.
     pub fn callback(self, callback: &'a mut dyn Callback) -> Self {
         Self { callback: Some(callback), ..self }
     }
 
-    /// Ends the training once this flag is set, by a signal's handler or another thread: what was learnt stays, and
-    /// [`History::ended`] tells of it. The flag is looked at after each batch; after an epoch's last one once the epoch
-    /// is complete, with its validation.
+    /// Ends the training once this flag is set, by a signal's handler or another thread: the parameters so
+    /// far stay, and [`History::ended`] has the reason. The flag is read after each batch; after an epoch's
+    /// last one once the epoch is complete, with its validation.
     ///
     /// ```
     /// use std::sync::atomic::{AtomicBool, Ordering};
@@ -136,24 +137,24 @@ impl<'a> Fit<'a> {
         Self { early_stopping: Some(early_stopping), ..self }
     }
 
-    /// Writes a checkpoint to this file after every so many epochs that are done, at least 1, after the last, and after
-    /// one at whose end training is ended otherwise; each replaces the one before it as a whole. A training that is
-    /// ended within an epoch leaves the last one that was written.
+    /// Writes a checkpoint to this file after every `every` epochs, at least 1, after the last, and after one
+    /// at whose end training is ended otherwise; each replaces the one before it as a whole. A training that
+    /// is ended within an epoch leaves the last one that was written.
     ///
-    /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
-    /// that error; what was learnt stays, or is the best epoch's.
+    /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit`
+    /// ends with that error; the parameters are the last epoch's, or the best epoch's.
     pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
-        Self { checkpoint: Some((path.into(), every)), ..self }
+        Self { checkpoint: Some(CheckpointOptions { path: path.into(), every }), ..self }
     }
 
-    /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends with the
-    /// same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
+    /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends
+    /// with the same parameters, optimizer and [`History`], bit for bit, as if it had never been interrupted.
     ///
-    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch size, shuffling,
-    /// early stopping and the samples, for training and validation, with their weights, must be the same too: all this is
-    /// compared, of the samples only how many there are, of weights only whether there are any. Parameters, what the
-    /// optimizer remembers and its learning rate, which a callback may have changed, are the checkpoint's; threads and
-    /// instruction set may differ, and there may be more epochs.
+    /// The model must have the same layers, with dropout the same seed, and the same optimizer, and batch
+    /// size, shuffling, early stopping and the samples, for training and validation, with their weights, must
+    /// be the same too: all this is compared, of the samples only how many there are, of weights only whether
+    /// there are any. Parameters, the optimizer's state and its learning rate, which a callback may have
+    /// changed, are the checkpoint's; threads and instruction set may differ, and there may be more epochs.
     ///
     /// ```
     /// use densely::MatRef;
@@ -181,68 +182,75 @@ impl<'a> Fit<'a> {
 impl Sequential {
     /// Trains on `x`, samples x [`inputs`](Self::inputs), and one label a sample.
     ///
-    /// Called again, it goes on with the optimizer as it is, in the memory of the first call, which the model keeps: two
-    /// batches with what becomes of them in the network, and up to another copy of the parameters and moments. A clone of the
-    /// model has none of that. The callback is called on this thread, between the steps.
+    /// Called again, it goes on with the optimizer as it is, in the memory of the first call, which the model
+    /// keeps: two batches with their values in the network, and up to another copy of the parameters and
+    /// moments. A clone of the model has none of that. The callback is called on this thread, between the
+    /// steps.
     ///
     /// # Errors
-    /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for
-    /// training or validation, or weights, do not fit the model or each other; [`Error::Value`] if there are
-    /// none, a weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or more,
-    /// the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side, early stopping has
-    /// a negative `min_delta` or wants a validation that there is not, or the last activation is neither softmax nor
-    /// linear. Nothing is learnt then.
-    /// [`Error::Value`] if a callback gives a learning rate that is out of range; what was learnt before stays, or is the
-    /// best epoch's, if early stopping restores that, as for any error on the way.
-    /// With checkpoints, [`Error::File`] if one can't be read, and [`Error::Format`] if what was read is none or does
-    /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
+    /// [`Error::NotCompiled`]; [`Error::Shape`] or [`Error::Label`] if samples and labels, for training or
+    /// validation, or weights, do not fit the model or each other; [`Error::Value`] if there are none, a
+    /// weight, or that of a sample times that of its class, is negative or not finite, epochs are 2^32 or
+    /// more, the batch size or a checkpoint's number of epochs is 0, the split leaves no sample on one side,
+    /// early stopping has a negative `min_delta` or wants a validation that there is not, or the last
+    /// activation is neither softmax nor linear. The model is unchanged then. [`Error::Value`] if a callback
+    /// gives a learning rate that is out of range; the parameters are those so far, or the best epoch's, if
+    /// early stopping restores that, as for any error during training. With checkpoints, [`Error::File`] if
+    /// one can't be read, and [`Error::Format`] if what was read is none or does not fit: the model is
+    /// unchanged then; [`Error::File`] if one can't be written: the parameters so far stay.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
-        let Fit { epochs, batch_size, shuffle, validation, .. } = options;
-        let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
             return Err(Error::NotCompiled);
         }
+        let (epochs, batch_size) = options.check_numbers()?;
+        self.check_samples(x, labels)?;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
+        let weights = weights(labels, self.outputs(), class_weights, sample_weights)?;
+        let (count, validation) = self.split_validation(x, labels, options.validation)?;
+        let samples = Batch { x, labels, weights: &weights }.split_at(count).0;
+        early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
+        let shuffle = options.shuffle;
+        let training = Training { samples, validation, epochs, batch_size, shuffle, early_stopping };
+        let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
+        FitLoop { training, callback, stop, checkpoint, resume }.run(self)
+    }
+
+    /// Gives the number of samples to train on, and those to validate on.
+    fn split_validation<'a>(
+        &self,
+        x: MatRef<'a>,
+        labels: Labels<'a>,
+        validation: Validation<'a>,
+    ) -> Result<(usize, Option<(MatRef<'a>, Labels<'a>)>)> {
+        match validation {
+            Validation::None => Ok((x.rows(), None)),
+            Validation::Data(x, labels) => {
+                self.check_samples(x, labels).map_err(of_validation)?;
+                Ok((usize::MAX, Some((x, labels))))
+            }
+            Validation::Split(part) => {
+                let train = split_at(x.rows(), part)?;
+                Ok((train, Some((x.split_at_row(train).1, labels.split_at(train).1))))
+            }
+        }
+    }
+}
+
+impl Fit<'_> {
+    /// Checks the numbers of epochs and samples, and gives epochs and batch size.
+    fn check_numbers(&self) -> Result<(usize, usize)> {
+        let (epochs, batch_size) = (self.epochs.unwrap_or(1), self.batch_size.unwrap_or(32));
         if batch_size == 0 {
             return Err(Error::value("batch_size", "at least 1", 0));
         }
-        if checkpoint.as_ref().is_some_and(|(_, every)| *every == 0) {
+        if self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.every == 0) {
             return Err(Error::value("every", "at least 1 epoch", 0));
         }
         if u32::try_from(epochs).is_err() {
             return Err(Error::value("epochs", "at most 2^32 - 1", epochs));
         }
-        self.check_samples(x, labels)?;
-        let weights = weights(labels, self.outputs(), class_weights, sample_weights)?;
-        let (train, validation) = match validation {
-            Validation::None => (x.rows(), None),
-            Validation::Data(x, labels) => {
-                self.check_samples(x, labels).map_err(of_validation)?;
-                (usize::MAX, Some((x, labels)))
-            }
-            Validation::Split(part) => {
-                let train = split_at(x.rows(), part)?;
-                (train, Some((x.split_at_row(train).1, labels.split_at(train).1)))
-            }
-        };
-        let samples = Batch { x, labels, weights: &weights }.split_at(train).0;
-
-        early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
-        let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
-        let run = Run {
-            samples,
-            validation,
-            epochs,
-            batch_size,
-            shuffle,
-            callback,
-            stop,
-            early_stopping,
-            checkpoint,
-            resume,
-        };
-        run.run(self)
+        Ok((epochs, batch_size))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use crate::nn::model::Metrics;
+use crate::nn::metrics::Metrics;
 
 /// The progress of training after a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]

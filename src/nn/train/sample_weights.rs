@@ -1,9 +1,12 @@
-//! How much samples count.
+//! Weights of samples and classes.
 
 use crate::error::{Error, Result};
 use crate::targets::Labels;
 
-/// What each sample's loss is multiplied by; empty if by nothing.
+/// Multiplies each sample's weight by its class's; empty if neither are given.
+///
+/// # Errors
+/// [`Error::Shape`] or [`Error::Value`] if weights do not fit, or products are not finite.
 pub(crate) fn weights(
     labels: Labels<'_>,
     classes: usize,

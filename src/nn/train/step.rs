@@ -1,113 +1,99 @@
-//! The training step, shared out so that threads meet twice a step and parameters stay where they are.
+//! The training step: two phases, each split over threads, with a barrier behind each.
 //!
 //! ```text
-//! through   by rows of the batch    the samples are gathered; the layers' values, the losses, the gradients by values
-//! update    by pieces of layers     the gradients by a piece's parameters, and the optimizer's step on them;
-//!                                   owners then take the next batch through their columns of the first layer
+//! forward_backward   by rows of the batch   gather the samples, or prefetch the next batch's
+//!                                           forward pass, losses, backward pass
+//! update             by shards              gradients with respect to a shard's parameters
+//!                                           the optimizer's step on them
+//!                                           column shards: first layer's outputs of the next batch
 //! ```
 //!
-//! A network's first layer mostly has most of its parameters. If threads met only to split the batch, each would read all of
-//! those, of which the others have just written their share: every step would carry them from core to core. So its columns
-//! have owners: a piece's weights and moments are a panel of their own, which no other thread touches from the begin of an
-//! epoch to its end, and which the same thread is offered first in each step. A thread reads the whole batch in turn, and
-//! writes its columns of the outputs. The other layers are shared out by rows of the batch on the way, and by rows of
-//! their kernels for the update.
+//! Column shards read samples that other threads have gathered, so the next batch is gathered in the phase
+//! before. Without column shards a thread gathers some samples, passes them through the network while they
+//! are in its cache, and goes on with the next.
 //!
-//! Owners read samples that others have gathered: so the next batch is, in the phase before. Where rows of a batch stay with a
-//! thread, it gathers some, takes them through the network while they are in its cache, and goes on with the next.
+//! An optimizer that needs the norm of all gradients splits the update in three phases, and there are no
+//! column shards: the gradients with respect to all parameters, their norm, the step.
 //!
-//! Batches so large that weights are the smaller part of what moves have no owners: [`owners`] has the model of the cost.
-//!
-//! In the update, the optimizer's step on some weights is taken while the sums of the next ones' gradients are: see
-//! [`descent`](crate::gemm::fused_update). Where that is not to be had, a block of gradients is written and then used.
-//!
-//! Where the optimizer needs the norm of all gradients, nothing has owners, and the update is three phases: the gradients
-//! by all parameters, their norm, and the step.
-//!
-//! Which thread does what never changes a bit: a value's sum is one thread's, whatever part it is of.
-
-use crate::nn::train::batches::{Gather, Room, Source};
-use crate::nn::train::workspace::Workspace;
+//! Which thread does what never changes a bit: no sum is split between threads but that of the losses, which
+//! is a tree.
 
 use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
-use crate::nn::layers::dropout::Masks;
+use crate::nn::layers::interface::DropoutKey;
+use crate::nn::losses::LossKind;
 use crate::nn::optimizers::state::OptimizerState;
-use crate::nn::train::pass::DensePlan;
+use crate::nn::plan::Plan;
+use crate::nn::train::batch_rows::Network;
+use crate::nn::train::batches::{BatchSource, ShuffledGather};
+use crate::nn::train::phases::BatchLoss;
+use crate::nn::train::scratch::Scratch;
 
-/// What steps worked in, for the next ones: a clone starts without.
-#[derive(Debug, Default)]
-pub(crate) struct Kept {
-    pub(crate) workspace: Option<Workspace>,
-    pub(crate) room: Room,
+/// What a step reads and writes of a model.
+pub(crate) struct ModelParts<'a> {
+    pub(crate) backend: &'a Backend,
+    pub(crate) plan: &'a Plan,
+    pub(crate) loss: LossKind,
+    pub(crate) parameters: &'a mut [f32],
+    pub(crate) state: &'a mut OptimizerState,
+    /// Of what dropouts drop.
+    pub(crate) seed: u64,
 }
 
-impl Clone for Kept {
-    fn clone(&self) -> Self {
-        Self::default()
-    }
+/// Trains a model, step after step: copies its parameters out to the column shards, and back when it is
+/// dropped.
+pub(crate) struct Trainer<'a> {
+    model: ModelParts<'a>,
+    scratch: &'a mut Scratch,
 }
 
-/// Trains until it is dropped; meanwhile, parameters and moments that have owners are only with those.
-pub(crate) struct Engine<'a> {
-    backend: &'a Backend,
-    plan: &'a [DensePlan],
-    parameters: &'a mut [f32],
-    state: &'a mut OptimizerState,
-    workspace: &'a mut Workspace,
-    /// Of dropouts.
-    seed: u64,
-}
-
-impl<'a> Engine<'a> {
-    /// Hands parameters and moments to their owners.
-    pub(crate) fn begin(
-        backend: &'a Backend,
-        plan: &'a [DensePlan],
-        parameters: &'a mut [f32],
-        state: &'a mut OptimizerState,
-        workspace: &'a mut Workspace,
-        seed: u64,
-    ) -> Self {
-        workspace.hand_out(&plan[0], state.parameters(parameters));
-        Self { backend, plan, parameters, state, workspace, seed }
+impl<'a> Trainer<'a> {
+    /// Copies parameters and moments out.
+    pub(crate) fn new(model: ModelParts<'a>, scratch: &'a mut Scratch) -> Self {
+        scratch.column_shards.copy_out(model.state.parameters(model.parameters));
+        Self { model, scratch }
     }
 
-    /// Takes the first batch through the layer that has owners, if one has.
-    pub(crate) fn first_layer(&mut self, x: MatRef<'_>) -> Result<()> {
-        self.workspace.first_layer(self.backend, self.plan, x)
+    /// Computes the first layer's outputs of the first batch, if it is sharded.
+    pub(crate) fn forward_first_layer(&mut self, x: MatRef<'_>) -> Result<()> {
+        self.scratch.forward_first_layer(self.model.backend, self.model.plan, x)
     }
 
-    /// Takes a batch through the network and back, and gathers it before, or the next one. Gives the mean loss and the
-    /// number of right answers.
-    pub(crate) fn through(&mut self, batch: Source<'_>, next: Option<Gather<'_>>) -> Result<(f32, usize)> {
-        let masks = Masks { seed: self.seed, step: self.state.steps, row: 0 };
-        self.workspace.through(self.backend, (self.plan, self.parameters, masks), batch, next)
+    /// The first phase: passes a batch through the network and back, and prefetches the next batch.
+    pub(crate) fn forward_backward(
+        &mut self,
+        batch: BatchSource<'_>,
+        next: Option<ShuffledGather<'_>>,
+    ) -> Result<BatchLoss> {
+        let ModelParts { backend, plan, loss, ref parameters, ref state, seed } = self.model;
+        let dropout = DropoutKey { seed, step: state.steps, row: 0 };
+        self.scratch.forward_backward(backend, Network { plan, parameters, loss, dropout }, batch, next)
+    }
+
+    /// The second phase: takes the optimizer's step, with the same samples `x`; `next` are those of the next
+    /// batch.
+    pub(crate) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
+        let ModelParts { backend, plan, parameters, state, .. } = &mut self.model;
+        if state.optimizer.needs_all_gradients() {
+            self.scratch.gradients(backend, plan, x, &mut state.gradients)?;
+            state.step(backend, plan.kernels(), parameters);
+            return Ok(());
+        }
+        let update = state.next_step();
+        self.scratch.update(backend, plan, x, state.parameters(parameters), update, next)
     }
 
     /// The learning rate of the next step.
     pub(crate) fn learning_rate(&self) -> f64 {
-        self.state.next_learning_rate()
-    }
-
-    /// The optimizer's step, after [`through`](Self::through) with the same samples; then what
-    /// [`first_layer`](Self::first_layer) does, for the next ones.
-    pub(crate) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
-        if self.state.optimizer.needs_all_gradients() {
-            self.workspace.gradients(self.backend, self.plan, x, &mut self.state.gradients)?;
-            let kernels = self.plan.iter().map(|layer| layer.kernel.clone());
-            self.state.step(self.backend, kernels, self.parameters);
-            return Ok(());
-        }
-        let update = self.state.next_step();
-        let parameters = self.state.parameters(self.parameters);
-        self.workspace.update(self.backend, self.plan, x, (parameters, update), next)
+        self.model.state.next_learning_rate()
     }
 }
 
-impl Drop for Engine<'_> {
+/// Copies parameters and moments back, in a panic too.
+impl Drop for Trainer<'_> {
     fn drop(&mut self) {
-        self.workspace.hand_back(&self.plan[0], self.state.parameters(self.parameters));
+        let ModelParts { parameters, state, .. } = &mut self.model;
+        self.scratch.column_shards.copy_back(state.parameters(parameters));
     }
 }
