@@ -1,5 +1,6 @@
 //! Pieces of layers, whose parameters one thread updates.
 
+use std::iter;
 use std::ops::Range;
 
 use crate::backend::Backend;
@@ -145,7 +146,7 @@ impl Piece {
             let dw = &mut gradients[..(end - first) * width];
             part.gradients(backend, first, x, dy, dw)?;
             let kernel = (end.min(part.rows.len()) - first) * width;
-            update.run(backend, [0..kernel], dw, parameters.take(dw.len()));
+            update.run(backend, iter::once(0..kernel), dw, parameters.take(dw.len()));
         }
         Ok(())
     }
