@@ -1,5 +1,6 @@
 //! `Shard`: a block of a node's parameters, which one thread updates.
 
+use std::iter;
 use std::ops::Range;
 
 use crate::backend::Backend;
@@ -59,7 +60,7 @@ impl Shard {
             let dw = &mut gradients[..some.len()];
             node.gradients(backend, &some, inputs, dw)?;
             let kernel = 0..some.rows.len() * width;
-            update.run(backend, [kernel], dw, parameters.take(dw.len()));
+            update.run(backend, iter::once(kernel), dw, parameters.take(dw.len()));
         }
         Ok(())
     }
