@@ -8,13 +8,15 @@ use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
 use crate::dense::check_shape;
 use crate::error::Result;
-use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
+use crate::kernels::activation::Activation;
+use crate::kernels::activation_formulas::{ActivationGradient, ActivationValue, Formula, Visit};
 use crate::kernels::elementwise::{Exp, Ln};
-use crate::kernels::softmax::{
-    InRows, LogSoftmax, LogSoftmaxBackward, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
-};
+use crate::kernels::softmax::driver::ReduceRows;
+use crate::kernels::softmax::row_reduction::{LogSoftmax, LogSoftmaxBackward, RowReduction, Softmax, SoftmaxBackward};
+use crate::kernels::softmax::split_row::{FinishRow, RowSum};
 use crate::kernels::{Input, RowKernel, RowOp};
 use crate::matrix::{MatMut, MatRef};
+use crate::split_at::{Axis, SplitAt};
 use crate::tuning::cost;
 
 /// y = f(x), element by element; `activation` is f.
@@ -41,7 +43,7 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 
 /// dx = f'(x) dy, element by element; `activation` is f.
 ///
-/// `kept` is f's output, or, if f [keeps its input](Activation::saves_input), that.
+/// `saved` is f's output, or, if f [saves its input](Activation::saves_input), that.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -49,13 +51,13 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 pub fn backward(
     backend: &Backend,
     activation: Activation,
-    kept: MatRef<'_>,
+    saved: MatRef<'_>,
     dy: MatRef<'_>,
     dx: MatMut<'_>,
 ) -> Result<()> {
-    check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+    check_same(&[("saved", saved), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Matrix(dy), dx });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::Matrix(dy), dx });
     Ok(())
 }
 
@@ -64,10 +66,10 @@ pub fn backward(
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
 /// parameter of the activation is out of range; `dy` is untouched then.
-pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
-    check_same(&[("kept", kept)], ("dy", &dy))?;
+pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
+    check_same(&[("saved", saved)], ("dy", &dy))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::InPlace, dx: dy });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::InPlace, dx: dy });
     Ok(())
 }
 
@@ -83,7 +85,7 @@ impl Visit for Forward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Value(formula), [self.x], self.y, self.cost);
+        run(self.backend, ActivationValue(formula), [self.x], self.y, self.cost);
     }
 }
 
@@ -91,7 +93,7 @@ impl Visit for Forward<'_> {
 struct Backward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
-    kept: MatRef<'a>,
+    saved: MatRef<'a>,
     dy: Input<'a>,
     dx: MatMut<'a>,
 }
@@ -100,7 +102,7 @@ impl Visit for Backward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.cost);
+        run(self.backend, ActivationGradient(formula), [Input::Matrix(self.saved), self.dy], self.dx, self.cost);
     }
 }
 
@@ -234,28 +236,27 @@ fn run<const INPUTS: usize>(
 /// columns of one row after another.
 fn rows<const INPUTS: usize>(
     backend: &Backend,
-    op: impl Softmaxes<INPUTS>,
+    op: impl RowReduction<INPUTS>,
     inputs: [Input<'_>; INPUTS],
     output: MatMut<'_>,
     cost: fn(usize) -> usize,
 ) {
     let (rows, cols) = (output.rows(), output.cols());
     if cols <= ROW_PIECE || rows >= backend.width() {
-        return run(backend, InRows(op), inputs, output, cost);
+        return run(backend, ReduceRows(op), inputs, output, cost);
     }
     let cost = cost(cols);
     let (mut inputs, mut output) = (inputs, output);
     for _ in 0..rows {
-        let (mut row, rest) = output.split_at_row(1);
-        let of_row = inputs.map(|input| input.split_at_row(1).0);
-        inputs = inputs.map(|input| input.split_at_row(1).1);
-        output = rest;
-        let read = of_row.map(|input| match input {
+        let (row_inputs, mut row_output);
+        (row_inputs, inputs) = inputs.split_along(Axis::Rows, 1);
+        (row_output, output) = output.split_along(Axis::Rows, 1);
+        let read = row_inputs.map(|input| match input {
             Input::Matrix(matrix) => matrix,
-            Input::InPlace => row.as_ref(),
+            Input::InPlace => row_output.as_ref(),
         });
-        let sums = backend.sum(cost, ROW_PIECE, RowSums { op, inputs: read });
-        backend.run(cost, ROW_PIECE, RowWrite { op, sums, inputs: of_row, output: row.reborrow() });
+        let sum = backend.sum(cost, ROW_PIECE, RowSum { op, inputs: read });
+        backend.run(cost, ROW_PIECE, FinishRow { op, sum, inputs: row_inputs, output: row_output.reborrow() });
     }
 }
 

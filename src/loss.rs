@@ -4,8 +4,10 @@ use crate::backend::Backend;
 use crate::contract::LOSS_ROWS;
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
+use crate::kernels::Input;
 use crate::kernels::pairwise_sum::Losses;
-use crate::kernels::{Input, softmax};
+use crate::kernels::softmax::cross_entropy::CrossEntropy as CrossEntropyKernel;
+use crate::kernels::softmax::row_targets::LossTargets;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::{Labels, Targets};
 use crate::tuning::cost;
@@ -253,20 +255,17 @@ impl<'a> CrossEntropy<'a> {
         targets: Targets<'k>,
         losses: Option<&'k mut [f32]>,
         dx: Option<MatMut<'k>>,
-    ) -> softmax::CrossEntropy<'k> {
+    ) -> CrossEntropyKernel<'k> {
         // No weight, no loss: not even that of labels whose own class weighs nothing.
         let scale = if divisor > 0.0 { (1.0 / divisor).min(f32::MAX.into()) } else { 0.0 };
-        softmax::CrossEntropy {
-            logits,
+        let targets = LossTargets {
             targets,
             weights: self.weights,
             ignored: self.ignored,
             keep: 1.0 - self.smoothing,
             base: self.smoothing / cols as f32,
-            scale: scale as f32,
-            losses,
-            dx,
-        }
+        };
+        CrossEntropyKernel { logits, targets, scale: scale as f32, losses, dx }
     }
 
     /// The losses of some rows of a batch, and the gradient of the batch's loss by them; the whole batch's weight

@@ -154,6 +154,20 @@ unsafe impl Send for MatMut<'_> {}
 // SAFETY: through a shared MatMut elements can only be read.
 unsafe impl Sync for MatMut<'_> {}
 
+/// Rows and columns of a matrix, or of a block of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The largest size that all views have.
+#[inline(always)]
+pub(crate) fn common_size(inputs: &[MatRef<'_>], output: &MatMut<'_>) -> Size {
+    let size = Size { rows: output.rows(), cols: output.cols() };
+    inputs.iter().fold(size, |size, x| Size { rows: size.rows.min(x.rows()), cols: size.cols.min(x.cols()) })
+}
+
 /// Address and strides of a matrix, for kernels that check their bounds beforehand.
 #[derive(Clone, Copy)]
 pub(crate) struct MatPtr {

@@ -2,6 +2,7 @@
 
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
+use crate::split_at::{Axis, SplitAt};
 
 /// What the outputs of a network are compared with: made from [`Labels`], from whatever those are made
 /// from, or from a matrix of probabilities.
@@ -15,23 +16,24 @@ pub enum Targets<'a> {
 }
 
 impl Targets<'_> {
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Labels(labels) => labels.len(),
             Self::Probabilities(probabilities) => probabilities.rows(),
         }
     }
+}
 
-    /// The first `row` rows and the others; all go to the first if there are fewer.
-    pub(crate) fn split_at_row(self, row: usize) -> (Self, Self) {
+impl SplitAt for Targets<'_> {
+    fn split_along(self, axis: Axis, at: usize) -> (Self, Self) {
         match self {
             Self::Labels(labels) => {
-                let (first, rest) = labels.split_at(row);
+                let (first, rest) = labels.split_at(at);
                 (Self::Labels(first), Self::Labels(rest))
             }
             Self::Probabilities(probabilities) => {
-                let (first, rest) = probabilities.split_at_row(row);
+                let (first, rest) = probabilities.split_along(axis, at);
                 (Self::Probabilities(first), Self::Probabilities(rest))
             }
         }

@@ -30,8 +30,10 @@ use super::rank_k::flat;
 use super::scratch::Workspace;
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
-use crate::kernels::activation::{Activation, Finish, finish};
+use crate::kernels::activation::Activation;
+use crate::kernels::activation_formulas::ActivationBlock;
 use crate::kernels::elementwise::column_sums;
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
 use crate::simd::tier::Tier;
 use crate::tuning::gemm::{CONFLICT_STRIDE, MAX_TRANSPOSED_COLS};
@@ -101,8 +103,8 @@ pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, mut p: Product<'_>) {
                 unsafe {
                     if let (Some(sums), 0) = (sums, i0) {
                         // Brings the block into the cache, too.
-                        let strides = [block.b_row, block.b_col];
-                        column_sums(s, block.b, strides, [depth, cols], k0 == 0, sums.wrapping_add(j0));
+                        let b = MatPtr { p: block.b.cast_mut(), row_stride: block.b_row, col_stride: block.b_col };
+                        column_sums(s, b, Size { rows: depth, cols }, k0 == 0, sums.wrapping_add(j0));
                     }
                     if b == Way::Packed {
                         pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
@@ -214,7 +216,8 @@ impl Product<'_> {
         };
         let block = self.c.as_mat_ptr().from(i, j);
         // SAFETY: the caller's; what was kept has C's size.
-        unsafe { finish(Finish { s, activation, kept, block, size }) };
+        let size = Size { rows: size[0], cols: size[1] };
+        unsafe { ActivationBlock { s, activation, saved: kept, block, size }.apply() };
     }
 
     /// The operands of the tile whose corner is (i, j), over `depth` steps from k on.

@@ -5,8 +5,9 @@ use std::ops::Range;
 
 use super::packed::{Line, Panels};
 use crate::contract::ROW_LANES;
-use crate::kernels::activation::{Activation, Finish, finish};
-use crate::matrix::MatPtr;
+use crate::kernels::activation::Activation;
+use crate::kernels::activation_formulas::ActivationBlock;
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
 use crate::simd::tier::Tier;
 
@@ -40,7 +41,9 @@ pub(crate) fn forward<T: Tier>(
     if !matches!(activation, Activation::Linear | Activation::Relu) {
         let block = MatPtr { p: y.as_mut_ptr(), row_stride: cols, col_stride: 1 };
         // SAFETY: y is a row of so many.
-        unsafe { finish(Finish { s: tier.vector(), activation, kept: None, block, size: [1, cols] }) };
+        unsafe {
+            ActivationBlock { s: tier.vector(), activation, saved: None, block, size: Size { rows: 1, cols } }.apply()
+        };
     }
 }
 

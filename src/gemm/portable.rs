@@ -4,7 +4,8 @@
 use super::packed::BOperand;
 use super::product::{Bias, Depth, Epilogue, Product};
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
-use crate::kernels::activation::{Finish, finish};
+use crate::kernels::activation_formulas::ActivationBlock;
+use crate::matrix::Size;
 use crate::simd::portable::Portable;
 
 /// Computes a product as `gemm` does, within the bound of the portable tier.
@@ -54,7 +55,7 @@ pub(crate) fn gemm(mut p: Product<'_>) {
     };
     let block = p.c.as_mat_ptr();
     // SAFETY: C and what was kept have m rows and n columns.
-    unsafe { finish(Finish { s: Portable, activation, kept, block, size: [m, n] }) };
+    unsafe { ActivationBlock { s: Portable, activation, saved: kept, block, size: Size { rows: m, cols: n } }.apply() };
 }
 
 /// Columns from j on of C = A B + beta C, over `depth` steps from k on.

@@ -4,7 +4,7 @@ use super::packed::BOperand;
 use crate::kernels::Split;
 use crate::kernels::activation::Activation;
 use crate::kernels::elementwise::column_sums;
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatRef, Size};
 use crate::simd::Simd;
 
 /// How the sum over the depth is taken.
@@ -117,7 +117,7 @@ impl Product<'_> {
         let (_, n, k) = self.sizes();
         if let (Some(sums), BOperand::Strided(b)) = (self.sums.take(), self.b) {
             // SAFETY: B has k rows and n columns, and there are n sums.
-            unsafe { column_sums(s, b.as_ptr(), [b.row_stride(), b.col_stride()], [k, n], true, sums.as_mut_ptr()) };
+            unsafe { column_sums(s, b.as_mat_ptr(), Size { rows: k, cols: n }, true, sums.as_mut_ptr()) };
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::backend::Backend;
 use crate::kernels::Input;
-use crate::kernels::dropout::{self, Words};
+use crate::kernels::dropout::{self, Mask, Philox};
 use crate::matrix::MatMut;
 use crate::nn::layers::Dropout;
 use crate::tuning::cost;
@@ -31,9 +31,9 @@ impl Masks {
         let Self { seed, step, row } = self;
         let cost = cost::dropout(y.rows().saturating_mul(y.cols()));
         for &Numbered { dropout, number } in dropouts {
-            let words = Words::new(seed, number, step);
             let (threshold, scale) = dropout.threshold_and_scale();
-            let kernel = dropout::Dropout { words, row, threshold, scale, x, y: y.reborrow() };
+            let (random, mask) = (Philox::new(seed, number, step), Mask { threshold, scale });
+            let kernel = dropout::Dropout { random, first_row: row, mask, x, y: y.reborrow() };
             backend.run(cost, 1, kernel);
             x = Input::InPlace;
         }

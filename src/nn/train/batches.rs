@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::kernels::gather;
+use crate::kernels::gather::GatherRows;
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::buffer::Buffer;
 use crate::nn::random::{Random, Stream};
@@ -243,7 +243,7 @@ impl<'a> Gather<'a> {
         let Self { from: Batch { x, labels, weights }, order, later, to, to_labels, to_weights } = self;
         let (rows, cols) = (order.len(), x.cols());
         let to = &mut to[..rows * cols];
-        backend.run(nanoseconds, 1, gather::Gather { from: x, order, later, to: MatMut::new(to, rows, cols)? });
+        backend.run(nanoseconds, 1, GatherRows { from: x, order, later, to: MatMut::new(to, rows, cols)? });
         for (to, &sample) in to_labels.iter_mut().zip(order) {
             *to = labels.get(sample).unwrap_or_default();
         }

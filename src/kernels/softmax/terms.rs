@@ -1,0 +1,184 @@
+//! The terms of a [`RowReduction`], exponentials in two passes.
+//!
+//! An exponential is a chain of some 12 dependent operations. All arguments of a batch are reduced before the first
+//! polynomial begins: of chains half as long, an out-of-order core has twice as many in flight.
+
+use std::mem::MaybeUninit;
+
+use super::row_ptr::{PartialSums, RowPtr, load_all};
+use super::row_reduction::{RowReduction, Shift};
+use crate::contract::ROW_LANES;
+use crate::simd::Simd;
+use crate::tuning::rows::ROW_PER_LANE_COLS;
+
+/// Vectors per batch: 2 x 2 KiB of reduced arguments with AVX2, which L1 holds.
+const BATCH: usize = ROW_PER_LANE_COLS;
+
+/// Computes the terms of rows in the lanes, at most [`BATCH`] columns.
+#[inline(always)]
+pub(super) fn terms_of_columns<S: Simd, Op: RowReduction<INPUTS>, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    inputs: [&[S::F32]; INPUTS],
+    shift: S::F32,
+    terms: &mut [S::F32],
+) {
+    let cols = inputs.iter().fold(terms.len(), |cols, input| cols.min(input.len()));
+    let (inputs, terms) = (inputs.map(|input| &input[..cols]), &mut terms[..cols]);
+    if Op::SHIFT == Shift::None {
+        for (col, term) in terms.iter_mut().enumerate() {
+            *term = op.term(s, op.prepare(s, column_of_all(s, inputs, col), shift));
+        }
+        return;
+    }
+    let mut seconds = [MaybeUninit::uninit(); BATCH];
+    for (col, (term, second)) in terms.iter_mut().zip(&mut seconds).enumerate() {
+        let prepared = op.prepare(s, column_of_all(s, inputs, col), shift);
+        (*term, *second) = (prepared[0], MaybeUninit::new(prepared[1]));
+    }
+    for (term, second) in terms.iter_mut().zip(&seconds) {
+        // SAFETY: the loop above has written one for each term.
+        *term = op.term(s, [*term, unsafe { second.assume_init() }]);
+    }
+}
+
+/// The same column of all inputs.
+#[inline(always)]
+pub(super) fn column_of_all<S: Simd, const INPUTS: usize>(
+    s: S,
+    inputs: [&[S::F32]; INPUTS],
+    col: usize,
+) -> [S::F32; INPUTS] {
+    let mut v = [s.splat(0.0); INPUTS];
+    for (v, input) in v.iter_mut().zip(inputs) {
+        *v = input[col];
+    }
+    v
+}
+
+/// Sums the terms of a row, element j in partial sum j mod [`ROW_LANES`], and stores them to `save`, which may be an input.
+///
+/// # Safety
+/// All rows have `cols` elements.
+#[inline(always)]
+pub(super) unsafe fn sum_terms<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    inputs: [RowPtr<UNIT>; INPUTS],
+    cols: usize,
+    shift: f32,
+    save: Option<RowPtr<UNIT>>,
+) -> f32 {
+    let shift = s.splat(shift);
+    let whole = cols - cols % ROW_LANES;
+    let vectors = PartialSums::<S>::VECTORS;
+    // A missing element adds a term of 0.
+    let fill = s.splat(if Op::SHIFT == Shift::Max { f32::NEG_INFINITY } else { 0.0 });
+    let mut sums = PartialSums::new(s);
+    // SAFETY: `whole <= cols`, and what is left of the columns limits the last vectors.
+    unsafe {
+        if Op::SHIFT == Shift::Max {
+            sum_in_batches(s, op, inputs, [whole, cols], shift, save, &mut sums);
+        } else {
+            for col in (0..whole).step_by(ROW_LANES) {
+                for i in 0..vectors {
+                    let v = load_all(s, inputs, col + i * S::LANES, S::LANES, fill);
+                    sums.add(s, i, op.term(s, op.prepare(s, v, shift)));
+                }
+            }
+        }
+        for i in 0..vectors {
+            let col = whole + i * S::LANES;
+            if col < cols {
+                let n = S::LANES.min(cols - col);
+                let term = op.term(s, op.prepare(s, load_all(s, inputs, col, n, fill), shift));
+                if let Some(save) = save {
+                    save.store(s, col, n, term);
+                }
+                sums.add(s, i, term);
+            }
+        }
+    }
+    sums.total(s)
+}
+
+/// Sums the terms of the first `whole` elements, a multiple of [`ROW_LANES`], in two passes per batch.
+///
+/// # Safety
+/// All rows have `cols >= whole` elements.
+#[inline(always)]
+unsafe fn sum_in_batches<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    inputs: [RowPtr<UNIT>; INPUTS],
+    [whole, cols]: [usize; 2],
+    shift: S::F32,
+    save: Option<RowPtr<UNIT>>,
+    sums: &mut PartialSums<S>,
+) {
+    let vectors = PartialSums::<S>::VECTORS;
+    let mut prepared = [[MaybeUninit::uninit(); 2]; BATCH];
+    for first in (0..whole).step_by(BATCH * S::LANES) {
+        let prepared = &mut prepared[..BATCH.min((whole - first) / S::LANES)];
+        for (i, prepared) in prepared.iter_mut().enumerate() {
+            let col = first + i * S::LANES;
+            // The search for the maximum has brought this row to L1: the next one is prefetched.
+            s.prefetch(inputs[0].at(0).wrapping_add(cols + col));
+            // SAFETY: `col + LANES <= whole`.
+            let v = unsafe { load_all(s, inputs, col, S::LANES, shift) };
+            *prepared = op.prepare(s, v, shift).map(MaybeUninit::new);
+        }
+        for (i, prepared) in prepared.chunks_exact(vectors).enumerate() {
+            for (j, prepared) in prepared.iter().enumerate() {
+                // SAFETY: the loop above has written both halves; the column is below `whole`.
+                unsafe {
+                    let term = op.term(s, [prepared[0].assume_init(), prepared[1].assume_init()]);
+                    if let Some(save) = save {
+                        save.store(s, first + (i * vectors + j) * S::LANES, S::LANES, term);
+                    }
+                    sums.add(s, j, term);
+                }
+            }
+        }
+    }
+}
+
+/// Stores the terms of a row to `terms`, which may be an input.
+///
+/// # Safety
+/// All rows have `cols` elements.
+#[inline(always)]
+pub(super) unsafe fn write_terms<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
+    s: S,
+    op: Op,
+    inputs: [RowPtr<UNIT>; INPUTS],
+    cols: usize,
+    shift: f32,
+    terms: RowPtr<UNIT>,
+) {
+    let shift = s.splat(shift);
+    let whole = cols - cols % S::LANES;
+    let mut prepared = [[MaybeUninit::uninit(); 2]; BATCH];
+    for first in (0..whole).step_by(BATCH * S::LANES) {
+        let prepared = &mut prepared[..BATCH.min((whole - first) / S::LANES)];
+        for (i, prepared) in prepared.iter_mut().enumerate() {
+            // SAFETY: the vector ends at or before `whole`.
+            let v = unsafe { load_all(s, inputs, first + i * S::LANES, S::LANES, shift) };
+            *prepared = op.prepare(s, v, shift).map(MaybeUninit::new);
+        }
+        for (i, prepared) in prepared.iter().enumerate() {
+            // SAFETY: the loop above has written both halves; the vector ends at or before `whole`.
+            unsafe {
+                let term = op.term(s, [prepared[0].assume_init(), prepared[1].assume_init()]);
+                terms.store(s, first + i * S::LANES, S::LANES, term);
+            }
+        }
+    }
+    if whole < cols {
+        // SAFETY: `cols - whole` elements are left.
+        unsafe {
+            let v = load_all(s, inputs, whole, cols - whole, shift);
+            terms.store(s, whole, cols - whole, op.term(s, op.prepare(s, v, shift)));
+        }
+    }
+}
