@@ -1,8 +1,7 @@
-//! Activations on their own: element by element, or, as softmax and log-softmax, row by row.
+//! Activations on their own: element-wise, or row by row for softmax and log-softmax.
 //!
-//! Every output has the shape of its inputs and is written whole; any strides will do. What ends in
-//! `_in_place` has its result where an input stood. The meaning of every bit is spelled in
-//! [`reference`](crate::reference).
+//! Every output has the shape of its inputs and is overwritten as a whole; any strides are accepted. Functions whose names
+//! end in `_in_place` overwrite an input. [`reference`](crate::reference) defines every bit.
 
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
@@ -61,7 +60,7 @@ pub fn backward(
     Ok(())
 }
 
-/// [`backward`] with dx in the place of dy.
+/// [`backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -73,7 +72,7 @@ pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRe
     Ok(())
 }
 
-/// [`forward`] or [`forward_in_place`], of which the formula is missing.
+/// The arguments of [`forward`] or [`forward_in_place`], to be run with a formula.
 struct Forward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
@@ -89,7 +88,7 @@ impl Visit for Forward<'_> {
     }
 }
 
-/// [`backward`] or [`backward_in_place`], of which the formula is missing.
+/// The arguments of [`backward`] or [`backward_in_place`], to be run with a formula.
 struct Backward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
@@ -146,7 +145,7 @@ pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     Ok(())
 }
 
-/// [`softmax`] of y, in its place.
+/// [`softmax`] of y, which it overwrites.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, Softmax, [Input::InPlace], y, cost::exponential);
 }
@@ -161,7 +160,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
     Ok(())
 }
 
-/// [`softmax_backward`] with dx in the place of dy.
+/// [`softmax_backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
@@ -182,7 +181,7 @@ pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()
     Ok(())
 }
 
-/// [`log_softmax`] of y, in its place.
+/// [`log_softmax`] of y, which it overwrites.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, LogSoftmax, [Input::InPlace], y, cost::exponential);
 }
@@ -197,7 +196,7 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
     Ok(())
 }
 
-/// [`log_softmax_backward`] with dx in the place of dy.
+/// [`log_softmax_backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
@@ -207,7 +206,7 @@ pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMu
     Ok(())
 }
 
-/// The cost of an activation by the number of elements.
+/// The cost of an activation as a function of the number of elements.
 fn cost_of(activation: Activation) -> fn(usize) -> usize {
     match activation {
         Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => cost::streaming,
@@ -232,8 +231,7 @@ fn run<const INPUTS: usize>(
     backend.run(cost(elements), 1, RowKernel { op, inputs, output });
 }
 
-/// Runs an operation on rows: row by row, or, where there are fewer rows than threads and these are long, by the
-/// columns of one row after another.
+/// Runs a row reduction, split by rows; fewer long rows than threads are split by columns, one row after another.
 fn rows<const INPUTS: usize>(
     backend: &Backend,
     op: impl RowReduction<INPUTS>,

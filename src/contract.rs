@@ -1,9 +1,9 @@
-//! The constants of the numeric contract: whoever changes one changes bits.
+//! The constants of the numeric contract: changing one changes bits.
 //!
-//! [`reference`](crate::reference) spells the operations that they belong to; sizes that only decide speed are in
+//! [`reference`](crate::reference) defines the operations that they belong to; constants that only affect speed are in
 //! [`tuning`](crate::tuning).
 
-/// Rows of the batch whose contributions to a weight or bias gradient are summed on their own.
+/// Rows of the batch that are summed apart in a weight or bias gradient.
 ///
 /// The sums of these chunks are added in ascending order. Part of the [numeric contract](crate::reference). 256 rows keep
 /// the chunk's share of x in cache and cost the weights one addition per 256 fused multiply-adds.

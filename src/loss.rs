@@ -55,7 +55,7 @@ pub enum Reduction {
     #[default]
     Mean,
     /// Their sum. This is also what to choose if each row's loss is wanted for its own sake, in `losses`:
-    /// the gradient of the sum by a row of logits is that of the row's loss.
+    /// the gradient of the sum with respect to a row of logits is that of the row's loss.
     Sum,
 }
 
@@ -172,7 +172,7 @@ impl<'a> CrossEntropy<'a> {
         Ok(self.run(backend, Input::Matrix(logits), shape, targets, losses, Some(dlogits)))
     }
 
-    /// The loss, and its gradient in the place of the logits, batch x classes.
+    /// The loss, and its gradient, which overwrites the logits, batch x classes.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -219,7 +219,7 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// What the sum of the losses is divided by.
+    /// The divisor of the sum of the losses.
     fn divisor(&self, rows: usize, targets: Targets<'_>) -> f64 {
         match (self.reduction, targets) {
             (Reduction::Sum, _) => 1.0,
@@ -256,7 +256,7 @@ impl<'a> CrossEntropy<'a> {
         losses: Option<&'k mut [f32]>,
         dx: Option<MatMut<'k>>,
     ) -> CrossEntropyKernel<'k> {
-        // No weight, no loss: not even that of labels whose own class weighs nothing.
+        // A batch without weight has no gradient, not even where the label's own class weighs nothing.
         let scale = if divisor > 0.0 { (1.0 / divisor).min(f32::MAX.into()) } else { 0.0 };
         let targets = LossTargets {
             targets,
@@ -268,8 +268,9 @@ impl<'a> CrossEntropy<'a> {
         CrossEntropyKernel { logits, targets, scale: scale as f32, losses, dx }
     }
 
-    /// The losses of some rows of a batch, and the gradient of the batch's loss by them; the whole batch's weight
-    /// is `divisor`. [`sum`] adds the losses of all of its rows.
+    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to their logits.
+    ///
+    /// `divisor` is the weight of the whole batch; [`sum`] adds the losses of all of its rows.
     ///
     /// # Errors
     /// As [`forward_backward`](Self::forward_backward).
@@ -291,7 +292,7 @@ impl<'a> CrossEntropy<'a> {
     }
 }
 
-/// The sum of the losses of a batch's rows, in the order in which a call adds them that has the whole batch.
+/// Sums the losses of a batch's rows, in the order of a call on the whole batch.
 pub(crate) fn sum(backend: &Backend, losses: &[f32]) -> f32 {
     backend.sum(cost::sum(losses.len()), LOSS_ROWS, Losses(losses))
 }

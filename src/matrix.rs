@@ -1,8 +1,8 @@
 //! `MatRef` and `MatMut`: two-dimensional views over `f32` slices, checked once, when they are made.
 //!
-//! Element (row, col) stands at `row * row_stride + col * col_stride` of the slice, strides in
-//! elements. A view never holds the same element twice and never reaches past its slice, so
-//! kernels can go by the view alone. Transposing a view swaps the two axes and moves nothing.
+//! Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. A view never holds
+//! the same element twice and never reaches past its slice, so kernels need no other check. Transposing a view swaps the
+//! two axes and moves nothing.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// Rows, columns and strides of a view; the part that both kinds of view share.
+/// Rows, columns and strides of a view.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Layout {
     rows: usize,
@@ -25,7 +25,7 @@ impl Layout {
     /// Checks a layout against the length of the slice it lies over.
     fn new(len: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Result<Self> {
         if rows == 0 || cols == 0 {
-            // Strides that lead nowhere may be any number; nobody shall compute with them.
+            // Strides are never stepped here and may be any number: 0 keeps computations with them from overflowing.
             return Ok(Self { rows, cols, row_stride: 0, col_stride: 0 });
         }
         let layout = Self { rows, cols, row_stride, col_stride };
@@ -53,7 +53,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Row-major without gaps, over a slice of just that length.
+    /// Makes a contiguous row-major layout over a slice of exactly that length.
     fn dense(len: usize, rows: usize, cols: usize) -> Result<Self> {
         let layout = Self { rows, cols, row_stride: cols, col_stride: 1 };
         if rows.checked_mul(cols) != Some(len) {
@@ -86,13 +86,13 @@ impl Layout {
         (row < self.rows && col < self.cols).then(|| row * self.row_stride + col * self.col_stride)
     }
 
-    /// A layout without gaps as one long row.
+    /// Flattens a contiguous layout to one long row.
     fn one_row(self) -> Self {
         let cols = self.rows * self.cols;
         Self { rows: 1, cols, row_stride: cols, col_stride: 1 }
     }
 
-    /// Whether all elements stand one after another in row-major order.
+    /// Whether all elements are contiguous in row-major order.
     fn is_contiguous(self) -> bool {
         let empty = self.rows == 0 || self.cols == 0;
         empty || ((self.cols == 1 || self.col_stride == 1) && (self.rows == 1 || self.row_stride == self.cols))
@@ -108,7 +108,7 @@ impl fmt::Display for Layout {
 
 /// A read-only matrix view over a slice of `f32`.
 ///
-/// Element (row, col) stands at `row * row_stride + col * col_stride` of the slice, strides in elements. That all
+/// Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. That all
 /// elements are inside of the slice, each at a place of its own, is checked once, when the view is made.
 ///
 /// ```
@@ -223,7 +223,7 @@ macro_rules! view_methods {
             self.layout.col_stride
         }
 
-        /// Whether all elements stand one after another in row-major order.
+        /// Whether all elements are contiguous in row-major order.
         #[must_use]
         pub fn is_contiguous(&self) -> bool {
             self.layout.is_contiguous()
@@ -293,17 +293,17 @@ impl<'a> MatRef<'a> {
         Ok(Self { ptr: unsafe { self.ptr.add(offset) }, layout, ..self })
     }
 
-    /// Row `row` as a slice, if the matrix has that row and its elements stand side by side.
+    /// Row `row` as a slice, if the matrix has that row and its elements are contiguous.
     #[must_use]
     pub fn row(&self, row: usize) -> Option<&'a [f32]> {
-        let side_by_side = self.cols() <= 1 || self.col_stride() == 1;
-        if row >= self.rows() || !side_by_side {
+        let contiguous = self.cols() <= 1 || self.col_stride() == 1;
+        if row >= self.rows() || !contiguous {
             return None;
         }
         if self.cols() == 0 {
             return Some(&[]);
         }
-        // SAFETY: the row exists and its `cols` elements are neighbours inside the checked slice.
+        // SAFETY: the row exists and its `cols` elements are contiguous inside the checked slice.
         Some(unsafe { std::slice::from_raw_parts(self.ptr.add(row * self.row_stride()), self.cols()) })
     }
 
@@ -321,7 +321,7 @@ impl<'a> MatRef<'a> {
         }
     }
 
-    /// A view without gaps as one long row.
+    /// Flattens a contiguous view to one long row.
     pub(crate) fn into_one_row(self) -> Self {
         debug_assert!(self.is_contiguous());
         Self { layout: self.layout.one_row(), ..self }
@@ -402,10 +402,10 @@ impl<'a> MatMut<'a> {
         Ok(Self { ptr: unsafe { self.ptr.add(offset) }, layout, ..self })
     }
 
-    /// The same elements to be read, for kernels that work in place.
+    /// Aliases the elements for reading, for kernels that work in place.
     ///
     /// # Safety
-    /// Whoever has it reads no element while that is written, and knows that others may change it.
+    /// Elements are accessed by pointers only, and none is read while it is written.
     pub(crate) unsafe fn alias(&self) -> MatRef<'a> {
         MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
@@ -454,7 +454,7 @@ impl<'a> MatMut<'a> {
         )
     }
 
-    /// A view without gaps as one long row.
+    /// Flattens a contiguous view to one long row.
     pub(crate) fn into_one_row(self) -> Self {
         debug_assert!(self.is_contiguous());
         Self { layout: self.layout.one_row(), ..self }

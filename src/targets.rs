@@ -1,15 +1,15 @@
-//! `Targets`: the right answers, as class numbers (`Labels`) or as probabilities.
+//! `Targets`: the ground truth, as class numbers (`Labels`) or as probabilities.
 
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::split_at::{Axis, SplitAt};
 
-/// What the outputs of a network are compared with: made from [`Labels`], from whatever those are made
-/// from, or from a matrix of probabilities.
+/// The ground truth that outputs are compared with: [`Labels`], anything that converts to them, or a matrix of
+/// probabilities.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Targets<'a> {
-    /// The number of the right class, one a row.
+    /// The class number of each row.
     Labels(Labels<'a>),
     /// A probability for each class, batch x classes. They are taken as they are: rows need not sum to 1.
     Probabilities(MatRef<'a>),

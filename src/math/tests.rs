@@ -1,4 +1,4 @@
-//! Error bounds over floats, every so many or all; special values.
+//! Error bounds over a stride of floats, or all of them; special values.
 
 use super::*;
 use crate::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, reference};

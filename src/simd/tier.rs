@@ -1,4 +1,4 @@
-//! `Tier`: an instruction set's vectors in the three widths that kernels ask for.
+//! `Tier`: an instruction set's vectors in the three widths that kernels use.
 
 use super::Simd;
 #[cfg(target_arch = "aarch64")]
@@ -17,7 +17,7 @@ pub(crate) trait Tier: Copy {
     type Row: Simd;
     /// 4 or 8 lanes, for the panels of low micro-tiles and for transposing in registers.
     type Narrow: Simd;
-    /// Whether multiply-add is rounded once; products are `matrixmultiply`'s where it is not.
+    /// Whether multiply-adds round once. Where they round twice, products are those of `matrixmultiply`.
     const FUSED: bool;
 
     fn vector(self) -> Self::Vector;
@@ -25,7 +25,7 @@ pub(crate) trait Tier: Copy {
     fn narrow(self) -> Self::Narrow;
 }
 
-/// Implements [`Tier`] by its three widths.
+/// Implements [`Tier`] for a token: its row and narrow vectors, made of the token `$this`.
 macro_rules! tier {
     ($token:ty, fused: $fused:literal, $this:ident => row: $row:ty = $to_row:expr, narrow: $narrow:ty = $to_narrow:expr) => {
         impl Tier for $token {

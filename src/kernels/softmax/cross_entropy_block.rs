@@ -10,7 +10,7 @@
 //!     dx from the exponentials; then at each row's label; 0 in rows that are left out
 //! ```
 
-use super::row_loss::{LogitGradient, LossBatch, RowLoss, RowSums};
+use super::row_loss::{LogitGradient, LossBatch, RowSums};
 use super::row_per_lane::{
     ColumnBuffer, MAX_ROWS, PerRow, load_columns, max_of_columns, store_columns, sum_of_columns,
 };
@@ -71,7 +71,7 @@ struct BlockGradients {
     reciprocals: PerRow,
     factors: PerRow,
     label_gradients: PerRow,
-    /// At most 0 where the row is left out.
+    /// The total of the targets, 0 where the label is ignored: with labels, a row of at most 0 is left out.
     counted: PerRow,
 }
 
@@ -88,7 +88,7 @@ pub(super) unsafe fn losses<T: Tier>(
     buffers: &mut LossBuffers<T::Vector>,
     losses: &mut PerRow,
 ) {
-    let r = tier.row();
+    let (r, has_labels) = (tier.row(), batch.targets.has_labels());
     let labels = batch.targets.labels(first, rows, batch.cols);
     // SAFETY: the views have these rows, and labels are clamped to columns.
     let sums = unsafe { sum_block(tier.vector(), batch, first, rows, &labels, buffers) };
@@ -101,17 +101,19 @@ pub(super) unsafe fn losses<T: Tier>(
             soft_total: sums.soft_totals.load(r, row),
             soft_dot: sums.soft_dots.load(r, row),
             label_below_max: r.sub(sums.label_logits.load(r, row), sums.max.load(r, row)),
-            label_soft_target: sums.label_soft_targets.load(r, row),
             share: labels.shares.load(r, row),
-            count: labels.counts.load(r, row),
         };
-        let RowLoss { loss, counted, gradient, label_gradient } =
-            of_rows.loss(r, batch.targets.has_labels(), batch.scale);
-        losses.store(r, row, loss);
+        let (zero, loss) = (r.splat(0.0), of_rows.loss(r));
+        let counted = r.select(r.lt(zero, labels.counts.load(r, row)), of_rows.total(r), zero);
+        losses.store(r, row, if has_labels { r.select(r.lt(zero, counted), loss, zero) } else { loss });
+        let gradient = of_rows.gradient(r, batch.scale);
         gradients.counted.store(r, row, counted);
         gradients.reciprocals.store(r, row, gradient.reciprocal);
         gradients.factors.store(r, row, gradient.factor);
-        gradients.label_gradients.store(r, row, label_gradient);
+        if has_labels {
+            let soft_target = sums.label_soft_targets.load(r, row);
+            gradients.label_gradients.store(r, row, of_rows.label_gradient(r, gradient, soft_target));
+        }
     }
     // SAFETY: dx, if it is there, has these rows.
     unsafe { write_gradients(tier.vector(), batch, first, rows, &labels.labels, &gradients, buffers) };

@@ -8,7 +8,7 @@
 //! ```
 
 use super::row_at_a_time::{ShiftedSum, max_of_row};
-use super::row_loss::{LogitGradient, LossBatch, RowLoss, RowSums};
+use super::row_loss::{LogitGradient, LossBatch, RowSums};
 use super::row_ptr::{RowPtr, first_lane};
 use super::row_reduction::Softmax;
 use super::row_targets::RowLabels;
@@ -69,24 +69,19 @@ unsafe fn row_loss<S: Simd, const UNIT: bool>(s: S, batch: &LossBatch<'_>, row: 
         let save = dx.filter(|_| cols <= ROW_PIECE);
         let sums = sum_row(s, x, soft, cols, save);
         let ShiftedSum { shift: max, sum } = sums.exponentials;
-        let label_soft_target = match soft {
-            Some(soft) if batch.targets.has_labels() => soft.from(label.class).load(s, 0, 1),
-            _ => s.splat(0.0),
-        };
         let sums = RowSums {
             exponentials: s.splat(sum),
             soft_total: s.splat(sums.soft.total),
             soft_dot: s.splat(sums.soft.dot),
             label_below_max: s.splat(label_logit - max),
-            label_soft_target,
             share: s.splat(label.share),
-            count: s.splat(1.0),
         };
-        let RowLoss { loss, counted, gradient, label_gradient } = sums.loss(s, batch.targets.has_labels(), batch.scale);
-        if first_lane(s, counted) <= 0.0 {
+        let has_labels = batch.targets.has_labels();
+        if has_labels && first_lane(s, sums.total(s)) <= 0.0 {
             return leave_out(s, dx, cols);
         }
         if let Some(dx) = dx {
+            let gradient = sums.gradient(s, batch.scale);
             if save.is_some() {
                 write_gradient(s, gradient, soft, dx, cols);
             } else {
@@ -96,11 +91,15 @@ unsafe fn row_loss<S: Simd, const UNIT: bool>(s: S, batch: &LossBatch<'_>, row: 
                     write_gradient(s, gradient, soft, dx, cols);
                 }
             }
-            if batch.targets.has_labels() {
-                *dx.at(label.class) = first_lane(s, label_gradient);
+            if has_labels {
+                let soft_target = match soft {
+                    Some(soft) => soft.from(label.class).load(s, 0, 1),
+                    None => s.splat(0.0),
+                };
+                *dx.at(label.class) = first_lane(s, sums.label_gradient(s, gradient, soft_target));
             }
         }
-        first_lane(s, loss)
+        first_lane(s, sums.loss(s))
     }
 }
 

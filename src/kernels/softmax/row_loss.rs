@@ -25,7 +25,7 @@ pub(super) struct LossBatch<'a> {
     pub(super) scale: f32,
 }
 
-/// The sums over a row and the values at its label, one row per lane.
+/// The sums over a row and what its label adds to them, one row per lane.
 #[derive(Clone, Copy)]
 pub(super) struct RowSums<S: Simd> {
     /// The sum of exp(x - max) 2^64.
@@ -36,43 +36,38 @@ pub(super) struct RowSums<S: Simd> {
     pub(super) soft_dot: S::F32,
     /// x - max at the label.
     pub(super) label_below_max: S::F32,
-    /// The soft target of the label's class.
-    pub(super) label_soft_target: S::F32,
-    /// The label's target besides that.
+    /// The label's target besides its soft target.
     pub(super) share: S::F32,
-    /// 1, or 0 where the row's label is ignored.
-    pub(super) count: S::F32,
-}
-
-/// The results for rows, one per lane.
-#[derive(Clone, Copy)]
-pub(super) struct RowLoss<S: Simd> {
-    /// 0 where the row is left out.
-    pub(super) loss: S::F32,
-    /// Above 0 where the row is not left out.
-    pub(super) counted: S::F32,
-    pub(super) gradient: LogitGradient<S>,
-    /// The gradient with respect to the logit of the label.
-    pub(super) label_gradient: S::F32,
 }
 
 impl<S: Simd> RowSums<S> {
-    /// Computes the loss. With labels, a row whose targets are all 0 is left out.
+    /// T, the sum of all targets. With labels, a row is left out unless this is above 0.
     #[inline(always)]
-    pub(super) fn loss(self, s: S, has_labels: bool, scale: f32) -> RowLoss<S> {
-        let zero = s.splat(0.0);
-        let total = s.add(self.soft_total, self.share);
+    pub(super) fn total(self, s: S) -> S::F32 {
+        s.add(self.soft_total, self.share)
+    }
+
+    /// The loss of a row that is not left out.
+    #[inline(always)]
+    pub(super) fn loss(self, s: S) -> S::F32 {
         let dot = s.add(self.soft_dot, target_product(s, self.share, self.label_below_max));
-        let loss = s.sub(s.mul(total, math::ln(s, s.mul(self.exponentials, s.splat(UNSCALE)))), dot);
-        let counted = if has_labels { s.select(s.lt(zero, self.count), total, zero) } else { self.count };
-        let gradient = LogitGradient::new(s, self.exponentials, total, scale);
-        let target = s.add(self.label_soft_target, self.share);
-        RowLoss {
-            loss: s.select(s.lt(zero, counted), loss, zero),
-            counted,
-            gradient,
-            label_gradient: gradient.of_target(s, math::exp_summand(s, self.label_below_max), target),
+        let ln = math::ln(s, s.mul(self.exponentials, s.splat(UNSCALE)));
+        s.sub(s.mul(self.total(s), ln), dot)
+    }
+
+    #[inline(always)]
+    pub(super) fn gradient(self, s: S, scale: f32) -> LogitGradient<S> {
+        LogitGradient {
+            reciprocal: s.div(s.splat(1.0), self.exponentials),
+            factor: s.mul(self.total(s), s.splat(scale)),
+            minus_scale: s.splat(-scale),
         }
+    }
+
+    /// The gradient with respect to the logit of the label, whose class has this soft target.
+    #[inline(always)]
+    pub(super) fn label_gradient(self, s: S, gradient: LogitGradient<S>, soft_target: S::F32) -> S::F32 {
+        gradient.of_target(s, math::exp_summand(s, self.label_below_max), s.add(soft_target, self.share))
     }
 }
 
@@ -87,15 +82,6 @@ pub(super) struct LogitGradient<S: Simd> {
 }
 
 impl<S: Simd> LogitGradient<S> {
-    #[inline(always)]
-    fn new(s: S, sum: S::F32, total: S::F32, scale: f32) -> Self {
-        Self {
-            reciprocal: s.div(s.splat(1.0), sum),
-            factor: s.mul(total, s.splat(scale)),
-            minus_scale: s.splat(-scale),
-        }
-    }
-
     /// The gradient where the target is 0.
     #[inline(always)]
     pub(super) fn of_zero_target(self, s: S, e: S::F32) -> S::F32 {

@@ -152,9 +152,10 @@ pub(super) unsafe fn reduce_rows<T: Tier, Op: RowReduction<INPUTS>, const INPUTS
         for row in (0..rows).step_by(lanes) {
             let (shift, scale) = (shifts.load(s, row), sums.load(s, row));
             let (inputs, outputs) = (columns_of_all(&mut columns, row), &mut terms.of_rows(row)[..cols]);
-            let inputs = inputs.map(|input| &input[..cols]);
             for (col, output) in outputs.iter_mut().enumerate() {
-                *output = op.finish(s, column_of_all(s, inputs, col), *output, shift, scale);
+                // SAFETY: all buffers have the same number of columns, at least `cols`.
+                let v = unsafe { column_of_all(s, inputs, col) };
+                *output = op.finish(s, v, *output, shift, scale);
             }
             // SAFETY: y has these rows and columns.
             unsafe { store_columns(s, y.from(first + row, 0), lanes.min(rows - row), outputs) };
@@ -168,7 +169,11 @@ fn columns_of_all<S: Simd, const INPUTS: usize>(
     buffers: &mut [ColumnBuffer<S>; INPUTS],
     row: usize,
 ) -> [&[S::F32]; INPUTS] {
-    buffers.each_mut().map(|buffer| &*buffer.of_rows(row))
+    let mut columns: [&[S::F32]; INPUTS] = [&[]; INPUTS];
+    for (columns, buffer) in columns.iter_mut().zip(buffers) {
+        *columns = buffer.of_rows(row);
+    }
+    columns
 }
 
 /// Loads the columns of 1 to `LANES` rows; vectors past `size.cols` stay as they are.

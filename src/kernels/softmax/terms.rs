@@ -24,16 +24,20 @@ pub(super) fn terms_of_columns<S: Simd, Op: RowReduction<INPUTS>, const INPUTS: 
     terms: &mut [S::F32],
 ) {
     let cols = inputs.iter().fold(terms.len(), |cols, input| cols.min(input.len()));
-    let (inputs, terms) = (inputs.map(|input| &input[..cols]), &mut terms[..cols]);
+    let terms = &mut terms[..cols];
     if Op::SHIFT == Shift::None {
         for (col, term) in terms.iter_mut().enumerate() {
-            *term = op.term(s, op.prepare(s, column_of_all(s, inputs, col), shift));
+            // SAFETY: `col < cols`, which no input is shorter than.
+            let v = unsafe { column_of_all(s, inputs, col) };
+            *term = op.term(s, op.prepare(s, v, shift));
         }
         return;
     }
     let mut seconds = [MaybeUninit::uninit(); BATCH];
     for (col, (term, second)) in terms.iter_mut().zip(&mut seconds).enumerate() {
-        let prepared = op.prepare(s, column_of_all(s, inputs, col), shift);
+        // SAFETY: `col < cols`, which no input is shorter than.
+        let v = unsafe { column_of_all(s, inputs, col) };
+        let prepared = op.prepare(s, v, shift);
         (*term, *second) = (prepared[0], MaybeUninit::new(prepared[1]));
     }
     for (term, second) in terms.iter_mut().zip(&seconds) {
@@ -43,15 +47,20 @@ pub(super) fn terms_of_columns<S: Simd, Op: RowReduction<INPUTS>, const INPUTS: 
 }
 
 /// The same column of all inputs.
+///
+/// # Safety
+/// Each input has more than `col` columns.
 #[inline(always)]
-pub(super) fn column_of_all<S: Simd, const INPUTS: usize>(
+pub(super) unsafe fn column_of_all<S: Simd, const INPUTS: usize>(
     s: S,
     inputs: [&[S::F32]; INPUTS],
     col: usize,
 ) -> [S::F32; INPUTS] {
     let mut v = [s.splat(0.0); INPUTS];
     for (v, input) in v.iter_mut().zip(inputs) {
-        *v = input[col];
+        debug_assert!(col < input.len());
+        // SAFETY: the input has this column; an unchecked access keeps the loops over columns free of branches.
+        *v = unsafe { *input.get_unchecked(col) };
     }
     v
 }
