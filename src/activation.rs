@@ -1,7 +1,8 @@
 //! Activations on their own: element-wise, or row by row for softmax and log-softmax.
 //!
-//! Every output has the shape of its inputs and is overwritten as a whole; any strides are accepted. Functions whose names
-//! end in `_in_place` overwrite an input. [`reference`](crate::reference) defines every bit.
+//! Every output has the shape of its inputs and is overwritten as a whole; any strides are accepted.
+//! Functions whose names end in `_in_place` overwrite an input. [`reference`](crate::reference) defines every
+//! bit.
 
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
@@ -33,7 +34,8 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
 /// y = f(y), element by element; `activation` is f.
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
+/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched
+/// then.
 pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
     activation.check()?;
     activation.visit(Forward { backend, cost: cost_of(activation), x: Input::InPlace, y });
@@ -123,7 +125,8 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Ln, x, y)
 }
 
-/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum to 1.
+/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum
+/// to 1.
 ///
 /// A row with NaN or +inf, or of nothing but -inf, gives NaN throughout. Source: Bridle,
 /// "Probabilistic interpretation of feedforward classification network outputs" (1990).
@@ -231,7 +234,8 @@ fn run<const INPUTS: usize>(
     backend.run(cost(elements), 1, RowKernel { op, inputs, output });
 }
 
-/// Runs a row reduction, split by rows; fewer long rows than threads are split by columns, one row after another.
+/// Runs a row reduction, split by rows; fewer long rows than threads are split by columns, one row after
+/// another.
 fn rows<const INPUTS: usize>(
     backend: &Backend,
     op: impl RowReduction<INPUTS>,

@@ -49,9 +49,9 @@ pub fn cross_entropy<'a>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reduction {
-    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels, ignored
-    /// ones left out. Without class weights, and with probabilities for targets, each row weighs 1. The mean of
-    /// rows that weigh nothing is 0, and so is its gradient.
+    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels,
+    /// ignored ones left out. Without class weights, and with probabilities for targets, each row weighs 1.
+    /// The mean of rows that weigh nothing is 0, and so is its gradient.
     #[default]
     Mean,
     /// Their sum. This is also what to choose if each row's loss is wanted for its own sake, in `losses`:
@@ -67,12 +67,13 @@ pub enum Reduction {
 /// -sum over the classes c of w_c ((1 - s) t_c + s / K) log_softmax(logits)_c
 ///
 /// in nats, as in PyTorch's `CrossEntropyLoss`; classes whose factor is 0 count for nothing, even where the
-/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss, before
-/// any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
+/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss,
+/// before any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer
+/// vision" (2016).
 ///
-/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its factors are 0
-/// because of the class weights: its loss and gradient are 0, whatever its logits are, NaN included. With probabilities
-/// none is.
+/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its
+/// factors are 0 because of the class weights: its loss and gradient are 0, whatever its logits are, NaN
+/// included. With probabilities none is.
 ///
 /// ```
 /// use densely::loss::{CrossEntropy, Reduction};
@@ -129,7 +130,8 @@ impl<'a> CrossEntropy<'a> {
         Self { weights: Some(weights), ..self }
     }
 
-    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have none.
+    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have
+    /// none.
     #[must_use]
     pub fn ignored_label(self, label: usize) -> Self {
         Self { ignored: Some(label), ..self }
@@ -138,9 +140,10 @@ impl<'a> CrossEntropy<'a> {
     /// The loss alone. `logits` is batch x classes, `losses` has an element for each row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`] if a
-    /// label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
-    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written then.
+    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`]
+    /// if a label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
+    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written
+    /// then.
     pub fn forward<'t>(
         &self,
         backend: &Backend,
@@ -156,7 +159,8 @@ impl<'a> CrossEntropy<'a> {
     /// The loss, and its gradient, batch x classes, in `dlogits`.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the logits.
+    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the
+    /// logits.
     pub fn forward_backward<'t>(
         &self,
         backend: &Backend,
@@ -268,7 +272,8 @@ impl<'a> CrossEntropy<'a> {
         CrossEntropyKernel { logits, targets, scale: scale as f32, losses, dx }
     }
 
-    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to their logits.
+    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to
+    /// their logits.
     ///
     /// `divisor` is the weight of the whole batch; [`sum`] adds the losses of all of its rows.
     ///

@@ -1,8 +1,8 @@
 //! `MatRef` and `MatMut`: two-dimensional views over `f32` slices, checked once, when they are made.
 //!
-//! Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. A view never holds
-//! the same element twice and never reaches past its slice, so kernels need no other check. Transposing a view swaps the
-//! two axes and moves nothing.
+//! Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. A view
+//! never holds the same element twice and never reaches past its slice, so kernels need no other check.
+//! Transposing a view swaps the two axes and moves nothing.
 
 #![allow(unsafe_code)]
 
@@ -22,13 +22,14 @@ struct Layout {
 }
 
 impl Layout {
-    /// Checks a layout against the length of the slice it lies over.
-    fn new(len: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Result<Self> {
+    /// Checks this layout against the length of its slice.
+    fn check(self, len: usize) -> Result<Self> {
+        let layout @ Self { rows, cols, row_stride, col_stride } = self;
         if rows == 0 || cols == 0 {
-            // Strides are never stepped here and may be any number: 0 keeps computations with them from overflowing.
-            return Ok(Self { rows, cols, row_stride: 0, col_stride: 0 });
+            // Strides are never stepped here and may be any number: 0 keeps computations with them from
+            // overflowing.
+            return Ok(Self { row_stride: 0, col_stride: 0, ..layout });
         }
-        let layout = Self { rows, cols, row_stride, col_stride };
         let overflow = || Error::shape("data", "a matrix whose last index fits usize", layout);
         let row_extent = (rows - 1).checked_mul(row_stride).ok_or_else(overflow)?;
         let col_extent = (cols - 1).checked_mul(col_stride).ok_or_else(overflow)?;
@@ -255,11 +256,12 @@ impl<'a> MatRef<'a> {
         Ok(Self::over(data, Layout::dense(data.len(), rows, cols)?))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a place: one
+    /// stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
     /// a column is refused.
     pub fn with_strides(
         data: &'a [f32],
@@ -268,7 +270,7 @@ impl<'a> MatRef<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        Ok(Self::over(data, Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?))
+        Ok(Self::over(data, Layout { rows, cols, row_stride, col_stride }.check(data.len())?))
     }
 
     fn over(data: &'a [f32], layout: Layout) -> Self {
@@ -355,11 +357,12 @@ impl<'a> MatMut<'a> {
         Ok(Self::over(data, layout))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a place: one
+    /// stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
     /// a column is refused.
     pub fn with_strides(
         data: &'a mut [f32],
@@ -368,7 +371,7 @@ impl<'a> MatMut<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        let layout = Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?;
+        let layout = Layout { rows, cols, row_stride, col_stride }.check(data.len())?;
         Ok(Self::over(data, layout))
     }
 

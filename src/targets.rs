@@ -4,8 +4,8 @@ use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::split_at::{Axis, SplitAt};
 
-/// The ground truth that outputs are compared with: [`Labels`], anything that converts to them, or a matrix of
-/// probabilities.
+/// The ground truth that outputs are compared with: [`Labels`], anything that converts to them, or a matrix
+/// of probabilities.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Targets<'a> {
@@ -52,8 +52,8 @@ impl<'a> From<MatRef<'a>> for Targets<'a> {
     }
 }
 
-/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a slice, an
-/// array or a vector.
+/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a
+/// slice, an array or a vector.
 ///
 /// ```
 /// use densely::Labels;
@@ -100,7 +100,8 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as it is.
+    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as
+    /// it is.
     pub(crate) fn copy_to(&self, first: usize, to: &mut [usize]) {
         match self {
             Self::U8(labels) => copy(labels.get(first..).unwrap_or_default(), to, usize::from),

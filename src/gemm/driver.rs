@@ -215,8 +215,8 @@ impl Product<'_> {
             Epilogue::Gradient(activation, kept) => (activation, Some(kept.as_mat_ptr().from(i, j))),
         };
         let block = self.c.as_mat_ptr().from(i, j);
-        // SAFETY: the caller's; what was kept has C's size.
         let size = Size { rows: size[0], cols: size[1] };
+        // SAFETY: C has this block, and what was kept has C's size.
         unsafe { ActivationBlock { s, activation, saved: kept, block, size }.apply() };
     }
 

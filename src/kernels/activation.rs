@@ -22,7 +22,8 @@ use crate::error::{Error, Result};
 /// | `Gelu` | x g with g = sigmoid(u), u = 2 √(2/π) (x + 0.044715 x³) | g + x g (1 - g) u' | x | 10 |
 ///
 /// The cost is the time relative to ReLU's of 128 x 512 elements in the L2 cache with AVX2, from
-/// `benches/record/2026-11-26-peers-rows-2-threads-avx2.txt`, where they are in a dense layer and in memory as well.
+/// `benches/record/2026-11-26-peers-rows-2-threads-avx2.txt`, where they are in a dense layer and in memory
+/// as well.
 ///
 /// Each parses from its name in Keras, with Keras' parameters, but GELU is always the approximate form:
 ///
@@ -63,9 +64,9 @@ pub enum Activation {
     Softplus,
     /// The sigmoid linear unit, also called swish.
     Silu,
-    /// The Gaussian error linear unit, in the form without the error function, by way of tanh
-    /// (Hendrycks and Gimpel, 2016): `gelu(approximate=True)` of Keras, `"tanh"` of PyTorch. By default, both have the
-    /// other form.
+    /// The Gaussian error linear unit, in the form without the error function, by way of tanh (Hendrycks and
+    /// Gimpel, 2016): `gelu(approximate=True)` of Keras, `"tanh"` of PyTorch. By default, both have the other
+    /// form.
     Gelu,
 }
 

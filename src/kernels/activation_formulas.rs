@@ -203,7 +203,8 @@ pub(crate) struct ActivationBlock<S> {
 }
 
 impl<S: Simd> ActivationBlock<S> {
-    /// Applies the activation, or its gradient, in place: outlined, so that products do not hold ten copies of this.
+    /// Applies the activation, or its gradient, in place: outlined, so that products do not hold ten copies
+    /// of this.
     ///
     /// # Safety
     /// `block` can be read and written, and `saved` be read, in the given size.

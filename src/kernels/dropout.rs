@@ -1,4 +1,5 @@
-//! Dropout with a counter-based generator: a mask depends only on the seed, the step and the element's position.
+//! Dropout with a counter-based generator: a mask depends only on the seed, the step and the element's
+//! position.
 
 use super::{Input, Kernel, Split};
 use crate::matrix::MatMut;
@@ -23,7 +24,8 @@ pub(crate) struct Mask {
     pub scale: f32,
 }
 
-/// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
+/// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3"
+/// (2011).
 ///
 /// Holds what is common to one dropout in one step; the words are those of
 /// [`reference::dropout`](crate::reference::dropout).
@@ -46,7 +48,8 @@ impl Philox {
         Self { key: halves(seed), counter: [low, high << 16 ^ number] }
     }
 
-    /// Generates the words of a row's elements from `block` * [`BLOCK`] on. The compiler vectorises the plain loops.
+    /// Generates the words of a row's elements from `block` * [`BLOCK`] on. The compiler vectorises the plain
+    /// loops.
     #[inline(always)]
     fn words(self, row: u32, block: u32) -> [u32; BLOCK] {
         let mut c = [[0; GROUP], [row; GROUP], [self.counter[0]; GROUP], [self.counter[1]; GROUP]];

@@ -89,7 +89,8 @@ impl Elementwise<1> for Ln {
     }
 }
 
-/// Adds the rows of x (rows x cols) to `sums` (cols): chunks of [`CHUNK_ROWS`] are summed apart, then added in order.
+/// Adds the rows of x (rows x cols) to `sums` (cols): chunks of [`CHUNK_ROWS`] are summed apart, then added
+/// in order.
 ///
 /// The `first` call overwrites `sums`; later ones continue them, and all but the last have whole chunks.
 ///
@@ -132,4 +133,5 @@ pub(crate) unsafe fn column_sums<S: Simd>(s: S, x: MatPtr, Size { rows, cols }: 
     }
 }
 
-// `tests/kernels/rows.rs` covers `Exp`, `Ln` and all activations; `tests/kernels/dense.rs` the sums, as bias gradients.
+// `tests/kernels/rows.rs` covers `Exp`, `Ln` and all activations; `tests/kernels/dense.rs` the sums, as bias
+// gradients.

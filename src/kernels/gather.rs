@@ -14,7 +14,8 @@ use crate::tuning::{CACHE_LINE, PAGE};
 pub(crate) struct GatherRows<'a> {
     pub from: MatRef<'a>,
     pub order: &'a [usize],
-    /// Rows that this thread gathers next, after other work: one element per page is prefetched to warm the TLB.
+    /// Rows that this thread gathers next, after other work: one element per page is prefetched to warm the
+    /// TLB.
     pub later: &'a [usize],
     pub to: MatMut<'a>,
 }

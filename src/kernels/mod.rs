@@ -1,12 +1,13 @@
 //! The kernels: each stands once, generic over [`Simd`](crate::simd::Simd), and runs on one thread.
 //!
-//! A kernel is a struct of its arguments. [`Kernel::run`] computes it with the instruction set that it is given;
-//! [`Split::split`] makes two kernels of it, for two threads, that together write the same bits.
+//! A kernel is a struct of its arguments. [`Kernel::run`] computes it with the instruction set that it is
+//! given; [`Split::split`] makes two kernels of it, for two threads, that together write the same bits.
 //!
-//! A kernel takes the smallest sizes that its views have in common. The kernel API checks that views agree; should they
-//! not, a kernel computes less, and never leaves a view.
+//! A kernel takes the smallest sizes that its views have in common. The kernel API checks that views agree;
+//! should they not, a kernel computes less, and never leaves a view.
 //!
-//! - [`activation`], [`activation_formulas`]: the activations' names; their formulas and gradients, also as an epilogue
+//! - [`activation`], [`activation_formulas`]: the activations' names; their formulas and gradients, also as
+//!   an epilogue
 //! - [`elementwise`]: one pass over all elements; column sums
 //! - [`softmax`]: softmax, log-softmax, cross-entropy
 //! - [`dropout`], [`gather`]: random masks; shuffled rows
@@ -34,8 +35,8 @@ pub(crate) trait Kernel: Send + Sized {
     /// The result, besides what is written to views.
     type Output: Send;
 
-    /// Computes on this thread. Must be `#[inline(always)]`, as everything below it: the instruction set's features are
-    /// those of the function that `dispatch` calls this from.
+    /// Computes on this thread. Must be `#[inline(always)]`, as everything below it: the instruction set's
+    /// features are those of the function that `dispatch` calls this from.
     fn run<T: Tier>(self, tier: T) -> Self::Output;
 }
 
@@ -48,8 +49,8 @@ pub(crate) trait Split: Kernel {
     fn split(self, at: usize) -> (Self, Self);
 }
 
-/// An operation on matrices in which rows do not depend on each other. An input may be the output itself: each element is
-/// read before it is written.
+/// An operation on matrices in which rows do not depend on each other. An input may be the output itself:
+/// each element is read before it is written.
 pub(crate) trait RowOp<const INPUTS: usize>: Copy + Send {
     /// Writes the output's rows. Must be `#[inline(always)]`, see [`Kernel::run`].
     fn apply<T: Tier>(self, tier: T, inputs: [MatRef<'_>; INPUTS], output: MatMut<'_>);
@@ -102,7 +103,8 @@ impl<Op: RowOp<INPUTS>, const INPUTS: usize> Kernel for RowKernel<'_, Op, INPUTS
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) {
-        // SAFETY: operations access elements by pointers, and read what they need of a row before they write it.
+        // SAFETY: operations access elements by pointers, and read what they need of a row before they write
+        // it.
         let inputs = self.inputs.map(|input| unsafe { input.resolve(&self.output) });
         self.op.apply(tier, inputs, self.output);
     }

@@ -1,6 +1,8 @@
-//! Pairwise summation: a binary tree whose left subtree has the largest power of two below the number of leaves.
+//! Pairwise summation: a binary tree whose left subtree has the largest power of two below the number of
+//! leaves.
 //!
-//! Leaves come one after another. Whole subtrees can be summed apart, so that threads share a sum and keep its bits.
+//! Leaves come one after another. Whole subtrees can be summed apart, so that threads share a sum and keep
+//! its bits.
 
 use super::{Kernel, Split};
 use crate::contract::LOSS_ROWS;

@@ -9,7 +9,8 @@ pub(crate) const LN_2_HIGH: f32 = 0.693_145_75;
 /// ln 2 less [`LN_2_HIGH`].
 pub(crate) const LN_2_LOW: f32 = 1.428_606_8e-6;
 
-/// 1.5 * 2^23: adding it rounds to an integer, which the lowest bits then hold; subtracting it gives that as a float.
+/// 1.5 * 2^23: adding it rounds to an integer, which the lowest bits then hold; subtracting it gives that as
+/// a float.
 pub(crate) const ROUNDER: f32 = 12_582_912.0;
 /// Exponent bias of a float.
 pub(crate) const BIAS: f32 = 127.0;
@@ -44,7 +45,8 @@ pub(crate) const EXP_M1_LEAST: f32 = -30.0;
 pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
     // This order of operands passes NaN on.
     let x = s.min(s.splat(EXP_MOST), s.max(s.splat(EXP_LEAST), x));
-    // The shift by 23 leaves only n and the bias, in the exponent's bits: here the sum of two factors' exponents.
+    // The shift by 23 leaves only n and the bias, in the exponent's bits: here the sum of two factors'
+    // exponents.
     let (exp_r, exponents) = reduced(s, x, 2.0 * BIAS);
     let half = s.shr::<1>(exponents);
     let rest = s.sub_i32(exponents, half);
@@ -53,7 +55,8 @@ pub(crate) fn exp<S: Simd>(s: S, x: S::F32) -> S::F32 {
 
 /// exp(x) 2^64 for x <= 0 and NaN, 0 below [`SCALED_END`].
 ///
-/// Takes fewer operations than [`exp`], since it is never subnormal; what follows from it is rounded once, at the end.
+/// Takes fewer operations than [`exp`], since it is never subnormal; what follows from it is rounded once, at
+/// the end.
 #[inline(always)]
 pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
     let (exp_r, exponents) = reduced(s, s.max(s.splat(SCALED_END), x), BIAS + SCALE);
@@ -62,8 +65,8 @@ pub(crate) fn exp_scaled<S: Simd>(s: S, x: S::F32) -> S::F32 {
 
 /// [`exp_scaled`] for the terms of a sum, with an error below [`SUMMAND_ULP`](super::SUMMAND_ULP).
 ///
-/// Takes still fewer operations: the rounding errors of 1 + r and of r are not added back, and Estrin's scheme shortens the
-/// dependency chain from r to the result.
+/// Takes still fewer operations: the rounding errors of 1 + r and of r are not added back, and Estrin's
+/// scheme shortens the dependency chain from r to the result.
 #[inline(always)]
 pub(crate) fn exp_summand<S: Simd>(s: S, x: S::F32) -> S::F32 {
     summand_of(s, reduce_summand(s, x))

@@ -8,7 +8,8 @@ use crate::simd::Simd;
 pub(crate) const LN_BASE: i32 = 0x3f30_a3d7;
 /// 2^23, which makes any subnormal normal.
 pub(crate) const LN_SCALE: f32 = 8_388_608.0;
-/// (ln(1 + f) - f) / f^2 for 1 + f from 0.69 to 1.38, found in the same way as [`EXP_TERMS`](super::exp::EXP_TERMS).
+/// (ln(1 + f) - f) / f^2 for 1 + f from 0.69 to 1.38, found in the same way as
+/// [`EXP_TERMS`](super::exp::EXP_TERMS).
 pub(crate) const LN_TERMS: [f32; 9] = [
     -0.499_999_97,
     0.333_332_72,

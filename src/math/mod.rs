@@ -1,11 +1,12 @@
 //! The error bounds of exp, ln and what follows from them, as constants.
 //!
-//! A test checks the bounds on every 4999th of the 2^32 floats, an ignored one on all; its latest record is in
-//! `benches/record`. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
-//! is subnormal.
+//! A test checks the bounds on every 4999th of the 2^32 floats, an ignored one on all; its latest record is
+//! in `benches/record`. One ulp is the distance between neighbouring floats at the true result, 2^-149 where
+//! that is subnormal.
 //!
-//! The functions stand in `src/math`, written once over `Simd` with fused multiply-add. The public kernels that apply
-//! them are in [`activation`](crate::activation); [`reference`](crate::reference) spells them for single numbers.
+//! The functions stand in `src/math`, written once over `Simd` with fused multiply-add. The public kernels
+//! that apply them are in [`activation`](crate::activation); [`reference`](crate::reference) spells them for
+//! single numbers.
 
 mod exp;
 mod ln;
@@ -35,7 +36,8 @@ pub const SOFTPLUS_ULP: f64 = 1.7;
 pub const SILU_ULP: f64 = 1.5;
 /// Largest error of GELU, in the form with tanh, on an instruction set with fused multiply-add, in ulp.
 pub const GELU_ULP: f64 = 1.5;
-/// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in ulp.
+/// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in
+/// ulp.
 pub const SUMMAND_ULP: f64 = 1.0;
 /// Largest error of exp and ln on the portable instruction set, in ulp.
 ///

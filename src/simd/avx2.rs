@@ -55,8 +55,8 @@ fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
-// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only what the trait's
-// `# Safety` sections say `p` points to.
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only
+// what the trait's `# Safety` sections say `p` points to.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     const LANES: usize = 8;
@@ -136,7 +136,8 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_barrier(self, mut a: *const f32, mut b: *const f32) -> (*const f32, *const f32) {
-        // Empty assembly that may write to memory, as far as the compiler knows. Miri does not execute assembly.
+        // Empty assembly that may write to memory, as far as the compiler knows. Miri does not execute
+        // assembly.
         if !cfg!(miri) {
             unsafe { asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(nostack, preserves_flags)) };
         }

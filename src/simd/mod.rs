@@ -1,11 +1,13 @@
 //! `Simd`: the vector operations that kernels are written in, with one token type per instruction set.
 //!
-//! A token proves that the processor has the instruction set: only `dispatch` makes one, after detection. Everything here
-//! and in the tier files is `#[inline(always)]` and so compiled into the `#[target_feature]` function that `dispatch` wraps
-//! around a kernel; anything less inlined would turn each intrinsic into a call.
+//! A token proves that the processor has the instruction set: only `dispatch` makes one, after detection.
+//! Everything here and in the tier files is `#[inline(always)]` and so compiled into the `#[target_feature]`
+//! function that `dispatch` wraps around a kernel; anything less inlined would turn each intrinsic into a
+//! call.
 //!
-//! All operations round to nearest-even and give the same bits in every tier, with one exception: `fma` of the portable
-//! tier rounds twice. `tests/kernels` runs every kernel on every instruction set against the scalar reference.
+//! All operations round to nearest-even and give the same bits in every tier, with one exception: `fma` of
+//! the portable tier rounds twice. `tests/kernels` runs every kernel on every instruction set against the
+//! scalar reference.
 
 #![allow(unsafe_code)]
 
@@ -95,7 +97,8 @@ pub(crate) trait Simd: Copy {
     /// `rows >= 1`, and four floats can be read at each of the rows.
     unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4];
 
-    /// Stores four columns to rows that are `stride` apart: the inverse of [`load_4_columns`](Self::load_4_columns).
+    /// Stores four columns to rows that are `stride` apart: the inverse of
+    /// [`load_4_columns`](Self::load_4_columns).
     ///
     /// # Safety
     /// `rows >= 1`, and four floats can be written at each of the rows.
@@ -107,9 +110,11 @@ pub(crate) trait Simd: Copy {
     /// Prefetches a cache line into L2: a hint that never faults, whatever the address.
     fn prefetch_l2(self, p: *const f32);
 
-    /// Returns both pointers; an optimisation barrier where micro-kernels are [`FRONT_END_BOUND`](Self::FRONT_END_BOUND).
+    /// Returns both pointers; an optimisation barrier where micro-kernels are
+    /// [`FRONT_END_BOUND`](Self::FRONT_END_BOUND).
     ///
-    /// It keeps the loads of later k-steps from being hoisted: there are no registers for them, and they would be spilled.
+    /// It keeps the loads of later k-steps from being hoisted: there are no registers for them, and they
+    /// would be spilled.
     #[inline(always)]
     fn load_barrier(self, a: *const f32, b: *const f32) -> (*const f32, *const f32) {
         (a, b)
@@ -164,8 +169,8 @@ pub(crate) trait Simd: Copy {
 
 /// Implements [`Simd::outline`].
 ///
-/// rustc (1.95, and 1.97 too) drops `inline(never)` from functions with target features. This one has none, and LLVM
-/// inlines no function with more features into it.
+/// rustc (1.95, and 1.97 too) drops `inline(never)` from functions with target features. This one has none,
+/// and LLVM inlines no function with more features into it.
 #[inline(never)]
 fn outlined<S: Simd, W: SimdOp>(s: S, work: W) -> W::Output {
     s.call(work)
@@ -173,7 +178,8 @@ fn outlined<S: Simd, W: SimdOp>(s: S, work: W) -> W::Output {
 
 /// Returns the pointer; an optimisation barrier.
 ///
-/// Without it the compiler keeps the offset of each row from a common address, in more registers than there are.
+/// Without it the compiler keeps the offset of each row from a common address, in more registers than there
+/// are.
 #[inline(always)]
 #[allow(clippy::pointers_in_nomem_asm_block, reason = "nothing is read")]
 pub(crate) fn opaque_ptr(p: *const f32) -> *const f32 {

@@ -47,8 +47,8 @@ fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
-// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only what the trait's
-// `# Safety` sections say `p` points to.
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only
+// what the trait's `# Safety` sections say `p` points to.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Neon {
     const LANES: usize = 4;

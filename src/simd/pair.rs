@@ -1,7 +1,7 @@
 //! `Pair`: two vectors as one of double width.
 //!
-//! With it every tier has vectors of 16 lanes, and row reductions have the same 16 partial sums everywhere: AVX2 takes a
-//! `Pair`, NEON a `Pair` of `Pair`s.
+//! With it every tier has vectors of 16 lanes, and row reductions have the same 16 partial sums everywhere:
+//! AVX2 takes a `Pair`, NEON a `Pair` of `Pair`s.
 
 use super::{Simd, SimdOp};
 

@@ -13,7 +13,8 @@ use super::{avx2::Avx2, avx512::Avx512};
 pub(crate) trait Tier: Copy {
     /// One register, for element-wise work.
     type Vector: Simd;
-    /// [`ROW_LANES`](crate::contract::ROW_LANES) lanes in as many registers as hold them, for row reductions and products.
+    /// [`ROW_LANES`](crate::contract::ROW_LANES) lanes in as many registers as hold them, for row reductions
+    /// and products.
     type Row: Simd;
     /// 4 or 8 lanes, for the panels of low micro-tiles and for transposing in registers.
     type Narrow: Simd;

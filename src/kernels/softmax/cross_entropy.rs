@@ -15,8 +15,8 @@ use crate::tuning::rows::ROW_PER_LANE_COLS;
 
 /// The sum of the rows' losses T ln(sum(exp(x - max))) - sum(t (x - max)), and dx = (T softmax(x) - t) scale.
 ///
-/// t are the row's targets, T their sum. Losses are added over [`LOSS_ROWS`] rows in ascending order, then in a
-/// [`PairwiseSum`].
+/// t are the row's targets, T their sum. Losses are added over [`LOSS_ROWS`] rows in ascending order, then in
+/// a [`PairwiseSum`].
 pub(crate) struct CrossEntropy<'a> {
     /// x, rows x classes.
     pub logits: Input<'a>,
@@ -36,7 +36,8 @@ impl Kernel for CrossEntropy<'_> {
         let Self { logits, targets, scale, mut losses, mut dx } = self;
         let x = match (logits, &dx) {
             (Input::Matrix(x), _) => x,
-            // SAFETY: rows are accessed by pointers, and a row's logits are read before its gradient is written.
+            // SAFETY: rows are accessed by pointers, and a row's logits are read before its gradient is
+            // written.
             (Input::InPlace, Some(dx)) => unsafe { dx.alias() },
             (Input::InPlace, None) => return 0.0,
         };

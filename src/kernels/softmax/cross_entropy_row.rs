@@ -26,7 +26,8 @@ struct Label {
     share: f32,
 }
 
-/// Computes the losses of rows from `first` on, at most [`MAX_ROWS`](super::row_per_lane::MAX_ROWS), and writes dx.
+/// Computes the losses of rows from `first` on, at most [`MAX_ROWS`](super::row_per_lane::MAX_ROWS), and
+/// writes dx.
 ///
 /// # Safety
 /// The views of `batch` have a row of `cols >= 1` columns for each loss, from `first` on.
@@ -38,7 +39,8 @@ pub(super) unsafe fn losses<S: Simd>(s: S, batch: &LossBatch<'_>, first: usize, 
     let RowLabels { labels, shares, counts } = batch.targets.labels(first, losses.len(), batch.cols);
     for (i, loss) in losses.iter_mut().enumerate() {
         let label = (counts.0[i] > 0.0).then_some(Label { class: labels[i], share: shares.0[i] });
-        // SAFETY: the views have this row, with contiguous elements if `unit`, and labels are clamped to columns.
+        // SAFETY: the views have this row, with contiguous elements if `unit`, and labels are clamped to
+        // columns.
         *loss = unsafe {
             if unit {
                 row_loss::<S, true>(s, batch, first + i, label)

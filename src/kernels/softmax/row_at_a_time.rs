@@ -35,7 +35,7 @@ fn exp_of_nonpositive<S: Simd>(s: S, x: f32) -> f32 {
     first_lane(s, math::exp_summand(s, s.splat(x))) * UNSCALE
 }
 
-/// Whether a row's terms stand where its output goes.
+/// Whether a row's terms are stored in its output.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Terms {
     Saved,
@@ -117,7 +117,8 @@ pub(super) unsafe fn sum_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool
     }
 }
 
-/// Sums a piece's terms, relative to its own maximum if that is the shift; stores them to `save`, which may be an input.
+/// Sums a piece's terms, relative to its own maximum if that is the shift; stores them to `save`, which may
+/// be an input.
 ///
 /// # Safety
 /// All rows have `cols` elements.
@@ -168,7 +169,8 @@ pub(super) unsafe fn max_of_row<S: Simd, const UNIT: bool>(s: S, x: RowPtr<UNIT>
 
 /// Writes a row, or a part of it, from the sum over all of it.
 ///
-/// Missing terms are computed anew, [`EXP_BLOCK`] at a time, so that they are still in L1 when they are finished.
+/// Missing terms are computed anew, [`EXP_BLOCK`] at a time, so that they are still in L1 when they are
+/// finished.
 ///
 /// # Safety
 /// All rows have `cols` elements; an input may be y.
@@ -182,22 +184,29 @@ pub(super) unsafe fn finish_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: b
     y: RowPtr<UNIT>,
     cols: usize,
 ) {
-    let (shifts, scale) = (s.splat(shift), op.scale(s, s.splat(sum)));
+    let scalars = RowScalars { shift: s.splat(shift), scale: op.scale(s, s.splat(sum)) };
     // SAFETY: blocks end at or before `cols`.
     unsafe {
         if Op::FINISHES_TERM && terms == Terms::Missing {
             for col in (0..cols).step_by(EXP_BLOCK) {
                 let (x, y, cols) = (x.map(|x| x.from(col)), y.from(col), EXP_BLOCK.min(cols - col));
                 write_terms(s, op, x, cols, shift, y);
-                finish_elements(s, op, [shifts, scale], x, y, cols);
+                finish_elements(s, op, scalars, x, y, cols);
             }
         } else {
-            finish_elements(s, op, [shifts, scale], x, y, cols);
+            finish_elements(s, op, scalars, x, y, cols);
         }
     }
 }
 
-/// Writes each element; its term, if it is needed, stands in its place.
+/// A row's shift and scale, in all lanes.
+#[derive(Clone, Copy)]
+struct RowScalars<S: Simd> {
+    shift: S::F32,
+    scale: S::F32,
+}
+
+/// Writes each element; its term, if it is needed, is read from y.
 ///
 /// # Safety
 /// All rows have `cols` elements; an input may be y.
@@ -205,7 +214,7 @@ pub(super) unsafe fn finish_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: b
 unsafe fn finish_elements<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
     s: S,
     op: Op,
-    shift_and_scale: [S::F32; 2],
+    scalars: RowScalars<S>,
     x: [RowPtr<UNIT>; INPUTS],
     y: RowPtr<UNIT>,
     cols: usize,
@@ -215,10 +224,10 @@ unsafe fn finish_elements<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, c
     unsafe {
         for col in (0..whole).step_by(S::LANES) {
             s.prefetch(y.at(0).wrapping_add(col + WRITE_PREFETCH));
-            finish_vector(s, op, shift_and_scale, x, y, col, S::LANES);
+            finish_vector(s, op, scalars, x, y, col, S::LANES);
         }
         if whole < cols {
-            finish_vector(s, op, shift_and_scale, x, y, whole, cols - whole);
+            finish_vector(s, op, scalars, x, y, whole, cols - whole);
         }
     }
 }
@@ -229,7 +238,7 @@ unsafe fn finish_elements<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, c
 unsafe fn finish_vector<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
     s: S,
     op: Op,
-    [shift, scale]: [S::F32; 2],
+    RowScalars { shift, scale }: RowScalars<S>,
     x: [RowPtr<UNIT>; INPUTS],
     y: RowPtr<UNIT>,
     col: usize,

@@ -71,7 +71,8 @@ impl<S: Simd> RowSums<S> {
     }
 }
 
-/// Makes the gradient with respect to a logit from its exponential e and its target t: (e / sum) (T scale) - t scale.
+/// Makes the gradient with respect to a logit from its exponential e and its target t: (e / sum) (T scale) -
+/// t scale.
 #[derive(Clone, Copy)]
 pub(super) struct LogitGradient<S: Simd> {
     /// 1 / sum.

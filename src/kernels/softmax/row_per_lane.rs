@@ -198,7 +198,8 @@ pub(super) unsafe fn load_columns<S: Simd>(s: S, x: MatPtr, size: Size, columns:
 #[inline(always)]
 unsafe fn load_columns_of<S: Simd>(s: S, x: MatPtr, Size { rows, cols }: Size, columns: &mut [S::F32]) {
     let MatPtr { p, row_stride, col_stride } = x;
-    // SAFETY: each group ends at or before `cols`, and the last one of `GROUP` columns may overlap the one before.
+    // SAFETY: each group ends at or before `cols`, and the last one of `GROUP` columns may overlap the one
+    // before.
     unsafe {
         if col_stride == 1 && cols >= GROUP {
             for col in (0..cols).step_by(GROUP) {

@@ -5,7 +5,8 @@ use crate::matrix::MatPtr;
 use crate::simd::Simd;
 use crate::simd::strided::{load_strided, store_strided};
 
-/// Points to a row. With `UNIT` its elements are contiguous, and the stride is a constant of the compiled loops.
+/// Points to a row. With `UNIT` its elements are contiguous, and the stride is a constant of the compiled
+/// loops.
 #[derive(Clone, Copy)]
 pub(super) struct RowPtr<const UNIT: bool> {
     p: *mut f32,

@@ -1,11 +1,13 @@
-//! Operations that sum over a row and then write each of its elements: softmax, log-softmax and their gradients.
+//! Operations that sum over a row and then write each of its elements: softmax, log-softmax and their
+//! gradients.
 //!
 //! ```text
 //! shift = max(x) or 0;  sum = sum of term(x_j, shift);  scale = scale(sum);  y_j = finish(x_j, shift, scale)
 //! ```
 //!
-//! Each formula stands once and works on a vector of elements, whatever the lanes hold: contiguous elements of one row,
-//! with the row's shift and scale in all lanes, or one column of many rows, with a shift and a scale per lane.
+//! Each formula stands once and works on a vector of elements, whatever the lanes hold: contiguous elements
+//! of one row, with the row's shift and scale in all lanes, or one column of many rows, with a shift and a
+//! scale per lane.
 
 use crate::math::{self, UNSCALE};
 use crate::simd::Simd;
@@ -32,7 +34,8 @@ pub(crate) trait RowReduction<const INPUTS: usize>: Copy + Send {
     /// The first half of a term.
     fn prepare<S: Simd>(self, s: S, inputs: [S::F32; INPUTS], shift: S::F32) -> [S::F32; 2];
 
-    /// The second half: a summand of the row. 0 where inputs are -inf with [`Shift::Max`], else where all are 0.
+    /// The second half: a summand of the row. 0 where inputs are -inf with [`Shift::Max`], else where all are
+    /// 0.
     fn term<S: Simd>(self, s: S, prepared: [S::F32; 2]) -> S::F32;
 
     /// What outputs need of the row's sum. It is computed once per row.

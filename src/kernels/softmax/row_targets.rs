@@ -7,8 +7,8 @@ use crate::targets::Targets;
 
 /// Labels or probabilities, smoothed and weighted.
 ///
-/// The target of class c is (keep t + base) w with the probability t and the class weight w. A label counts as t = 1 at its
-/// class, 0 elsewhere.
+/// The target of class c is (keep t + base) w with the probability t and the class weight w. A label counts
+/// as t = 1 at its class, 0 elsewhere.
 #[derive(Clone, Copy)]
 pub(crate) struct LossTargets<'a> {
     /// Labels are below the number of columns, or ignored.

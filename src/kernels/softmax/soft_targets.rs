@@ -9,8 +9,8 @@ use crate::simd::{MAX_LANES, Simd};
 
 /// The target of each class: (keep t + base) w.
 ///
-/// t is the row's probability, or 0 where the row has a label, whose share is no soft target; w is the class weight, 1
-/// without weights.
+/// t is the row's probability, or 0 where the row has a label, whose share is no soft target; w is the class
+/// weight, 1 without weights.
 #[derive(Clone, Copy)]
 pub(super) struct SoftTargets<'a> {
     pub(super) probabilities: Option<MatRef<'a>>,
@@ -64,8 +64,8 @@ impl SoftTargets<'_> {
     /// Computes the targets of rows from `first` on, one row per lane.
     ///
     /// # Safety
-    /// The targets have `size.rows` rows from `first` on, 1 to `LANES`, and `size.cols` columns; `columns` has as many
-    /// vectors or more.
+    /// The targets have `size.rows` rows from `first` on, 1 to `LANES`, and `size.cols` columns; `columns`
+    /// has as many vectors or more.
     #[inline(always)]
     pub(super) unsafe fn columns<S: Simd>(&self, s: S, first: usize, size: Size, columns: &mut [S::F32]) {
         let columns = &mut columns[..size.cols];

@@ -1,7 +1,7 @@
 //! The terms of a [`RowReduction`], exponentials in two passes.
 //!
-//! An exponential is a chain of some 12 dependent operations. All arguments of a batch are reduced before the first
-//! polynomial begins: of chains half as long, an out-of-order core has twice as many in flight.
+//! An exponential is a chain of some 12 dependent operations. All arguments of a batch are reduced before the
+//! first polynomial begins: of chains half as long, an out-of-order core has twice as many in flight.
 
 use std::mem::MaybeUninit;
 
@@ -59,13 +59,15 @@ pub(super) unsafe fn column_of_all<S: Simd, const INPUTS: usize>(
     let mut v = [s.splat(0.0); INPUTS];
     for (v, input) in v.iter_mut().zip(inputs) {
         debug_assert!(col < input.len());
-        // SAFETY: the input has this column; an unchecked access keeps the loops over columns free of branches.
+        // SAFETY: the input has this column; an unchecked access keeps the loops over columns free of
+        // branches.
         *v = unsafe { *input.get_unchecked(col) };
     }
     v
 }
 
-/// Sums the terms of a row, element j in partial sum j mod [`ROW_LANES`], and stores them to `save`, which may be an input.
+/// Sums the terms of a row, element j in partial sum j mod [`ROW_LANES`], and stores them to `save`, which
+/// may be an input.
 ///
 /// # Safety
 /// All rows have `cols` elements.
@@ -87,7 +89,7 @@ pub(super) unsafe fn sum_terms<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bo
     // SAFETY: `whole <= cols`, and what is left of the columns limits the last vectors.
     unsafe {
         if Op::SHIFT == Shift::Max {
-            sum_in_batches(s, op, inputs, [whole, cols], shift, save, &mut sums);
+            sum_in_batches(s, op, inputs, whole, shift, save, &mut sums);
         } else {
             for col in (0..whole).step_by(ROW_LANES) {
                 for i in 0..vectors {
@@ -114,13 +116,13 @@ pub(super) unsafe fn sum_terms<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bo
 /// Sums the terms of the first `whole` elements, a multiple of [`ROW_LANES`], in two passes per batch.
 ///
 /// # Safety
-/// All rows have `cols >= whole` elements.
+/// All rows have `whole` elements or more.
 #[inline(always)]
 unsafe fn sum_in_batches<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
     s: S,
     op: Op,
     inputs: [RowPtr<UNIT>; INPUTS],
-    [whole, cols]: [usize; 2],
+    whole: usize,
     shift: S::F32,
     save: Option<RowPtr<UNIT>>,
     sums: &mut PartialSums<S>,
@@ -132,7 +134,7 @@ unsafe fn sum_in_batches<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, co
         for (i, prepared) in prepared.iter_mut().enumerate() {
             let col = first + i * S::LANES;
             // The search for the maximum has brought this row to L1: the next one is prefetched.
-            s.prefetch(inputs[0].at(0).wrapping_add(cols + col));
+            s.prefetch(inputs[0].at(0).wrapping_add(whole + col));
             // SAFETY: `col + LANES <= whole`.
             let v = unsafe { load_all(s, inputs, col, S::LANES, shift) };
             *prepared = op.prepare(s, v, shift).map(MaybeUninit::new);
