@@ -196,6 +196,26 @@ unsafe fn write_gradient<S: Simd, const UNIT: bool>(
     dx: RowPtr<UNIT>,
     cols: usize,
 ) {
+    // SAFETY: both rows have `cols` elements.
+    unsafe {
+        // A constant spares the loop the question whether there are soft targets.
+        match soft {
+            Some(soft) => write_gradient_vectors(s, gradient, Some(soft), dx, cols),
+            None => write_gradient_vectors(s, gradient, None, dx, cols),
+        }
+    }
+}
+
+/// # Safety
+/// As for [`write_gradient`].
+#[inline(always)]
+unsafe fn write_gradient_vectors<S: Simd, const UNIT: bool>(
+    s: S,
+    gradient: LogitGradient<S>,
+    soft: Option<SoftTargetsRow<UNIT>>,
+    dx: RowPtr<UNIT>,
+    cols: usize,
+) {
     let whole = cols - cols % S::LANES;
     // SAFETY: vectors end at or before `cols`.
     unsafe {
