@@ -1,8 +1,8 @@
 //! Rows of many elements, one row at a time: the lanes hold contiguous elements.
 
-use super::row_ptr::{RowPtr, first_lane, load_all};
+use super::row_ptr::{RowPtr, first_lane};
 use super::row_reduction::{RowReduction, Shift};
-use super::terms::{sum_terms, write_terms};
+use super::terms::ReductionRow;
 use crate::contract::ROW_PIECE;
 use crate::kernels::pairwise_sum::{Combine, PairwiseSum};
 use crate::math::{self, UNSCALE};
@@ -56,88 +56,132 @@ pub(super) unsafe fn reduce_rows<S: Simd, Op: RowReduction<INPUTS>, const INPUTS
 ) {
     let unit = y.col_stride == 1 && inputs.iter().all(|x| x.col_stride == 1);
     for row in 0..size.rows {
-        // SAFETY: the views have this row of `cols` elements; with `unit` these are contiguous.
+        // SAFETY: the views have this row of `cols` elements, contiguous with `unit`.
         unsafe {
             if unit {
-                reduce_row::<S, Op, true, INPUTS>(s, op, inputs, y, row, size.cols);
+                ReductionRow::<S, Op, true, INPUTS>::new(s, op, inputs, row, size.cols).reduce(RowPtr::new(y, row));
             } else {
-                reduce_row::<S, Op, false, INPUTS>(s, op, inputs, y, row, size.cols);
+                ReductionRow::<S, Op, false, INPUTS>::new(s, op, inputs, row, size.cols).reduce(RowPtr::new(y, row));
             }
         }
     }
 }
 
-/// Reduces one row: a row of a single piece saves its terms in y, so that no exponential is computed twice.
-///
-/// # Safety
-/// The views have this row of `cols` elements, contiguous if `UNIT`.
-#[inline(always)]
-unsafe fn reduce_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    inputs: [MatPtr; INPUTS],
-    y: MatPtr,
-    row: usize,
-    cols: usize,
-) {
-    let (x, y) = (inputs.map(|x| RowPtr::<UNIT>::new(x, row)), RowPtr::<UNIT>::new(y, row));
-    // SAFETY: all rows have `cols` elements.
-    unsafe {
-        if Op::FINISHES_TERM && cols <= ROW_PIECE {
-            let sum = sum_piece(s, op, x, cols, Some(y));
-            finish_row(s, op, sum, Terms::Saved, x, y, cols);
-        } else {
-            let sum = sum_row(s, op, x, cols);
-            finish_row(s, op, sum, Terms::Missing, x, y, cols);
+impl<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize> ReductionRow<S, Op, UNIT, INPUTS> {
+    /// Reduces the row and writes y. Terms of a row of one piece are saved, so that none is computed twice.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    unsafe fn reduce(self, y: RowPtr<UNIT>) {
+        // SAFETY: all rows have `cols` elements.
+        unsafe {
+            if Op::FINISHES_TERM && self.cols <= ROW_PIECE {
+                self.finish(self.sum_piece(Some(y)), Terms::Saved, y);
+            } else {
+                self.finish(self.sum(), Terms::Missing, y);
+            }
+        }
+    }
+
+    /// Sums the row piece by piece, the pieces pairwise.
+    ///
+    /// # Safety
+    /// The rows have `cols` elements.
+    #[inline(always)]
+    pub(super) unsafe fn sum(self) -> ShiftedSum {
+        // SAFETY: each piece ends at or before `cols`.
+        unsafe {
+            if self.cols <= ROW_PIECE {
+                return self.sum_piece(None);
+            }
+            let mut sum = PairwiseSum::new();
+            for col in (0..self.cols).step_by(ROW_PIECE) {
+                sum.push(self.s, self.part(col, ROW_PIECE).sum_piece(None));
+            }
+            sum.total(self.s)
+        }
+    }
+
+    /// Sums a piece's terms, relative to its own maximum if that is the shift; stores them to `save`.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; `save` may be an input.
+    #[inline(always)]
+    unsafe fn sum_piece(self, save: Option<RowPtr<UNIT>>) -> ShiftedSum {
+        // SAFETY: all rows have `cols` elements.
+        unsafe {
+            let shift = match Op::SHIFT {
+                Shift::Max => max_of_row(self.s, self.inputs[0], self.cols),
+                Shift::None => 0.0,
+            };
+            ShiftedSum { shift, sum: self.sum_terms(shift, save) }
+        }
+    }
+
+    /// Writes the row, or a part of it, from the sum over all of it.
+    ///
+    /// Missing terms are computed anew, [`EXP_BLOCK`] at a time, so that they are still in L1 when they are
+    /// finished.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    pub(super) unsafe fn finish(self, ShiftedSum { shift, sum }: ShiftedSum, terms: Terms, y: RowPtr<UNIT>) {
+        let s = self.s;
+        let scalars = RowScalars { shift: s.splat(shift), scale: self.op.scale(s, s.splat(sum)) };
+        // SAFETY: blocks end at or before `cols`.
+        unsafe {
+            if Op::FINISHES_TERM && terms == Terms::Missing {
+                for col in (0..self.cols).step_by(EXP_BLOCK) {
+                    let (block, y) = (self.part(col, EXP_BLOCK), y.from(col));
+                    block.sum_terms(shift, Some(y));
+                    block.finish_elements(scalars, y);
+                }
+            } else {
+                self.finish_elements(scalars, y);
+            }
+        }
+    }
+
+    /// Writes each element; its term, if it is needed, is read from y.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    unsafe fn finish_elements(self, scalars: RowScalars<S>, y: RowPtr<UNIT>) {
+        let whole = self.cols - self.cols % S::LANES;
+        // SAFETY: vectors end at or before `cols`.
+        unsafe {
+            for col in (0..whole).step_by(S::LANES) {
+                self.s.prefetch(y.at(0).wrapping_add(col + WRITE_PREFETCH));
+                self.finish_vector(scalars, y, col, S::LANES);
+            }
+            if whole < self.cols {
+                self.finish_vector(scalars, y, whole, self.cols - whole);
+            }
+        }
+    }
+
+    /// # Safety
+    /// All rows have elements `col..col + n`, and `n <= LANES`.
+    #[inline(always)]
+    unsafe fn finish_vector(self, RowScalars { shift, scale }: RowScalars<S>, y: RowPtr<UNIT>, col: usize, n: usize) {
+        let s = self.s;
+        let zero = s.splat(0.0);
+        // SAFETY: all rows have these elements.
+        unsafe {
+            let term = if Op::FINISHES_TERM { y.load(s, col, n, zero) } else { zero };
+            y.store(s, col, n, self.op.finish(s, self.load(col, n, zero), term, shift, scale));
         }
     }
 }
 
-/// Sums a row piece by piece, the pieces pairwise.
-///
-/// # Safety
-/// The rows have `cols` elements.
-#[inline(always)]
-pub(super) unsafe fn sum_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    x: [RowPtr<UNIT>; INPUTS],
-    cols: usize,
-) -> ShiftedSum {
-    // SAFETY: each piece ends at or before `cols`.
-    unsafe {
-        if cols <= ROW_PIECE {
-            return sum_piece(s, op, x, cols, None);
-        }
-        let mut sum = PairwiseSum::new();
-        for col in (0..cols).step_by(ROW_PIECE) {
-            sum.push(s, sum_piece(s, op, x.map(|x| x.from(col)), ROW_PIECE.min(cols - col), None));
-        }
-        sum.total(s)
-    }
-}
-
-/// Sums a piece's terms, relative to its own maximum if that is the shift; stores them to `save`, which may
-/// be an input.
-///
-/// # Safety
-/// All rows have `cols` elements.
-#[inline(always)]
-unsafe fn sum_piece<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    x: [RowPtr<UNIT>; INPUTS],
-    cols: usize,
-    save: Option<RowPtr<UNIT>>,
-) -> ShiftedSum {
-    // SAFETY: all rows have `cols` elements.
-    unsafe {
-        let shift = match Op::SHIFT {
-            Shift::Max => max_of_row(s, x[0], cols),
-            Shift::None => 0.0,
-        };
-        ShiftedSum { shift, sum: sum_terms(s, op, x, cols, shift, save) }
-    }
+/// A row's shift and scale, in all lanes.
+#[derive(Clone, Copy)]
+struct RowScalars<S: Simd> {
+    shift: S::F32,
+    scale: S::F32,
 }
 
 /// A row's maximum, NaNs left out; no less than the least finite number.
@@ -165,89 +209,4 @@ pub(super) unsafe fn max_of_row<S: Simd, const UNIT: bool>(s: S, x: RowPtr<UNIT>
         }
     }
     s.reduce_max(s.max(s.max(maxes[0], maxes[1]), s.max(maxes[2], maxes[3])))
-}
-
-/// Writes a row, or a part of it, from the sum over all of it.
-///
-/// Missing terms are computed anew, [`EXP_BLOCK`] at a time, so that they are still in L1 when they are
-/// finished.
-///
-/// # Safety
-/// All rows have `cols` elements; an input may be y.
-#[inline(always)]
-pub(super) unsafe fn finish_row<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    ShiftedSum { shift, sum }: ShiftedSum,
-    terms: Terms,
-    x: [RowPtr<UNIT>; INPUTS],
-    y: RowPtr<UNIT>,
-    cols: usize,
-) {
-    let scalars = RowScalars { shift: s.splat(shift), scale: op.scale(s, s.splat(sum)) };
-    // SAFETY: blocks end at or before `cols`.
-    unsafe {
-        if Op::FINISHES_TERM && terms == Terms::Missing {
-            for col in (0..cols).step_by(EXP_BLOCK) {
-                let (x, y, cols) = (x.map(|x| x.from(col)), y.from(col), EXP_BLOCK.min(cols - col));
-                write_terms(s, op, x, cols, shift, y);
-                finish_elements(s, op, scalars, x, y, cols);
-            }
-        } else {
-            finish_elements(s, op, scalars, x, y, cols);
-        }
-    }
-}
-
-/// A row's shift and scale, in all lanes.
-#[derive(Clone, Copy)]
-struct RowScalars<S: Simd> {
-    shift: S::F32,
-    scale: S::F32,
-}
-
-/// Writes each element; its term, if it is needed, is read from y.
-///
-/// # Safety
-/// All rows have `cols` elements; an input may be y.
-#[inline(always)]
-unsafe fn finish_elements<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    scalars: RowScalars<S>,
-    x: [RowPtr<UNIT>; INPUTS],
-    y: RowPtr<UNIT>,
-    cols: usize,
-) {
-    let whole = cols - cols % S::LANES;
-    // SAFETY: vectors end at or before `cols`.
-    unsafe {
-        for col in (0..whole).step_by(S::LANES) {
-            s.prefetch(y.at(0).wrapping_add(col + WRITE_PREFETCH));
-            finish_vector(s, op, scalars, x, y, col, S::LANES);
-        }
-        if whole < cols {
-            finish_vector(s, op, scalars, x, y, whole, cols - whole);
-        }
-    }
-}
-
-/// # Safety
-/// All rows have elements `col..col + n`, and `n <= LANES`.
-#[inline(always)]
-unsafe fn finish_vector<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    RowScalars { shift, scale }: RowScalars<S>,
-    x: [RowPtr<UNIT>; INPUTS],
-    y: RowPtr<UNIT>,
-    col: usize,
-    n: usize,
-) {
-    let zero = s.splat(0.0);
-    // SAFETY: all rows have these elements.
-    unsafe {
-        let term = if Op::FINISHES_TERM { y.load(s, col, n, zero) } else { zero };
-        y.store(s, col, n, op.finish(s, load_all(s, x, col, n, zero), term, shift, scale));
-    }
 }

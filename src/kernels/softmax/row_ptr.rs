@@ -59,26 +59,6 @@ impl<const UNIT: bool> RowPtr<UNIT> {
     }
 }
 
-/// Loads the same `n` elements of all rows; the other lanes are those of `fill`.
-///
-/// # Safety
-/// The rows have elements `col..col + n`, and `n <= LANES`.
-#[inline(always)]
-pub(super) unsafe fn load_all<S: Simd, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    rows: [RowPtr<UNIT>; INPUTS],
-    col: usize,
-    n: usize,
-    fill: S::F32,
-) -> [S::F32; INPUTS] {
-    let mut v = [fill; INPUTS];
-    for (v, row) in v.iter_mut().zip(rows) {
-        // SAFETY: each row has these elements.
-        *v = unsafe { row.load(s, col, n, fill) };
-    }
-    v
-}
-
 /// Vectors of the narrowest instruction set that hold the partial sums.
 const MAX_VECTORS: usize = 4;
 

@@ -1,8 +1,9 @@
 //! One long row, split over threads by its columns: first the sum, then the outputs.
 
-use super::row_at_a_time::{ShiftedSum, Terms, finish_row, sum_row};
+use super::row_at_a_time::{ShiftedSum, Terms};
 use super::row_ptr::RowPtr;
 use super::row_reduction::RowReduction;
+use super::terms::ReductionRow;
 use crate::kernels::{Input, Kernel, Split};
 use crate::matrix::{MatMut, MatRef, common_size};
 use crate::simd::tier::Tier;
@@ -25,9 +26,9 @@ impl<Op: RowReduction<INPUTS>, const INPUTS: usize> Kernel for RowSum<'_, Op, IN
         // SAFETY: all inputs have a row of `cols` elements, contiguous in the first case.
         unsafe {
             if x.iter().all(|x| x.col_stride == 1) {
-                sum_row(s, self.op, x.map(|x| RowPtr::<true>::new(x, 0)), cols)
+                ReductionRow::<_, _, true, INPUTS>::new(s, self.op, x, 0, cols).sum()
             } else {
-                sum_row(s, self.op, x.map(|x| RowPtr::<false>::new(x, 0)), cols)
+                ReductionRow::<_, _, false, INPUTS>::new(s, self.op, x, 0, cols).sum()
             }
         }
     }
@@ -65,11 +66,11 @@ impl<Op: RowReduction<INPUTS>, const INPUTS: usize> Kernel for FinishRow<'_, Op,
         // SAFETY: all matrices have a row of `cols` elements, contiguous in the first case.
         unsafe {
             if y.col_stride == 1 && x.iter().all(|x| x.col_stride == 1) {
-                let (x, y) = (x.map(|x| RowPtr::<true>::new(x, 0)), RowPtr::new(y, 0));
-                finish_row(s, op, sum, Terms::Missing, x, y, cols);
+                let row = ReductionRow::<_, _, true, INPUTS>::new(s, op, x, 0, cols);
+                row.finish(sum, Terms::Missing, RowPtr::new(y, 0));
             } else {
-                let (x, y) = (x.map(|x| RowPtr::<false>::new(x, 0)), RowPtr::new(y, 0));
-                finish_row(s, op, sum, Terms::Missing, x, y, cols);
+                let row = ReductionRow::<_, _, false, INPUTS>::new(s, op, x, 0, cols);
+                row.finish(sum, Terms::Missing, RowPtr::new(y, 0));
             }
         }
     }
