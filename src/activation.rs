@@ -1,20 +1,22 @@
-//! Activations on their own: element by element, or, as softmax and log-softmax, row by row.
+//! Activations on their own: element-wise, or row by row for softmax and log-softmax.
 //!
-//! Every output has the shape of its inputs and is written whole; any strides will do. What ends in
-//! `_in_place` has its result where an input stood. The meaning of every bit is spelled in
-//! [`reference`](crate::reference).
+//! Every output has the shape of its inputs and is overwritten as a whole; any strides are accepted.
+//! Functions whose names end in `_in_place` overwrite an input. [`reference`](crate::reference) defines every
+//! bit.
 
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
 use crate::dense::check_shape;
 use crate::error::Result;
-use crate::kernels::activation::{Activation, Formula, Gradient, Value, Visit};
+use crate::kernels::activation::Activation;
+use crate::kernels::activation_formulas::{ActivationGradient, ActivationValue, Formula, Visit};
 use crate::kernels::elementwise::{Exp, Ln};
-use crate::kernels::softmax::{
-    InRows, LogSoftmax, LogSoftmaxBackward, RowSums, RowWrite, Softmax, SoftmaxBackward, Softmaxes,
-};
+use crate::kernels::softmax::driver::ReduceRows;
+use crate::kernels::softmax::row_reduction::{LogSoftmax, LogSoftmaxBackward, RowReduction, Softmax, SoftmaxBackward};
+use crate::kernels::softmax::split_row::{FinishRow, RowSum};
 use crate::kernels::{Input, RowKernel, RowOp};
 use crate::matrix::{MatMut, MatRef};
+use crate::split_at::{Axis, SplitAt};
 use crate::tuning::cost;
 
 /// y = f(x), element by element; `activation` is f.
@@ -32,7 +34,8 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
 /// y = f(y), element by element; `activation` is f.
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched then.
+/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched
+/// then.
 pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
     activation.check()?;
     activation.visit(Forward { backend, cost: cost_of(activation), x: Input::InPlace, y });
@@ -41,7 +44,7 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 
 /// dx = f'(x) dy, element by element; `activation` is f.
 ///
-/// `kept` is f's output, or, if f [keeps its input](Activation::saves_input), that.
+/// `saved` is f's output, or, if f [saves its input](Activation::saves_input), that.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -49,29 +52,29 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 pub fn backward(
     backend: &Backend,
     activation: Activation,
-    kept: MatRef<'_>,
+    saved: MatRef<'_>,
     dy: MatRef<'_>,
     dx: MatMut<'_>,
 ) -> Result<()> {
-    check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+    check_same(&[("saved", saved), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Matrix(dy), dx });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::Matrix(dy), dx });
     Ok(())
 }
 
-/// [`backward`] with dx in the place of dy.
+/// [`backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
 /// parameter of the activation is out of range; `dy` is untouched then.
-pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
-    check_same(&[("kept", kept)], ("dy", &dy))?;
+pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
+    check_same(&[("saved", saved)], ("dy", &dy))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::InPlace, dx: dy });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::InPlace, dx: dy });
     Ok(())
 }
 
-/// [`forward`] or [`forward_in_place`], of which the formula is missing.
+/// The arguments of [`forward`] or [`forward_in_place`], to be run with a formula.
 struct Forward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
@@ -83,15 +86,15 @@ impl Visit for Forward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Value(formula), [self.x], self.y, self.cost);
+        run(self.backend, ActivationValue(formula), [self.x], self.y, self.cost);
     }
 }
 
-/// [`backward`] or [`backward_in_place`], of which the formula is missing.
+/// The arguments of [`backward`] or [`backward_in_place`], to be run with a formula.
 struct Backward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
-    kept: MatRef<'a>,
+    saved: MatRef<'a>,
     dy: Input<'a>,
     dx: MatMut<'a>,
 }
@@ -100,7 +103,7 @@ impl Visit for Backward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.cost);
+        run(self.backend, ActivationGradient(formula), [Input::Matrix(self.saved), self.dy], self.dx, self.cost);
     }
 }
 
@@ -122,7 +125,8 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Ln, x, y)
 }
 
-/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum to 1.
+/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum
+/// to 1.
 ///
 /// A row with NaN or +inf, or of nothing but -inf, gives NaN throughout. Source: Bridle,
 /// "Probabilistic interpretation of feedforward classification network outputs" (1990).
@@ -144,7 +148,7 @@ pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     Ok(())
 }
 
-/// [`softmax`] of y, in its place.
+/// [`softmax`] of y, which it overwrites.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, Softmax, [Input::InPlace], y, cost::exponential);
 }
@@ -159,7 +163,7 @@ pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: Ma
     Ok(())
 }
 
-/// [`softmax_backward`] with dx in the place of dy.
+/// [`softmax_backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
@@ -180,7 +184,7 @@ pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()
     Ok(())
 }
 
-/// [`log_softmax`] of y, in its place.
+/// [`log_softmax`] of y, which it overwrites.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, LogSoftmax, [Input::InPlace], y, cost::exponential);
 }
@@ -195,7 +199,7 @@ pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx
     Ok(())
 }
 
-/// [`log_softmax_backward`] with dx in the place of dy.
+/// [`log_softmax_backward`], with dy overwritten by dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
@@ -205,7 +209,7 @@ pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMu
     Ok(())
 }
 
-/// The cost of an activation by the number of elements.
+/// The cost of an activation as a function of the number of elements.
 fn cost_of(activation: Activation) -> fn(usize) -> usize {
     match activation {
         Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => cost::streaming,
@@ -230,32 +234,31 @@ fn run<const INPUTS: usize>(
     backend.run(cost(elements), 1, RowKernel { op, inputs, output });
 }
 
-/// Runs an operation on rows: row by row, or, where there are fewer rows than threads and these are long, by the
-/// columns of one row after another.
+/// Runs a row reduction, split by rows; fewer long rows than threads are split by columns, one row after
+/// another.
 fn rows<const INPUTS: usize>(
     backend: &Backend,
-    op: impl Softmaxes<INPUTS>,
+    op: impl RowReduction<INPUTS>,
     inputs: [Input<'_>; INPUTS],
     output: MatMut<'_>,
     cost: fn(usize) -> usize,
 ) {
     let (rows, cols) = (output.rows(), output.cols());
     if cols <= ROW_PIECE || rows >= backend.width() {
-        return run(backend, InRows(op), inputs, output, cost);
+        return run(backend, ReduceRows(op), inputs, output, cost);
     }
     let cost = cost(cols);
     let (mut inputs, mut output) = (inputs, output);
     for _ in 0..rows {
-        let (mut row, rest) = output.split_at_row(1);
-        let of_row = inputs.map(|input| input.split_at_row(1).0);
-        inputs = inputs.map(|input| input.split_at_row(1).1);
-        output = rest;
-        let read = of_row.map(|input| match input {
+        let (row_inputs, mut row_output);
+        (row_inputs, inputs) = inputs.split_along(Axis::Rows, 1);
+        (row_output, output) = output.split_along(Axis::Rows, 1);
+        let read = row_inputs.map(|input| match input {
             Input::Matrix(matrix) => matrix,
-            Input::InPlace => row.as_ref(),
+            Input::InPlace => row_output.as_ref(),
         });
-        let sums = backend.sum(cost, ROW_PIECE, RowSums { op, inputs: read });
-        backend.run(cost, ROW_PIECE, RowWrite { op, sums, inputs: of_row, output: row.reborrow() });
+        let sum = backend.sum(cost, ROW_PIECE, RowSum { op, inputs: read });
+        backend.run(cost, ROW_PIECE, FinishRow { op, sum, inputs: row_inputs, output: row_output.reborrow() });
     }
 }
 

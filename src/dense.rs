@@ -14,9 +14,10 @@ use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::gemm::epilogue::Epilogue;
 use crate::gemm::packed::{BOperand, Weights};
-use crate::gemm::product::{Axis, Bias, Product, Sizes, Summation};
+use crate::gemm::product::{Bias, Product, Sizes, Summation};
 use crate::kernels::activation::Activation;
 use crate::matrix::{MatMut, MatRef};
+use crate::split_at::Axis;
 use crate::tuning::cost;
 use crate::tuning::gemm::{COL_GRAIN, ROW_GRAIN, SPLIT_COLS_B};
 

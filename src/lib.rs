@@ -25,6 +25,7 @@ pub mod nn;
 mod parallel;
 pub mod reference;
 mod simd;
+mod split_at;
 mod targets;
 mod tuning;
 

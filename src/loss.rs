@@ -4,8 +4,10 @@ use crate::backend::Backend;
 use crate::contract::LOSS_ROWS;
 use crate::dense::check_shape;
 use crate::error::{Error, Result};
+use crate::kernels::Input;
 use crate::kernels::pairwise_sum::Losses;
-use crate::kernels::{Input, softmax};
+use crate::kernels::softmax::cross_entropy::CrossEntropy as CrossEntropyKernel;
+use crate::kernels::softmax::row_targets::LossTargets;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::{Labels, Targets};
 use crate::tuning::cost;
@@ -47,13 +49,13 @@ pub fn cross_entropy<'a>(
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reduction {
-    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels, ignored
-    /// ones left out. Without class weights, and with probabilities for targets, each row weighs 1. The mean of
-    /// rows that weigh nothing is 0, and so is its gradient.
+    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels,
+    /// ignored ones left out. Without class weights, and with probabilities for targets, each row weighs 1.
+    /// The mean of rows that weigh nothing is 0, and so is its gradient.
     #[default]
     Mean,
     /// Their sum. This is also what to choose if each row's loss is wanted for its own sake, in `losses`:
-    /// the gradient of the sum by a row of logits is that of the row's loss.
+    /// the gradient of the sum with respect to a row of logits is that of the row's loss.
     Sum,
 }
 
@@ -65,12 +67,13 @@ pub enum Reduction {
 /// -sum over the classes c of w_c ((1 - s) t_c + s / K) log_softmax(logits)_c
 ///
 /// in nats, as in PyTorch's `CrossEntropyLoss`; classes whose factor is 0 count for nothing, even where the
-/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss, before
-/// any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer vision" (2016).
+/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss,
+/// before any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer
+/// vision" (2016).
 ///
-/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its factors are 0
-/// because of the class weights: its loss and gradient are 0, whatever its logits are, NaN included. With probabilities
-/// none is.
+/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its
+/// factors are 0 because of the class weights: its loss and gradient are 0, whatever its logits are, NaN
+/// included. With probabilities none is.
 ///
 /// ```
 /// use densely::loss::{CrossEntropy, Reduction};
@@ -127,7 +130,8 @@ impl<'a> CrossEntropy<'a> {
         Self { weights: Some(weights), ..self }
     }
 
-    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have none.
+    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have
+    /// none.
     #[must_use]
     pub fn ignored_label(self, label: usize) -> Self {
         Self { ignored: Some(label), ..self }
@@ -136,9 +140,10 @@ impl<'a> CrossEntropy<'a> {
     /// The loss alone. `logits` is batch x classes, `losses` has an element for each row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`] if a
-    /// label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
-    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written then.
+    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`]
+    /// if a label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
+    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written
+    /// then.
     pub fn forward<'t>(
         &self,
         backend: &Backend,
@@ -154,7 +159,8 @@ impl<'a> CrossEntropy<'a> {
     /// The loss, and its gradient, batch x classes, in `dlogits`.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the logits.
+    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the
+    /// logits.
     pub fn forward_backward<'t>(
         &self,
         backend: &Backend,
@@ -170,7 +176,7 @@ impl<'a> CrossEntropy<'a> {
         Ok(self.run(backend, Input::Matrix(logits), shape, targets, losses, Some(dlogits)))
     }
 
-    /// The loss, and its gradient in the place of the logits, batch x classes.
+    /// The loss, and its gradient, which overwrites the logits, batch x classes.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -217,7 +223,7 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// What the sum of the losses is divided by.
+    /// The divisor of the sum of the losses.
     fn divisor(&self, rows: usize, targets: Targets<'_>) -> f64 {
         match (self.reduction, targets) {
             (Reduction::Sum, _) => 1.0,
@@ -253,24 +259,23 @@ impl<'a> CrossEntropy<'a> {
         targets: Targets<'k>,
         losses: Option<&'k mut [f32]>,
         dx: Option<MatMut<'k>>,
-    ) -> softmax::CrossEntropy<'k> {
-        // No weight, no loss: not even that of labels whose own class weighs nothing.
+    ) -> CrossEntropyKernel<'k> {
+        // A batch without weight has no gradient, not even where the label's own class weighs nothing.
         let scale = if divisor > 0.0 { (1.0 / divisor).min(f32::MAX.into()) } else { 0.0 };
-        softmax::CrossEntropy {
-            logits,
+        let targets = LossTargets {
             targets,
             weights: self.weights,
             ignored: self.ignored,
             keep: 1.0 - self.smoothing,
             base: self.smoothing / cols as f32,
-            scale: scale as f32,
-            losses,
-            dx,
-        }
+        };
+        CrossEntropyKernel { logits, targets, scale: scale as f32, losses, dx }
     }
 
-    /// The losses of some rows of a batch, and the gradient of the batch's loss by them; the whole batch's weight
-    /// is `divisor`. [`sum`] adds the losses of all of its rows.
+    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to
+    /// their logits.
+    ///
+    /// `divisor` is the weight of the whole batch; [`sum`] adds the losses of all of its rows.
     ///
     /// # Errors
     /// As [`forward_backward`](Self::forward_backward).
@@ -292,7 +297,7 @@ impl<'a> CrossEntropy<'a> {
     }
 }
 
-/// The sum of the losses of a batch's rows, in the order in which a call adds them that has the whole batch.
+/// Sums the losses of a batch's rows, in the order of a call on the whole batch.
 pub(crate) fn sum(backend: &Backend, losses: &[f32]) -> f32 {
     backend.sum(cost::sum(losses.len()), LOSS_ROWS, Losses(losses))
 }

@@ -1,8 +1,8 @@
 //! `MatRef` and `MatMut`: two-dimensional views over `f32` slices, checked once, when they are made.
 //!
-//! Element (row, col) stands at `row * row_stride + col * col_stride` of the slice, strides in
-//! elements. A view never holds the same element twice and never reaches past its slice, so
-//! kernels can go by the view alone. Transposing a view swaps the two axes and moves nothing.
+//! Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. A view
+//! never holds the same element twice and never reaches past its slice, so kernels need no other check.
+//! Transposing a view swaps the two axes and moves nothing.
 
 #![allow(unsafe_code)]
 
@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use crate::error::{Error, Result};
 
-/// Rows, columns and strides of a view; the part that both kinds of view share.
+/// Rows, columns and strides of a view.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Layout {
     rows: usize,
@@ -22,13 +22,14 @@ struct Layout {
 }
 
 impl Layout {
-    /// Checks a layout against the length of the slice it lies over.
-    fn new(len: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Result<Self> {
+    /// Checks this layout against the length of its slice.
+    fn check(self, len: usize) -> Result<Self> {
+        let layout @ Self { rows, cols, row_stride, col_stride } = self;
         if rows == 0 || cols == 0 {
-            // Strides that lead nowhere may be any number; nobody shall compute with them.
-            return Ok(Self { rows, cols, row_stride: 0, col_stride: 0 });
+            // Strides are never stepped here and may be any number: 0 keeps computations with them from
+            // overflowing.
+            return Ok(Self { row_stride: 0, col_stride: 0, ..layout });
         }
-        let layout = Self { rows, cols, row_stride, col_stride };
         let overflow = || Error::shape("data", "a matrix whose last index fits usize", layout);
         let row_extent = (rows - 1).checked_mul(row_stride).ok_or_else(overflow)?;
         let col_extent = (cols - 1).checked_mul(col_stride).ok_or_else(overflow)?;
@@ -53,7 +54,7 @@ impl Layout {
         Ok(layout)
     }
 
-    /// Row-major without gaps, over a slice of just that length.
+    /// Makes a contiguous row-major layout over a slice of exactly that length.
     fn dense(len: usize, rows: usize, cols: usize) -> Result<Self> {
         let layout = Self { rows, cols, row_stride: cols, col_stride: 1 };
         if rows.checked_mul(cols) != Some(len) {
@@ -86,13 +87,13 @@ impl Layout {
         (row < self.rows && col < self.cols).then(|| row * self.row_stride + col * self.col_stride)
     }
 
-    /// A layout without gaps as one long row.
+    /// Flattens a contiguous layout to one long row.
     fn one_row(self) -> Self {
         let cols = self.rows * self.cols;
         Self { rows: 1, cols, row_stride: cols, col_stride: 1 }
     }
 
-    /// Whether all elements stand one after another in row-major order.
+    /// Whether all elements are contiguous in row-major order.
     fn is_contiguous(self) -> bool {
         let empty = self.rows == 0 || self.cols == 0;
         empty || ((self.cols == 1 || self.col_stride == 1) && (self.rows == 1 || self.row_stride == self.cols))
@@ -108,7 +109,7 @@ impl fmt::Display for Layout {
 
 /// A read-only matrix view over a slice of `f32`.
 ///
-/// Element (row, col) stands at `row * row_stride + col * col_stride` of the slice, strides in elements. That all
+/// Element (row, col) is at `row * row_stride + col * col_stride` of the slice, strides in elements. That all
 /// elements are inside of the slice, each at a place of its own, is checked once, when the view is made.
 ///
 /// ```
@@ -153,6 +154,20 @@ unsafe impl Sync for MatRef<'_> {}
 unsafe impl Send for MatMut<'_> {}
 // SAFETY: through a shared MatMut elements can only be read.
 unsafe impl Sync for MatMut<'_> {}
+
+/// Rows and columns of a matrix, or of a block of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Size {
+    pub rows: usize,
+    pub cols: usize,
+}
+
+/// The largest size that all views have.
+#[inline(always)]
+pub(crate) fn common_size(inputs: &[MatRef<'_>], output: &MatMut<'_>) -> Size {
+    let size = Size { rows: output.rows(), cols: output.cols() };
+    inputs.iter().fold(size, |size, x| Size { rows: size.rows.min(x.rows()), cols: size.cols.min(x.cols()) })
+}
 
 /// Address and strides of a matrix, for kernels that check their bounds beforehand.
 #[derive(Clone, Copy)]
@@ -209,7 +224,7 @@ macro_rules! view_methods {
             self.layout.col_stride
         }
 
-        /// Whether all elements stand one after another in row-major order.
+        /// Whether all elements are contiguous in row-major order.
         #[must_use]
         pub fn is_contiguous(&self) -> bool {
             self.layout.is_contiguous()
@@ -241,11 +256,12 @@ impl<'a> MatRef<'a> {
         Ok(Self::over(data, Layout::dense(data.len(), rows, cols)?))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a place: one
+    /// stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
     /// a column is refused.
     pub fn with_strides(
         data: &'a [f32],
@@ -254,7 +270,7 @@ impl<'a> MatRef<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        Ok(Self::over(data, Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?))
+        Ok(Self::over(data, Layout { rows, cols, row_stride, col_stride }.check(data.len())?))
     }
 
     fn over(data: &'a [f32], layout: Layout) -> Self {
@@ -279,17 +295,17 @@ impl<'a> MatRef<'a> {
         Ok(Self { ptr: unsafe { self.ptr.add(offset) }, layout, ..self })
     }
 
-    /// Row `row` as a slice, if the matrix has that row and its elements stand side by side.
+    /// Row `row` as a slice, if the matrix has that row and its elements are contiguous.
     #[must_use]
     pub fn row(&self, row: usize) -> Option<&'a [f32]> {
-        let side_by_side = self.cols() <= 1 || self.col_stride() == 1;
-        if row >= self.rows() || !side_by_side {
+        let contiguous = self.cols() <= 1 || self.col_stride() == 1;
+        if row >= self.rows() || !contiguous {
             return None;
         }
         if self.cols() == 0 {
             return Some(&[]);
         }
-        // SAFETY: the row exists and its `cols` elements are neighbours inside the checked slice.
+        // SAFETY: the row exists and its `cols` elements are contiguous inside the checked slice.
         Some(unsafe { std::slice::from_raw_parts(self.ptr.add(row * self.row_stride()), self.cols()) })
     }
 
@@ -307,7 +323,7 @@ impl<'a> MatRef<'a> {
         }
     }
 
-    /// A view without gaps as one long row.
+    /// Flattens a contiguous view to one long row.
     pub(crate) fn into_one_row(self) -> Self {
         debug_assert!(self.is_contiguous());
         Self { layout: self.layout.one_row(), ..self }
@@ -341,11 +357,12 @@ impl<'a> MatMut<'a> {
         Ok(Self::over(data, layout))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a
-    /// place: one stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share a place: one
+    /// stride must step over the whole extent of the other axis. So a stride of 0 that would repeat a row or
     /// a column is refused.
     pub fn with_strides(
         data: &'a mut [f32],
@@ -354,7 +371,7 @@ impl<'a> MatMut<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        let layout = Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?;
+        let layout = Layout { rows, cols, row_stride, col_stride }.check(data.len())?;
         Ok(Self::over(data, layout))
     }
 
@@ -388,10 +405,10 @@ impl<'a> MatMut<'a> {
         Ok(Self { ptr: unsafe { self.ptr.add(offset) }, layout, ..self })
     }
 
-    /// The same elements to be read, for kernels that work in place.
+    /// Aliases the elements for reading, for kernels that work in place.
     ///
     /// # Safety
-    /// Whoever has it reads no element while that is written, and knows that others may change it.
+    /// Elements are accessed by pointers only, and none is read while it is written.
     pub(crate) unsafe fn alias(&self) -> MatRef<'a> {
         MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
@@ -440,7 +457,7 @@ impl<'a> MatMut<'a> {
         )
     }
 
-    /// A view without gaps as one long row.
+    /// Flattens a contiguous view to one long row.
     pub(crate) fn into_one_row(self) -> Self {
         debug_assert!(self.is_contiguous());
         Self { layout: self.layout.one_row(), ..self }

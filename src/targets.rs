@@ -1,37 +1,39 @@
-//! `Targets`: the right answers, as class numbers (`Labels`) or as probabilities.
+//! `Targets`: the ground truth, as class numbers (`Labels`) or as probabilities.
 
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
+use crate::split_at::{Axis, SplitAt};
 
-/// What the outputs of a network are compared with: made from [`Labels`], from whatever those are made
-/// from, or from a matrix of probabilities.
+/// The ground truth that outputs are compared with: [`Labels`], anything that converts to them, or a matrix
+/// of probabilities.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Targets<'a> {
-    /// The number of the right class, one a row.
+    /// The class number of each row.
     Labels(Labels<'a>),
     /// A probability for each class, batch x classes. They are taken as they are: rows need not sum to 1.
     Probabilities(MatRef<'a>),
 }
 
 impl Targets<'_> {
-    /// How many rows there are.
+    /// Number of rows.
     pub(crate) fn rows(&self) -> usize {
         match self {
             Self::Labels(labels) => labels.len(),
             Self::Probabilities(probabilities) => probabilities.rows(),
         }
     }
+}
 
-    /// The first `row` rows and the others; all go to the first if there are fewer.
-    pub(crate) fn split_at_row(self, row: usize) -> (Self, Self) {
+impl SplitAt for Targets<'_> {
+    fn split_along(self, axis: Axis, at: usize) -> (Self, Self) {
         match self {
             Self::Labels(labels) => {
-                let (first, rest) = labels.split_at(row);
+                let (first, rest) = labels.split_at(at);
                 (Self::Labels(first), Self::Labels(rest))
             }
             Self::Probabilities(probabilities) => {
-                let (first, rest) = probabilities.split_at_row(row);
+                let (first, rest) = probabilities.split_along(axis, at);
                 (Self::Probabilities(first), Self::Probabilities(rest))
             }
         }
@@ -50,8 +52,8 @@ impl<'a> From<MatRef<'a>> for Targets<'a> {
     }
 }
 
-/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a slice, an
-/// array or a vector.
+/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a
+/// slice, an array or a vector.
 ///
 /// ```
 /// use densely::Labels;
@@ -98,7 +100,8 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as it is.
+    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as
+    /// it is.
     pub(crate) fn copy_to(&self, first: usize, to: &mut [usize]) {
         match self {
             Self::U8(labels) => copy(labels.get(first..).unwrap_or_default(), to, usize::from),

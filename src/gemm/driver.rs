@@ -28,6 +28,7 @@ use super::{portable, rank_k};
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
 use crate::kernels::elementwise::column_sums;
+use crate::matrix::Size;
 use crate::simd::Simd;
 use crate::simd::tier::{IfFused, Tier};
 use crate::tuning::gemm::{CONFLICT_STRIDE, MAX_TRANSPOSED_COLS};
@@ -141,9 +142,9 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
         // SAFETY: as the caller promises.
         unsafe {
             if lanes == N::LANES {
-                pack(self.narrow, a, [depth, rows], self.plan.mr, self.a_panels);
+                pack(self.narrow, a, Size { rows: depth, cols: rows }, self.plan.mr, self.a_panels);
             } else {
-                pack(self.s, a, [depth, rows], self.plan.mr, self.a_panels);
+                pack(self.s, a, Size { rows: depth, cols: rows }, self.plan.mr, self.a_panels);
             }
         }
     }
@@ -167,12 +168,11 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
         unsafe {
             if let (BOperand::Strided(matrix), Some(sums), 0) = (self.p.b, self.sums, ic) {
                 // Brings the block into cache, too.
-                let from = matrix.as_mat_ptr().from(pc, jc).p;
-                let strides = [matrix.row_stride(), matrix.col_stride()];
-                column_sums(s, from, strides, [depth, cols], pc == 0, sums.wrapping_add(jc));
+                let b = matrix.as_mat_ptr().from(pc, jc);
+                column_sums(s, b, Size { rows: depth, cols }, pc == 0, sums.wrapping_add(jc));
             }
             if let (BPacking::PackBlock, BOperand::Strided(matrix)) = (b, self.p.b) {
-                pack(s, matrix.as_mat_ptr().from(pc, jc), [depth, cols], S::LANES, self.b_panels);
+                pack(s, matrix.as_mat_ptr().from(pc, jc), Size { rows: depth, cols }, S::LANES, self.b_panels);
                 t.read_panel();
                 b = BPacking::Panels;
             }
@@ -188,7 +188,7 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
                 if pc + depth == self.sizes.k {
                     let corner = Corner { row: ic + ir, col: jc };
                     let c = self.p.c.as_mat_ptr().from(corner.row, corner.col);
-                    self.p.epilogue.finish(s, c, corner, mr, cols);
+                    self.p.epilogue.finish(s, c, corner, Size { rows: mr, cols });
                 }
                 ir += mr;
             }

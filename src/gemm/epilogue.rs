@@ -4,9 +4,11 @@
 //! Other activations would spill accumulators: they follow in a pass over the block of C while it is in cache.
 
 use super::microtile::Store;
-use crate::kernels::activation::{Activation, Finish, finish};
-use crate::matrix::{MatPtr, MatRef};
+use crate::kernels::activation::Activation;
+use crate::kernels::activation_formulas::ActivationBlock;
+use crate::matrix::{MatPtr, MatRef, Size};
 use crate::simd::Simd;
+use crate::split_at::{Axis, SplitAt};
 
 /// What is done to a finished element of C.
 #[derive(Clone, Copy)]
@@ -19,11 +21,11 @@ pub(crate) enum Epilogue<'a> {
     Gradient(Activation, MatRef<'a>),
 }
 
-impl<'a> Epilogue<'a> {
-    /// The epilogue of a part of C, given the same part of the saved matrix.
-    pub(super) fn map(self, part: impl FnOnce(MatRef<'a>) -> MatRef<'a>) -> Self {
+impl Epilogue<'_> {
+    /// The epilogue of the transposed product.
+    pub(super) fn t(self) -> Self {
         match self {
-            Self::Gradient(activation, saved) => Self::Gradient(activation, part(saved)),
+            Self::Gradient(activation, saved) => Self::Gradient(activation, saved.t()),
             same => same,
         }
     }
@@ -47,16 +49,16 @@ impl<'a> Epilogue<'a> {
         }
     }
 
-    /// Applies to a block of C what [`in_registers`](Self::in_registers) leaves; `row` and `col` are its corner.
+    /// Applies to a block of C what [`in_registers`](Self::in_registers) leaves.
     ///
     /// # Safety
-    /// `block` is the block of C at this corner, with `rows` by `cols` elements that may be written.
+    /// `block` is the block of C at this corner, whose `size` may be written.
     #[inline(always)]
-    pub(super) unsafe fn finish<S: Simd>(self, s: S, block: MatPtr, corner: Corner, rows: usize, cols: usize) {
+    pub(super) unsafe fn finish<S: Simd>(self, s: S, block: MatPtr, corner: Corner, size: Size) {
         let (Self::Activation(activation) | Self::Gradient(activation, _)) = self else { return };
         if !matches!(activation, Activation::Linear | Activation::Relu) {
             // SAFETY: the block's elements may be written.
-            unsafe { self.apply(s, block, corner, rows, cols) };
+            unsafe { self.apply(s, block, corner, size) };
         }
     }
 
@@ -65,14 +67,26 @@ impl<'a> Epilogue<'a> {
     /// # Safety
     /// As for [`finish`](Self::finish).
     #[inline(always)]
-    pub(super) unsafe fn apply<S: Simd>(self, s: S, block: MatPtr, corner: Corner, rows: usize, cols: usize) {
-        let (activation, kept) = match self {
+    pub(super) unsafe fn apply<S: Simd>(self, s: S, block: MatPtr, corner: Corner, size: Size) {
+        let (activation, saved) = match self {
             Self::None => return,
             Self::Activation(activation) => (activation, None),
             Self::Gradient(activation, saved) => (activation, Some(saved.as_mat_ptr().from(corner.row, corner.col))),
         };
         // SAFETY: the block's elements may be written, and the saved matrix has the shape of C.
-        unsafe { finish(Finish { s, activation, kept, block, size: [rows, cols] }) };
+        unsafe { ActivationBlock { s, activation, saved, block, size }.apply() };
+    }
+}
+
+impl SplitAt for Epilogue<'_> {
+    fn split_along(self, axis: Axis, at: usize) -> (Self, Self) {
+        match self {
+            Self::Gradient(activation, saved) => {
+                let (first, rest) = saved.split_along(axis, at);
+                (Self::Gradient(activation, first), Self::Gradient(activation, rest))
+            }
+            same => (same, same),
+        }
     }
 }
 

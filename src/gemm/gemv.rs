@@ -10,7 +10,7 @@ use super::microtile::Store;
 use super::packed::Panels;
 use crate::contract::ROW_LANES;
 use crate::kernels::activation::Activation;
-use crate::matrix::MatPtr;
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
 use crate::simd::tier::Tier;
 
@@ -48,7 +48,7 @@ pub(crate) fn forward<T: Tier, E: Element>(
     }
     let block = MatPtr { p: y.as_mut_ptr(), row_stride: cols, col_stride: 1 };
     // SAFETY: y is a row of `cols` elements.
-    unsafe { epilogue.finish(tier.vector(), block, Corner { row: 0, col: 0 }, 1, cols) };
+    unsafe { epilogue.finish(tier.vector(), block, Corner { row: 0, col: 0 }, Size { rows: 1, cols }) };
 }
 
 /// The share of up to [`MAX_PANELS`] panels.

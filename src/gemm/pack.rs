@@ -7,23 +7,24 @@
 //! Whatever strides B has, a micro-kernel then reads memory contiguously. Rows of A are packed in the same way, as the
 //! columns of its transpose, MR to a panel.
 
-use crate::matrix::MatPtr;
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
 use crate::tuning::gemm::{PACK_ROWS, STREAM_PREFETCH};
 
-/// Packs `depth` rows by `cols` columns of B into panels of `width` columns (at most `LANES`).
+/// Packs a block of B into panels of `width` columns (at most `LANES`).
 ///
 /// What a panel's vectors hold behind the last column means nothing.
 ///
 /// # Safety
-/// B has these rows and columns to read; `to` has room for `depth` vectors for every `width` columns begun.
+/// B has `size` to read; `to` has room for a vector per row for every `width` columns begun.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd>(s: S, b: MatPtr, [depth, cols]: [usize; 2], width: usize, to: *mut f32) {
+pub(super) unsafe fn pack<S: Simd>(s: S, b: MatPtr, size: Size, width: usize, to: *mut f32) {
+    let Size { rows: depth, cols } = size;
     let panel = depth * S::LANES;
     // SAFETY: rows stay below `depth` and columns below `cols`.
     unsafe {
         if b.col_stride == 1 || cols == 1 {
-            return pack_rows(s, b, [depth, cols], width, to);
+            return pack_rows(s, b, size, width, to);
         }
         for (j, col) in (0..cols).step_by(width).enumerate() {
             let (from, to) = (b.from(0, col), to.wrapping_add(j * panel));
@@ -48,7 +49,8 @@ pub(super) unsafe fn pack<S: Simd>(s: S, b: MatPtr, [depth, cols]: [usize; 2], w
 /// # Safety
 /// As for [`pack`].
 #[inline(always)]
-unsafe fn pack_rows<S: Simd>(s: S, b: MatPtr, [depth, cols]: [usize; 2], width: usize, to: *mut f32) {
+unsafe fn pack_rows<S: Simd>(s: S, b: MatPtr, size: Size, width: usize, to: *mut f32) {
+    let Size { rows: depth, cols } = size;
     for first in (0..depth).step_by(PACK_ROWS) {
         for (j, col) in (0..cols).step_by(width).enumerate() {
             for k in first..depth.min(first + PACK_ROWS) {

@@ -9,6 +9,7 @@ use std::fmt;
 use super::element::Element;
 use crate::contract::ROW_LANES;
 use crate::matrix::MatRef;
+use crate::split_at::{Axis, SplitAt};
 
 /// Weights in the order in which the forward kernels read them: panels of 16 outputs.
 ///
@@ -134,16 +135,19 @@ impl<E: Element> BOperand<'_, E> {
             Self::Packed(panels) => panels.cols,
         }
     }
+}
 
-    /// The left `col` columns, for panels a multiple of 16, and the others.
-    pub(crate) fn split_at_col(self, col: usize) -> (Self, Self) {
+impl<E: Element> SplitAt for BOperand<'_, E> {
+    /// Columns only, and those of panels at multiples of 16.
+    fn split_along(self, axis: Axis, at: usize) -> (Self, Self) {
+        debug_assert!(axis == Axis::Columns);
         match self {
             Self::Strided(matrix) => {
-                let (left, right) = matrix.split_at_col(col);
+                let (left, right) = matrix.split_along(axis, at);
                 (Self::Strided(left), Self::Strided(right))
             }
             Self::Packed(panels) => {
-                let (left, right) = panels.split_at_col(col);
+                let (left, right) = panels.split_at_col(at);
                 (Self::Packed(left), Self::Packed(right))
             }
         }

@@ -6,7 +6,7 @@ use super::epilogue::Corner;
 use super::packed::BOperand;
 use super::product::{Bias, Product, Sizes, Summation};
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
-use crate::matrix::MatPtr;
+use crate::matrix::{MatPtr, Size};
 use crate::simd::portable::Portable;
 
 /// Computes a product as [`driver`](super::driver) does, within the error bound of the portable instruction set.
@@ -42,7 +42,7 @@ pub(super) fn gemm(mut p: Product<'_>) {
     }
     let c = p.c.as_mat_ptr();
     // SAFETY: C has m rows and n columns.
-    unsafe { p.epilogue.apply(Portable, c, Corner { row: 0, col: 0 }, m, n) };
+    unsafe { p.epilogue.apply(Portable, c, Corner { row: 0, col: 0 }, Size { rows: m, cols: n }) };
 }
 
 /// Writes the bias to C; returns whether there is one.

@@ -5,8 +5,9 @@ use super::epilogue::Epilogue;
 use super::packed::BOperand;
 use crate::kernels::Split;
 use crate::kernels::elementwise::column_sums;
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatMut, MatRef, Size};
 use crate::simd::Simd;
+use crate::split_at::{Axis, SplitAt, split_fields};
 
 /// How the sum over the depth is taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -37,28 +38,22 @@ impl<'a> Bias<'a> {
             Self::Rows(bias) => Self::Columns(bias),
         }
     }
+}
 
-    /// The biases of the first `at` elements along an axis, and of the others.
-    fn split(self, axis: Axis, at: usize) -> (Self, Self) {
+impl SplitAt for Bias<'_> {
+    fn split_along(self, axis: Axis, at: usize) -> (Self, Self) {
         match (self, axis) {
             (Self::Columns(bias), Axis::Columns) => {
-                let (first, rest) = bias.split_at(at.min(bias.len()));
+                let (first, rest) = bias.split_along(axis, at);
                 (Self::Columns(first), Self::Columns(rest))
             }
             (Self::Rows(bias), Axis::Rows) => {
-                let (first, rest) = bias.split_at(at.min(bias.len()));
+                let (first, rest) = bias.split_along(axis, at);
                 (Self::Rows(first), Self::Rows(rest))
             }
             (same, _) => (same, same),
         }
     }
-}
-
-/// An axis of C.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Axis {
-    Rows,
-    Columns,
 }
 
 /// The sizes of a product, in BLAS' letters: C is m x n, the depth k.
@@ -110,7 +105,7 @@ impl<E: Element> Product<'_, E> {
         let Sizes { n, k, .. } = self.sizes();
         if let (Some(sums), BOperand::Strided(b)) = (self.column_sums.take(), self.b) {
             // SAFETY: B has k rows and n columns, and there are n sums.
-            unsafe { column_sums(s, b.as_ptr(), [b.row_stride(), b.col_stride()], [k, n], true, sums.as_mut_ptr()) };
+            unsafe { column_sums(s, b.as_mat_ptr(), Size { rows: k, cols: n }, true, sums.as_mut_ptr()) };
         }
     }
 }
@@ -123,7 +118,7 @@ impl<'a> Product<'a> {
             b: BOperand::Strided(self.a.t()),
             c: self.c.t(),
             bias: self.bias.t(),
-            epilogue: self.epilogue.map(MatRef::t),
+            epilogue: self.epilogue.t(),
             ..self
         }
     }
@@ -137,30 +132,13 @@ impl Split for Product<'_> {
         }
     }
 
-    fn split(self, at: usize) -> (Self, Self) {
-        let bias = self.bias.split(self.split, at);
-        match self.split {
-            Axis::Rows => {
-                let (a, c) = (self.a.split_at_row(at), self.c.split_at_row(at));
-                let epilogue = |second| self.epilogue.map(|saved| pick(saved.split_at_row(at), second));
-                (
-                    Self { a: a.0, c: c.0, bias: bias.0, epilogue: epilogue(false), ..self },
-                    Self { a: a.1, c: c.1, bias: bias.1, epilogue: epilogue(true), column_sums: None, ..self },
-                )
-            }
-            Axis::Columns => {
-                let (b, c) = (self.b.split_at_col(at), self.c.split_at_col(at));
-                let epilogue = |second| self.epilogue.map(|saved| pick(saved.split_at_col(at), second));
-                let sums = self.column_sums.map(|sums| sums.split_at_mut(at.min(sums.len()))).unzip();
-                (
-                    Self { b: b.0, c: c.0, bias: bias.0, epilogue: epilogue(false), column_sums: sums.0, ..self },
-                    Self { b: b.1, c: c.1, bias: bias.1, epilogue: epilogue(true), column_sums: sums.1, ..self },
-                )
-            }
+    fn split(mut self, at: usize) -> (Self, Self) {
+        if self.split == Axis::Columns {
+            return split_fields!(self, Axis::Columns, at, [b, c, bias, epilogue, column_sums]);
         }
+        // Both need all of B; one sums its columns.
+        let column_sums = self.column_sums.take();
+        let (first, rest) = split_fields!(self, Axis::Rows, at, [a, c, bias, epilogue, column_sums]);
+        (Self { column_sums, ..first }, rest)
     }
-}
-
-fn pick<T>((first, second): (T, T), is_second: bool) -> T {
-    if is_second { second } else { first }
 }

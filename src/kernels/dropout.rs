@@ -1,45 +1,57 @@
-//! Dropout, by a generator that counts: what is dropped depends on nothing but where and when.
+//! Dropout with a counter-based generator: a mask depends only on the seed, the step and the element's
+//! position.
 
 use super::{Input, Kernel, Split};
 use crate::matrix::MatMut;
 use crate::simd::tier::Tier;
+use crate::split_at::{Axis, split_fields};
 
-/// y = x times `scale`, or 0 where the values' random words are below `threshold`.
+/// y = x * `scale`, or 0 where the element's random word is below `threshold`.
 pub(crate) struct Dropout<'a> {
-    pub words: Words,
+    pub random: Philox,
     /// The first row's number in its batch.
-    pub row: usize,
-    pub threshold: u32,
-    pub scale: f32,
+    pub first_row: usize,
+    pub mask: Mask,
     pub x: Input<'a>,
     pub y: MatMut<'a>,
 }
 
-/// The random words of one dropout in one step, one for each value: those of
+/// Which elements are dropped, and what the others are multiplied by.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mask {
+    /// Random words below this drop their element.
+    pub threshold: u32,
+    pub scale: f32,
+}
+
+/// Philox4x32-10, the counter-based generator of Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3"
+/// (2011).
+///
+/// Holds what is common to one dropout in one step; the words are those of
 /// [`reference::dropout`](crate::reference::dropout).
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Words {
+pub(crate) struct Philox {
     key: [u32; 2],
-    /// The step, and the dropout's number with the step's upper half.
+    /// The lower half of the step; its upper half with the dropout's number.
     counter: [u32; 2],
 }
 
-/// Counters that are taken through the rounds together: a vector of any tier, or several.
+/// Counters that pass the rounds together: one vector of AVX-512, several of other instruction sets.
 const GROUP: usize = 16;
-/// Words that come of them, for as many neighbours of a row.
+/// Random words of a group, for as many elements of a row.
 const BLOCK: usize = 4 * GROUP;
 
-impl Words {
+impl Philox {
     pub(crate) fn new(seed: u64, number: u32, step: u64) -> Self {
         let halves = |word: u64| [word as u32, (word >> 32) as u32];
         let [low, high] = halves(step);
         Self { key: halves(seed), counter: [low, high << 16 ^ number] }
     }
 
-    /// Those of a row's values from `block` times [`BLOCK`] on: Philox4x32-10 of Salmon et al., "Parallel Random Numbers:
-    /// As Easy as 1, 2, 3" (2011). Plain loops over arrays, from which the compiler makes vectors.
+    /// Generates the words of a row's elements from `block` * [`BLOCK`] on. The compiler vectorises the plain
+    /// loops.
     #[inline(always)]
-    fn of(self, row: u32, block: u32) -> [u32; BLOCK] {
+    fn words(self, row: u32, block: u32) -> [u32; BLOCK] {
         let mut c = [[0; GROUP], [row; GROUP], [self.counter[0]; GROUP], [self.counter[1]; GROUP]];
         for (i, c) in c[0].iter_mut().enumerate() {
             *c = block.wrapping_mul(GROUP as u32).wrapping_add(i as u32);
@@ -53,7 +65,7 @@ impl Words {
     }
 }
 
-/// Makes random words of counters.
+/// Applies the ten rounds to counters, four words each.
 #[inline(always)]
 fn rounds<const N: usize>(counters: &mut [[u32; N]; 4], mut key: [u32; 2]) {
     for _ in 0..10 {
@@ -72,28 +84,29 @@ impl Kernel for Dropout<'_> {
 
     #[inline(always)]
     fn run<T: Tier>(self, _: T) {
-        let Self { words, row: first, threshold, scale, x, mut y } = self;
-        let x = match x {
-            Input::Matrix(x) => x,
-            // SAFETY: each value is read before it is written, through pointers only.
-            Input::InPlace => unsafe { y.alias() },
-        };
+        let Self { random, first_row, mask, x, mut y } = self;
+        // SAFETY: elements are accessed by pointers, and each is read before it is written.
+        let x = unsafe { x.resolve(&y) };
         let (rows, cols) = (x.rows().min(y.rows()), x.cols().min(y.cols()));
-        let (from, [from_row, from_col]) = (x.as_ptr(), [x.row_stride(), x.col_stride()]);
-        let (to, [to_row, to_col]) = (y.as_mut_ptr(), [y.row_stride(), y.col_stride()]);
-        for row in 0..if cols == 0 { 0 } else { rows } {
+        let (x, y) = (x.as_mat_ptr(), y.as_mat_ptr());
+        for row in 0..rows {
             for (block, col) in (0..cols).step_by(BLOCK).enumerate() {
-                let words = words.of((first + row) as u32, block as u32);
-                // SAFETY: both views have this row, and these columns.
+                let words = random.words((first_row + row) as u32, block as u32);
+                let unit = x.col_stride == 1 && y.col_stride == 1;
+                let elements = Elements {
+                    count: BLOCK.min(cols - col),
+                    from: x.at(row, col),
+                    from_stride: x.col_stride,
+                    to: y.at(row, col),
+                    to_stride: y.col_stride,
+                };
+                // SAFETY: both views have this row, and `count` columns from `col` on.
                 unsafe {
-                    let (from, to) = (from.add(row * from_row + col * from_col), to.add(row * to_row + col * to_col));
-                    let whole = cols - col >= BLOCK && from_col == 1 && to_col == 1;
-                    // The same, with lengths and strides that the compiler knows.
-                    if whole {
-                        drop_words(&words, BLOCK, (threshold, scale), (from, 1), (to, 1));
+                    // Constant lengths and strides, which the compiler vectorises.
+                    if unit && elements.count == BLOCK {
+                        apply(&words, mask, Elements { count: BLOCK, from_stride: 1, to_stride: 1, ..elements });
                     } else {
-                        let count = BLOCK.min(cols - col);
-                        drop_words(&words, count, (threshold, scale), (from, from_col), (to, to_col));
+                        apply(&words, mask, elements);
                     }
                 }
             }
@@ -101,27 +114,31 @@ impl Kernel for Dropout<'_> {
     }
 }
 
-/// The first `count` values of a block.
+/// At most [`BLOCK`] elements of a row of x and of y.
+struct Elements {
+    count: usize,
+    from: *const f32,
+    from_stride: usize,
+    to: *mut f32,
+    to_stride: usize,
+}
+
+/// Drops or scales elements by their random words.
 ///
 /// # Safety
-/// So many can be read and written, their strides apart.
+/// `count` elements can be read at `from` and written at `to`, each in its stride.
 #[inline(always)]
-unsafe fn drop_words(
-    words: &[u32; BLOCK],
-    count: usize,
-    (threshold, scale): (u32, f32),
-    (from, from_col): (*const f32, usize),
-    (to, to_col): (*mut f32, usize),
-) {
+unsafe fn apply(words: &[u32; BLOCK], mask: Mask, elements: Elements) {
+    let Elements { count, from, from_stride, to, to_stride } = elements;
     let mut values = [0.0; BLOCK];
     for (i, value) in values.iter_mut().enumerate().take(count) {
-        // SAFETY: the caller's.
-        let x = unsafe { *from.add(i * from_col) };
-        *value = if words[i] >= threshold { x * scale } else { 0.0 };
+        // SAFETY: i < count.
+        let x = unsafe { *from.add(i * from_stride) };
+        *value = if words[i] >= mask.threshold { x * mask.scale } else { 0.0 };
     }
     for (i, value) in values.iter().enumerate().take(count) {
-        // SAFETY: the caller's.
-        unsafe { *to.add(i * to_col) = *value };
+        // SAFETY: i < count.
+        unsafe { *to.add(i * to_stride) = *value };
     }
 }
 
@@ -131,9 +148,9 @@ impl Split for Dropout<'_> {
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let (y, rest) = self.y.split_at_row(at);
-        let (x, other) = self.x.split_at_row(at);
-        (Self { x, y, ..self }, Self { x: other, y: rest, row: self.row + at, ..self })
+        let first_row = self.first_row;
+        let (first, rest): (Self, Self) = split_fields!(self, Axis::Rows, at, [x, y]);
+        (first, Self { first_row: first_row + at, ..rest })
     }
 }
 
@@ -145,7 +162,7 @@ mod tests {
     use crate::{Backend, Isa, Threads, reference};
 
     #[test]
-    fn the_generator_has_the_words_that_its_authors_publish() {
+    fn philox_has_the_words_of_its_authors() {
         // kat_vectors of Random123: philox4x32, 10 rounds.
         let known = [
             ([0; 4], [0; 2], [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8]),
@@ -176,17 +193,17 @@ mod tests {
                 reference::dropout(dropout, [seed, number, step], x, y).unwrap();
                 for isa in Isa::available() {
                     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
-                    for (in_place, turned) in [(false, false), (true, false), (false, true), (true, true)] {
-                        let size = if turned { [cols, 7] } else { [7, cols] };
-                        let turn = |matrix: MatRef<'_>| if turned { matrix.t().to_vec() } else { matrix.to_vec() };
+                    for (in_place, transposed) in [(false, false), (true, false), (false, true), (true, true)] {
+                        let size = if transposed { [cols, 7] } else { [7, cols] };
+                        let turn = |matrix: MatRef<'_>| if transposed { matrix.t().to_vec() } else { matrix.to_vec() };
                         let mut found = if in_place { turn(x) } else { vec![-1.0; 7 * cols] };
                         let y = MatMut::new(&mut found, size[0], size[1]).unwrap();
-                        let y = if turned { y.t() } else { y };
+                        let y = if transposed { y.t() } else { y };
                         let x = if in_place { Input::InPlace } else { Input::Matrix(x) };
                         let (threshold, scale) = dropout.threshold_and_scale();
-                        let words = Words::new(seed, number as u32, step);
-                        // In two parts, as threads do it.
-                        let (first, rest) = Dropout { words, row: 0, threshold, scale, x, y }.split(3);
+                        let (random, mask) = (Philox::new(seed, number as u32, step), Mask { threshold, scale });
+                        // In two parts, as for two threads.
+                        let (first, rest) = Dropout { random, first_row: 0, mask, x, y }.split(3);
                         backend.run(0, 1, first);
                         backend.run(0, 1, rest);
                         let expected = turn(MatRef::new(&expected, 7, cols).unwrap());

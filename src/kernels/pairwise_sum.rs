@@ -1,17 +1,21 @@
-//! Sums in a binary tree, whose first part has the largest power of 2 leaves that leaves some: leaves
-//! come one after another, and whoever has the leaves of a subtree can give its sum.
+//! Pairwise summation: a binary tree whose left subtree has the largest power of two below the number of
+//! leaves.
+//!
+//! Leaves come one after another. Whole subtrees can be summed apart, so that threads share a sum and keep
+//! its bits.
 
 use super::{Kernel, Split};
 use crate::contract::LOSS_ROWS;
 use crate::simd::Simd;
 use crate::simd::tier::Tier;
+use crate::split_at::{Axis, SplitAt};
 
-/// What a tree joins.
+/// What can be summed pairwise.
 pub(crate) trait Combine: Copy + Send + Sync {
-    /// The sum of nothing.
+    /// The sum of no leaf.
     const IDENTITY: Self;
 
-    /// Two neighbours as one. Must be `#[inline(always)]`.
+    /// Adds two neighbouring subtrees. Must be `#[inline(always)]`.
     fn combine<S: Simd>(s: S, left: Self, right: Self) -> Self;
 }
 
@@ -33,20 +37,21 @@ impl Combine for f64 {
     }
 }
 
-/// A tree that grows leaf by leaf.
+/// A pairwise sum that grows leaf by leaf.
 pub(crate) struct PairwiseSum<T> {
-    /// Whole subtrees, one for each 1 of the number of leaves; what is past those is of no account.
+    /// Sums of whole subtrees, one for each 1 bit of `leaves`, largest first; the others are unused.
     subtrees: [T; usize::BITS as usize],
     leaves: usize,
 }
 
 impl<T: Combine> PairwiseSum<T> {
-    /// No leaf yet.
+    /// A sum without leaves.
     #[inline(always)]
     pub(crate) fn new() -> Self {
         Self { subtrees: [T::IDENTITY; usize::BITS as usize], leaves: 0 }
     }
 
+    /// Adds a leaf: carries like a binary counter, one combination for each trailing 1 bit.
     #[inline(always)]
     pub(crate) fn push<S: Simd>(&mut self, s: S, leaf: T) {
         let mut right = leaf;
@@ -59,7 +64,7 @@ impl<T: Combine> PairwiseSum<T> {
         self.subtrees[top] = right;
     }
 
-    /// The sum.
+    /// Combines the subtrees, smallest first.
     #[inline(always)]
     pub(crate) fn total<S: Simd>(self, s: S) -> T {
         let mut top = self.leaves.count_ones() as usize;
@@ -76,7 +81,7 @@ impl<T: Combine> PairwiseSum<T> {
     }
 }
 
-/// Two neighbours, to be joined.
+/// Two neighbouring subtrees, to be combined.
 pub(crate) struct Neighbours<T>(pub T, pub T);
 
 impl<T: Combine> Kernel for Neighbours<T> {
@@ -88,7 +93,7 @@ impl<T: Combine> Kernel for Neighbours<T> {
     }
 }
 
-/// The losses of rows, to be added as those of a batch are: over [`LOSS_ROWS`] in ascending order, then in a [`PairwiseSum`].
+/// Sums the losses of rows as [`push_losses`] does.
 pub(crate) struct Losses<'a>(pub &'a [f32]);
 
 impl Kernel for Losses<'_> {
@@ -96,15 +101,21 @@ impl Kernel for Losses<'_> {
 
     #[inline(always)]
     fn run<U: Tier>(self, tier: U) -> f32 {
-        let mut tree = PairwiseSum::new();
-        for group in self.0.chunks(LOSS_ROWS) {
-            let mut sum = group[0];
-            for loss in &group[1..] {
-                sum += loss;
-            }
-            tree.push(tier.vector(), sum);
+        let mut sum = PairwiseSum::new();
+        push_losses(tier.vector(), &mut sum, self.0);
+        sum.total(tier.vector())
+    }
+}
+
+/// Adds the losses of rows: groups of [`LOSS_ROWS`] in ascending order, each group a leaf.
+#[inline(always)]
+pub(crate) fn push_losses<S: Simd>(s: S, sum: &mut PairwiseSum<f32>, losses: &[f32]) {
+    for group in losses.chunks(LOSS_ROWS) {
+        let mut leaf = group[0];
+        for loss in &group[1..] {
+            leaf += loss;
         }
-        tree.total(tier.vector())
+        sum.push(s, leaf);
     }
 }
 
@@ -114,12 +125,47 @@ impl Split for Losses<'_> {
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let (first, rest) = self.0.split_at(at.min(self.0.len()));
+        let (first, rest) = SplitAt::split_along(self.0, Axis::Rows, at);
         (Self(first), Self(rest))
     }
 }
 
-/// The leaves of the first part of a tree of so many, at least 2.
+/// Leaves of the left subtree of a tree of `leaves`, at least 2.
 pub(crate) fn left_leaves(leaves: usize) -> usize {
     leaves.div_ceil(2).next_power_of_two()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::simd::portable::Portable;
+
+    /// A tree in brackets, by its first and last leaf, that notes an error in its order.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Leaves {
+        first: usize,
+        count: usize,
+        in_order: bool,
+    }
+
+    impl Combine for Leaves {
+        const IDENTITY: Self = Self { first: 0, count: 0, in_order: true };
+
+        fn combine<S: Simd>(_: S, left: Self, right: Self) -> Self {
+            let count = left.count + right.count;
+            let in_order = left.first + left.count == right.first && left.count == left_leaves(count);
+            Self { first: left.first, count, in_order: in_order && left.in_order && right.in_order }
+        }
+    }
+
+    #[test]
+    fn left_subtrees_have_the_largest_power_of_two() {
+        for leaves in 0..100 {
+            let mut sum = PairwiseSum::new();
+            for first in 0..leaves {
+                sum.push(Portable, Leaves { first, count: 1, in_order: true });
+            }
+            assert_eq!(sum.total(Portable), Leaves { first: 0, count: leaves, in_order: true });
+        }
+    }
 }

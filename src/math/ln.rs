@@ -1,14 +1,15 @@
-//! ln, and softplus by way of it.
+//! ln, and softplus, which is computed with it.
 
 use super::exp::{LN_2_HIGH, LN_2_LOW, UNSCALE, exp_scaled};
 use super::polynomial;
 use crate::simd::Simd;
 
-/// The bits of 0.69: mantissas are taken from there to 1.38, where the largest errors balance.
+/// The bits of 0.69: mantissas are reduced to 0.69..1.38, where the largest errors balance.
 pub(crate) const LN_BASE: i32 = 0x3f30_a3d7;
 /// 2^23, which makes any subnormal normal.
 pub(crate) const LN_SCALE: f32 = 8_388_608.0;
-/// (ln(1 + f) - f) / f^2 for 1 + f from 0.69 to 1.38, found as [`EXP_TERMS`](super::exp::EXP_TERMS).
+/// (ln(1 + f) - f) / f^2 for 1 + f from 0.69 to 1.38, found in the same way as
+/// [`EXP_TERMS`](super::exp::EXP_TERMS).
 pub(crate) const LN_TERMS: [f32; 9] = [
     -0.499_999_97,
     0.333_332_72,
@@ -24,8 +25,8 @@ pub(crate) const LN_TERMS: [f32; 9] = [
 /// ln(x).
 ///
 /// 1. x = m 2^e with m from 0.69 to 1.38, and f = m - 1, which is exact.
-/// 2. ln(x) = (e ln 2 + f) + (f^2 g(f) + what rounding that sum has lost), where e ln 2 is taken
-///    in two parts; the first sum's loss is exact (Dekker's Fast2Sum, 1971).
+/// 2. ln(x) = (e ln 2 + f) + (f^2 g(f) + the rounding error of that sum), where e ln 2 has two
+///    parts; the first sum's rounding error is exact (Dekker's Fast2Sum, 1971).
 ///
 /// ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and for NaN.
 /// Source: Muller, "Elementary Functions" (2016), ch. 11.
@@ -41,7 +42,7 @@ pub(crate) fn ln<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.select(s.lt(x, zero), s.splat(f32::NAN), ln)
 }
 
-/// ln(x 2^shift) for a normal x above 0, as a sum still to be rounded.
+/// ln(x 2^shift) for a normal x above 0, as an unevaluated sum of two numbers.
 #[inline(always)]
 fn ln_of_normal<S: Simd>(s: S, x: S::F32, shift: S::F32) -> [S::F32; 2] {
     let bits = s.cast_i32(x);

@@ -1,11 +1,12 @@
 //! The error bounds of exp, ln and what follows from them, as constants.
 //!
-//! A test holds the bounds against every 4999th of the 2^32 floats, an ignored one against all; what that found last
-//! is in `benches/record`. One ulp is the distance between neighbouring floats at the true result, 2^-149 where that
-//! is subnormal.
+//! A test checks the bounds on every 4999th of the 2^32 floats, an ignored one on all; its latest record is
+//! in `benches/record`. One ulp is the distance between neighbouring floats at the true result, 2^-149 where
+//! that is subnormal.
 //!
-//! The functions stand in `src/math`, written once over `Simd` with fused multiply-add. The public kernels that apply
-//! them are in [`activation`](crate::activation); [`reference`](crate::reference) spells them for single numbers.
+//! The functions stand in `src/math`, written once over `Simd` with fused multiply-add. The public kernels
+//! that apply them are in [`activation`](crate::activation); [`reference`](crate::reference) spells them for
+//! single numbers.
 
 mod exp;
 mod ln;
@@ -23,7 +24,7 @@ use crate::simd::Simd;
 pub const EXP_ULP: f64 = 0.78;
 /// Largest error of ln on an instruction set with fused multiply-add, in ulp.
 pub const LN_ULP: f64 = 0.78;
-/// Largest error of exp(x) - 1 below 0, as ELU has it, on an instruction set with fused multiply-add, in ulp.
+/// Largest error of exp(x) - 1 for x < 0, as in ELU, on an instruction set with fused multiply-add, in ulp.
 pub const EXP_M1_ULP: f64 = 1.0;
 /// Largest error of the sigmoid on an instruction set with fused multiply-add, in ulp.
 pub const SIGMOID_ULP: f64 = 1.5;
@@ -35,13 +36,15 @@ pub const SOFTPLUS_ULP: f64 = 1.7;
 pub const SILU_ULP: f64 = 1.5;
 /// Largest error of GELU, in the form with tanh, on an instruction set with fused multiply-add, in ulp.
 pub const GELU_ULP: f64 = 1.5;
-/// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in ulp.
+/// Largest error of the exponentials that softmax adds up, on an instruction set with fused multiply-add, in
+/// ulp.
 pub const SUMMAND_ULP: f64 = 1.0;
-/// Largest error of exp and ln on the portable instruction set, in ulp. No bound is promised for the others there; the
-/// tests hold GELU to 400, the rest to 4.
+/// Largest error of exp and ln on the portable instruction set, in ulp.
+///
+/// No bound is promised for the other functions there; the tests hold GELU to 400 ulp, the rest to 4.
 pub const PORTABLE_ULP: f64 = 0.86;
 
-/// The sum of terms\[i\] x^i, by Horner's rule.
+/// Evaluates the sum of terms\[i\] x^i by Horner's rule.
 #[inline(always)]
 fn polynomial<S: Simd, const N: usize>(s: S, terms: &[f32; N], x: S::F32) -> S::F32 {
     let mut sum = s.splat(terms[N - 1]);

@@ -1,10 +1,10 @@
-//! The sigmoid and its kin: tanh, SiLU, GELU.
+//! The sigmoid, and tanh, SiLU and GELU.
 
 use super::exp::{SCALED_LEAST, UNSCALE, exp, exp_scaled};
 use super::polynomial;
 use crate::simd::Simd;
 
-/// Below this |x| tanh is a polynomial: there the quotient's errors grow larger than its own.
+/// Below this |x| tanh is a polynomial, whose error is smaller there than the quotient's.
 pub(crate) const TANH_SMALL: f32 = 1.0;
 /// (tanh(x) - x) / x^3 in powers of x^2 over |x| <= [`TANH_SMALL`]: minimax for the error of tanh.
 pub(crate) const TANH_TERMS: [f32; 7] =
@@ -17,15 +17,15 @@ pub(crate) const GELU_LINEAR_LOW: f32 = -4.534_068e-8;
 pub(crate) const GELU_CUBIC: f32 = 0.071_354_814;
 /// 0.044715 * 2 sqrt(2 / pi) less [`GELU_CUBIC`].
 pub(crate) const GELU_CUBIC_LOW: f32 = 2.398_832_5e-9;
-/// From here on the sigmoid is 1.
+/// From this x on the sigmoid rounds to 1.
 pub(crate) const SIGMOID_ONE: f32 = 20.0;
 /// Beyond this |x|, GELU is x or 0.
 pub(crate) const GELU_MOST: f32 = 16.0;
 
 /// The sigmoid in parts: (quotient + correction) scale, where the scale is a power of 2.
 ///
-/// With t = exp(-|x|) it is t / (1 + t) for x < 0, else 1 / (1 + t). The correction is what rounding
-/// the divisor, its reciprocal and the product have lost.
+/// With t = exp(-|x|) it is t / (1 + t) for x < 0, else 1 / (1 + t). The correction holds the
+/// rounding errors of the divisor, its reciprocal and the product.
 #[inline(always)]
 fn parts<S: Simd>(s: S, x: S::F32) -> [S::F32; 3] {
     let (zero, one, unscale) = (s.splat(0.0), s.splat(1.0), s.splat(UNSCALE));
@@ -49,8 +49,9 @@ pub(crate) fn sigmoid<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.mul(s.add(quotient, correction), scale)
 }
 
-/// x times a sigmoid in parts, of which the sum is rounded, and the product with the scale. It is -0
-/// from where it rounds to that down to -inf, and x from where the sigmoid rounds to 1.
+/// x times a sigmoid in parts, rounded in the sum and in the product with the scale.
+///
+/// It is -0 where it rounds to that, down to -inf, and x where the sigmoid rounds to 1.
 #[inline(always)]
 fn gated<S: Simd>(s: S, x: S::F32, [quotient, correction, scale]: [S::F32; 3]) -> S::F32 {
     let near = s.max(s.splat(SCALED_LEAST), x);
@@ -79,8 +80,8 @@ pub(crate) fn silu_slope<S: Simd>(s: S, x: S::F32) -> S::F32 {
 /// gelu(x) = x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)), the form with tanh, since
 /// (1 + tanh(u)) / 2 = sigmoid(2 u). NaN stays NaN, gelu(-inf) = -0, gelu(+inf) = +inf.
 ///
-/// Far below 0 the result falls as exp(u), so that what u is off by counts |u| times as much. So what
-/// rounding has lost of u is kept, and gelu(x) = x sigmoid(u) (1 + (1 - sigmoid(u)) lost).
+/// Far below 0 the result falls as exp(u), which multiplies u's relative error by |u|. So u's rounding
+/// error is carried along, and gelu(x) = x sigmoid(u) (1 + (1 - sigmoid(u)) lost).
 ///
 /// Source: Hendrycks and Gimpel, "Gaussian Error Linear Units" (2016); Dekker's sums and products (1971).
 #[inline(always)]
@@ -115,7 +116,7 @@ pub(crate) fn gelu_slope<S: Simd>(s: S, x: S::F32) -> S::F32 {
     s.fma(s.mul(x, s.mul(gate, s.sub(s.splat(1.0), gate))), slope, gate)
 }
 
-/// x within -most..=most; NaN passes.
+/// Clamps x to -most..=most; NaN stays NaN.
 #[inline(always)]
 fn clamp<S: Simd>(s: S, x: S::F32, most: f32) -> S::F32 {
     s.min(s.splat(most), s.max(s.splat(-most), x))

@@ -1,4 +1,4 @@
-//! Error bounds over floats, every so many or all; special values.
+//! Error bounds over a stride of floats, or all of them; special values.
 
 use super::*;
 use crate::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, reference};
@@ -133,8 +133,8 @@ fn gelu_argument(x: f64) -> f64 {
 /// Floats that are looked at in one go.
 const BLOCK: usize = 1 << 16;
 
-/// Largest error over every `stride`-th float, and where; compared bit for bit with the reference on the way, but for
-/// the portable tier.
+/// Largest error over every `stride`-th float, and where; compared bit for bit with the reference on the way,
+/// but for the portable tier.
 fn worst(isa: Isa, stride: usize, function: &Function) -> (f64, f32) {
     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
     let blocks = (1usize << 32).div_ceil(stride * BLOCK);

@@ -24,7 +24,7 @@ impl Avx2 {
         unsafe { _mm256_cmpgt_epi32(_mm256_set1_epi32(n as i32), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)) }
     }
 
-    /// Rows for columns in both halves, which are 4 x 4.
+    /// Transposes the 4 x 4 block in each half.
     #[inline(always)]
     fn transpose(self, [a, b, c, d]: [__m256; 4]) -> [__m256; 4] {
         // SAFETY: the token proves avx2.
@@ -40,7 +40,7 @@ impl Avx2 {
         }
     }
 
-    /// Lanes i and i + 4, then i + 2, then i + 1, met by `op`.
+    /// Lanes i and i + 4, then i + 2, then i + 1; `op` combines them.
     #[inline(always)]
     fn reduce(self, a: __m256, op: impl Fn(f32, f32) -> f32) -> f32 {
         // SAFETY: __m256 is eight floats, and any bits make a float.
@@ -55,8 +55,8 @@ fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
-// SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
-// stores need of their pointers is their callers' to give.
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only
+// what the trait's `# Safety` sections say `p` points to.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx2 {
     const LANES: usize = 8;
@@ -94,7 +94,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [__m256; 4] {
-        // Register q holds rows q and q + 4; transposing the 4x4 blocks then sorts them.
+        // Register q holds rows q and q + 4; transposing the 4 x 4 blocks puts them in order.
         let mut quads = [self.splat(0.0); 4];
         let pair = |low, high| unsafe {
             _mm256_insertf128_ps::<1>(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high))
@@ -114,7 +114,7 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, columns: [__m256; 4]) {
-        // Register q holds rows q and q + 4. Where `rows` is known to the compiler, no row is looked at on its own.
+        // Register q holds rows q and q + 4. A constant `rows` compiles to no checks.
         for (q, v) in self.transpose(columns).into_iter().enumerate() {
             unsafe {
                 if q < rows {
@@ -136,7 +136,8 @@ impl Simd for Avx2 {
     }
     #[inline(always)]
     fn load_barrier(self, mut a: *const f32, mut b: *const f32) -> (*const f32, *const f32) {
-        // No instruction, but one that may write to memory, as far as the compiler knows. Miri knows no assembly.
+        // Empty assembly that may write to memory, as far as the compiler knows. Miri does not execute
+        // assembly.
         if !cfg!(miri) {
             unsafe { asm!("/* {0} {1} */", inout(reg) a, inout(reg) b, options(nostack, preserves_flags)) };
         }

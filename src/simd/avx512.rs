@@ -60,8 +60,8 @@ fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
-// SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
-// stores need of their pointers is their callers' to give.
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only
+// what the trait's `# Safety` sections say `p` points to.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Avx512 {
     const LANES: usize = 16;

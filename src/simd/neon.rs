@@ -33,7 +33,7 @@ impl Neon {
         }
     }
 
-    /// Lanes i and i + 2, then i + 1, met by `op`.
+    /// Lanes i and i + 2, then i + 1; `op` combines them.
     #[inline(always)]
     fn reduce(self, a: float32x4_t, op: impl Fn(f32, f32) -> f32) -> f32 {
         // SAFETY: float32x4_t is four floats, and any bits make a float.
@@ -47,8 +47,8 @@ fn call<W: SimdOp>(work: W) -> W::Output {
     work.run()
 }
 
-// SAFETY (every `unsafe` of this impl): the token proves the instruction set; what loads and
-// stores need of their pointers is their callers' to give.
+// SAFETY (every `unsafe` of this impl): the token proves the instruction set; loads and stores access only
+// what the trait's `# Safety` sections say `p` points to.
 #[allow(clippy::undocumented_unsafe_blocks)]
 impl Simd for Neon {
     const LANES: usize = 4;

@@ -1,5 +1,7 @@
-//! `Pair`: a vector of double width made of two, so that every tier can hold 16 lanes and row
-//! reductions run through the same 16 partial results: AVX2 is `Pair`, NEON `Pair` of `Pair`.
+//! `Pair`: two vectors as one of double width.
+//!
+//! With it every tier has vectors of 16 lanes, and row reductions have the same 16 partial sums everywhere:
+//! AVX2 takes a `Pair`, NEON a `Pair` of `Pair`s.
 
 use super::{Simd, SimdOp};
 
@@ -33,12 +35,12 @@ impl<S: Simd> Simd for Pair<S> {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> Self::F32 {
-        // SAFETY: the caller gives LANES readable floats, half of them each.
+        // SAFETY: `p` points to `LANES` readable floats; each half loads half of them.
         unsafe { [self.0.load(p), self.0.load(p.add(S::LANES))] }
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: Self::F32) {
-        // SAFETY: the caller gives LANES writable floats, half of them each.
+        // SAFETY: `p` points to `LANES` writable floats; each half stores half of them.
         unsafe {
             self.0.store(p, v[0]);
             self.0.store(p.add(S::LANES), v[1]);
@@ -47,13 +49,13 @@ impl<S: Simd> Simd for Pair<S> {
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize, rest: Self::F32) -> Self::F32 {
         let low = n.min(S::LANES);
-        // SAFETY: the caller gives n readable floats; the two parts add up to n.
+        // SAFETY: `p` points to `n` readable floats; the two parts add up to `n`.
         unsafe { [self.0.load_first(p, low, rest[0]), self.0.load_first(p.add(low), n - low, rest[1])] }
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: Self::F32) {
         let low = n.min(S::LANES);
-        // SAFETY: the caller gives n writable floats; the two parts add up to n.
+        // SAFETY: `p` points to `n` writable floats; the two parts add up to `n`.
         unsafe {
             self.0.store_first(p, low, v[0]);
             self.0.store_first(p.add(low), n - low, v[1]);
@@ -62,9 +64,9 @@ impl<S: Simd> Simd for Pair<S> {
     #[inline(always)]
     unsafe fn load_4_columns(self, p: *const f32, stride: usize, rows: usize) -> [Self::F32; 4] {
         let low = rows.min(S::LANES);
-        // Without rows of its own the upper half repeats the last.
+        // The upper half repeats the last row if none is its own.
         let (upper, high) = if rows > low { (low, rows - low) } else { (low - 1, 1) };
-        // SAFETY: the caller gives `rows` rows, of which both halves read no others.
+        // SAFETY: each half loads only some of the `rows` rows.
         let (low, high) = unsafe {
             (self.0.load_4_columns(p, stride, low), self.0.load_4_columns(p.add(upper * stride), stride, high))
         };
@@ -73,7 +75,7 @@ impl<S: Simd> Simd for Pair<S> {
     #[inline(always)]
     unsafe fn store_4_columns(self, p: *mut f32, stride: usize, rows: usize, [a, b, c, d]: [Self::F32; 4]) {
         let low = rows.min(S::LANES);
-        // SAFETY: the caller gives `rows` rows, of which both halves write no others.
+        // SAFETY: each half stores only some of the `rows` rows.
         unsafe {
             self.0.store_4_columns(p, stride, low, [a[0], b[0], c[0], d[0]]);
             if rows > low {

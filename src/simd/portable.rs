@@ -8,12 +8,12 @@ use wide::{f32x16, i32x16};
 use super::{Simd, SimdOp};
 use crate::contract::ROW_LANES;
 
-/// Needs no proof: every processor can do this.
+/// A token that proves nothing: every processor runs this tier.
 #[derive(Clone, Copy)]
 pub(crate) struct Portable;
 
 impl Portable {
-    /// Lanes i and i + 8, then i + 4, i + 2 and i + 1, met by `op`.
+    /// Lanes i and i + 8, then i + 4, i + 2 and i + 1; `op` combines them.
     #[inline(always)]
     fn reduce(self, a: f32x16, op: impl Fn(f32, f32) -> f32) -> f32 {
         let mut lanes = a.to_array();
@@ -46,25 +46,25 @@ impl Simd for Portable {
     }
     #[inline(always)]
     unsafe fn load(self, p: *const f32) -> f32x16 {
-        // SAFETY: the caller gives 16 readable floats.
+        // SAFETY: `p` points to `16` readable floats.
         f32x16::new(unsafe { p.cast::<[f32; 16]>().read_unaligned() })
     }
     #[inline(always)]
     unsafe fn store(self, p: *mut f32, v: f32x16) {
-        // SAFETY: the caller gives 16 writable floats.
+        // SAFETY: `p` points to `16` writable floats.
         unsafe { p.cast::<[f32; 16]>().write_unaligned(v.to_array()) }
     }
     #[inline(always)]
     unsafe fn load_first(self, p: *const f32, n: usize, rest: f32x16) -> f32x16 {
         let mut lanes = rest.to_array();
-        // SAFETY: the caller gives n readable floats, and n <= 16.
+        // SAFETY: `p` points to `n` readable floats, and n <= 16.
         unsafe { core::ptr::copy_nonoverlapping(p, lanes.as_mut_ptr(), n) };
         f32x16::new(lanes)
     }
     #[inline(always)]
     unsafe fn store_first(self, p: *mut f32, n: usize, v: f32x16) {
         let lanes = v.to_array();
-        // SAFETY: the caller gives n writable floats, and n <= 16.
+        // SAFETY: `p` points to `n` writable floats, and n <= 16.
         unsafe { core::ptr::copy_nonoverlapping(lanes.as_ptr(), p, n) };
     }
     // Not inlined: that would be two hundred moves of single floats each time.

@@ -2,14 +2,13 @@
 
 use super::{MAX_LANES, Simd};
 
-/// `n` neighbours (at most `LANES`) of a row whose elements stand `stride` apart; other lanes are
-/// taken from `rest`.
+/// Loads `n` elements that are `stride` apart; the other lanes are those of `rest`.
 ///
 /// # Safety
-/// The `n` elements can be read.
+/// The `n` elements can be read, and `n <= LANES`.
 #[inline(always)]
 pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n: usize, rest: S::F32) -> S::F32 {
-    // SAFETY: the caller's.
+    // SAFETY: the elements can be read; `lanes` has room for a vector.
     unsafe {
         if stride != 1 {
             let mut lanes = [0.0f32; MAX_LANES];
@@ -25,13 +24,13 @@ pub(crate) unsafe fn load_strided<S: Simd>(s: S, p: *const f32, stride: usize, n
     }
 }
 
-/// Stores the first `n` lanes (at most `LANES`) to neighbours of a row, `stride` apart.
+/// Stores the first `n` lanes to elements that are `stride` apart.
 ///
 /// # Safety
-/// The `n` elements can be written.
+/// The `n` elements can be written, and `n <= LANES`.
 #[inline(always)]
 pub(crate) unsafe fn store_strided<S: Simd>(s: S, p: *mut f32, stride: usize, n: usize, v: S::F32) {
-    // SAFETY: the caller's.
+    // SAFETY: the elements can be written; `lanes` has room for a vector.
     unsafe {
         if stride != 1 {
             let mut lanes = [0.0f32; MAX_LANES];

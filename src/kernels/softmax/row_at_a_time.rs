@@ -1,387 +1,212 @@
-//! Rows of many elements, one after another: neighbours are in neighbouring lanes.
+//! Rows of many elements, one row at a time: the lanes hold contiguous elements.
 
-use super::Softmaxes;
-use super::exponentials::sum_of_exponentials;
-use super::soft_targets::{SpreadRow, part};
-use crate::contract::{ROW_LANES, ROW_PIECE};
-use crate::kernels::elementwise::Elementwise;
+use super::row_ptr::{RowPtr, first_lane};
+use super::row_reduction::{RowReduction, Shift};
+use super::terms::ReductionRow;
+use crate::contract::ROW_PIECE;
 use crate::kernels::pairwise_sum::{Combine, PairwiseSum};
 use crate::math::{self, UNSCALE};
-use crate::matrix::{MatMut, MatRef};
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
-use crate::simd::strided::{load_strided, store_strided};
-use crate::tuning::rows::WRITE_PREFETCH;
+use crate::tuning::rows::{EXP_BLOCK, WRITE_PREFETCH};
 
-/// A row to read: address and stride.
+/// The sum of a row's terms, and the shift that these have.
 #[derive(Clone, Copy)]
-pub(crate) struct Row {
-    pub(super) p: *const f32,
-    pub(super) stride: usize,
-}
-
-/// A row to write: address and stride.
-#[derive(Clone, Copy)]
-pub(crate) struct RowMut {
-    pub(super) p: *mut f32,
-    pub(super) stride: usize,
-}
-
-impl Row {
-    /// The part of the row that begins there.
-    #[inline(always)]
-    pub(super) fn from(self, col: usize) -> Self {
-        Self { p: self.p.wrapping_add(col.wrapping_mul(self.stride)), ..self }
-    }
-
-    /// # Safety
-    /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
-    #[inline(always)]
-    pub(super) unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, rest: S::F32) -> S::F32 {
-        let stride = if UNIT { 1 } else { self.stride };
-        // SAFETY: the caller's.
-        unsafe { load_strided(s, self.p.wrapping_add(col * stride), stride, n, rest) }
-    }
-}
-
-impl RowMut {
-    /// # Safety
-    /// The row has elements `col..col + n`, which are neighbours if `UNIT`.
-    #[inline(always)]
-    pub(super) unsafe fn store<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize, v: S::F32) {
-        let stride = if UNIT { 1 } else { self.stride };
-        // SAFETY: the caller's.
-        unsafe { store_strided(s, self.p.wrapping_add(col * stride), stride, n, v) }
-    }
-
-    /// The part of the row that begins there.
-    #[inline(always)]
-    pub(super) fn from(self, col: usize) -> Self {
-        Self { p: self.p.wrapping_add(col.wrapping_mul(self.stride)), ..self }
-    }
-
-    #[inline(always)]
-    pub(super) fn read(self) -> Row {
-        Row { p: self.p, stride: self.stride }
-    }
-}
-
-/// Works on all rows.
-///
-/// # Safety
-/// The views have so many rows and columns.
-#[inline(always)]
-pub(super) unsafe fn each_row<S: Simd, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    x: [MatRef<'_>; INPUTS],
-    mut y: MatMut<'_>,
-    [rows, cols]: [usize; 2],
-) {
-    let unit = y.col_stride() == 1 && x.iter().all(|x| x.col_stride() == 1);
-    let (to, row_stride, stride) = (y.as_mut_ptr(), y.row_stride(), y.col_stride());
-    for row in 0..rows {
-        let x = x.map(|x| Row { p: x.as_ptr().wrapping_add(row * x.row_stride()), stride: x.col_stride() });
-        let y = RowMut { p: to.wrapping_add(row * row_stride), stride };
-        // SAFETY: the caller's.
-        unsafe {
-            if unit {
-                whole_row::<S, Op, true, INPUTS>(s, op, x, y, cols);
-            } else {
-                whole_row::<S, Op, false, INPUTS>(s, op, x, y, cols);
-            }
-        }
-    }
-}
-
-/// # Safety
-/// The rows have `cols` elements, which are neighbours if `UNIT`.
-#[inline(always)]
-unsafe fn whole_row<S: Simd, Op: Softmaxes<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    x: [Row; INPUTS],
-    y: RowMut,
-    cols: usize,
-) {
-    // SAFETY: the caller's.
-    unsafe {
-        if cols <= ROW_PIECE {
-            let sums = op.sums::<S, UNIT>(s, x, cols, Some(y));
-            op.write::<S, UNIT>(s, sums, true, x, y, cols);
-        } else {
-            let sums = in_pieces::<S, Op, UNIT, INPUTS>(s, op, x, cols);
-            op.write::<S, UNIT>(s, sums, false, x, y, cols);
-        }
-    }
-}
-
-/// What is summed of a row, piece by piece.
-///
-/// # Safety
-/// The rows have `cols` elements, which are neighbours if `UNIT`.
-#[inline(always)]
-pub(super) unsafe fn in_pieces<S: Simd, Op: Softmaxes<INPUTS>, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: Op,
-    x: [Row; INPUTS],
-    cols: usize,
-) -> Op::Sums {
-    let mut tree = PairwiseSum::new();
-    for col in (0..cols).step_by(ROW_PIECE) {
-        let mut piece = x;
-        for (piece, x) in piece.iter_mut().zip(x) {
-            *piece = x.from(col);
-        }
-        // SAFETY: the caller's.
-        tree.push(s, unsafe { op.sums::<S, UNIT>(s, piece, ROW_PIECE.min(cols - col), None) });
-    }
-    tree.total(s)
-}
-
-/// A maximum m, NaNs left out and no less than the least finite number, and the sum of exp(x - m) 2^64.
-/// Of targets that are [spread](SpreadRow) their sum, and that of their products with x - m; else 0.
-#[derive(Clone, Copy)]
-pub(crate) struct Statistics {
-    pub(super) max: f32,
+pub(crate) struct ShiftedSum {
+    pub(super) shift: f32,
     pub(super) sum: f32,
-    pub(super) targets: f32,
-    pub(super) products: f32,
 }
 
-/// A row's statistics; writes the exponentials where `keep` is a row, which may be x, if the row is of one piece.
-///
-/// # Safety
-/// The rows have `cols` elements, which are neighbours if `UNIT`.
-#[inline(always)]
-pub(super) unsafe fn statistics<S: Simd, const UNIT: bool>(
-    s: S,
-    x: Row,
-    spread: Option<SpreadRow>,
-    cols: usize,
-    keep: Option<RowMut>,
-) -> Statistics {
-    // SAFETY: the caller's.
-    unsafe {
-        if cols <= ROW_PIECE {
-            return piece::<S, UNIT>(s, x, spread, cols, keep);
-        }
-        let mut tree = PairwiseSum::new();
-        for col in (0..cols).step_by(ROW_PIECE) {
-            let spread = spread.map(|spread| spread.from(col));
-            tree.push(s, piece::<S, UNIT>(s, x.from(col), spread, ROW_PIECE.min(cols - col), None));
-        }
-        tree.total(s)
-    }
-}
+impl Combine for ShiftedSum {
+    const IDENTITY: Self = Self { shift: f32::MIN, sum: 0.0 };
 
-impl Combine for Statistics {
-    const IDENTITY: Self = Self { max: f32::MIN, sum: 0.0, targets: 0.0, products: 0.0 };
-
+    /// Rescales both sums to the larger maximum. Where nothing is shifted, both factors are exactly 1.
     #[inline(always)]
     fn combine<S: Simd>(s: S, left: Self, right: Self) -> Self {
-        let max = if left.max > right.max { left.max } else { right.max };
-        let sum = left.sum * (exp_summand(s, left.max - max) * UNSCALE);
-        Self {
-            max,
-            sum: sum + right.sum * (exp_summand(s, right.max - max) * UNSCALE),
-            targets: left.targets + right.targets,
-            products: left.products_below(s, max) + right.products_below(s, max),
-        }
+        let shift = if left.shift > right.shift { left.shift } else { right.shift };
+        let sum = left.sum * exp_of_nonpositive(s, left.shift - shift);
+        Self { shift, sum: sum + right.sum * exp_of_nonpositive(s, right.shift - shift) }
     }
 }
 
-impl Statistics {
-    /// The products of the targets with what the elements lack to another maximum.
-    #[inline(always)]
-    fn products_below<S: Simd>(self, s: S, max: f32) -> f32 {
-        self.products + lane(s, part(s, s.splat(self.targets), s.splat(self.max - max)))
-    }
+/// exp of one number of at most 0.
+#[inline(always)]
+fn exp_of_nonpositive<S: Simd>(s: S, x: f32) -> f32 {
+    first_lane(s, math::exp_summand(s, s.splat(x))) * UNSCALE
 }
 
-/// The partial sums of a row, in as many vectors as hold them.
-#[derive(Clone, Copy)]
-pub(super) struct Partials<S: Simd>([S::F32; MAX_VECTORS]);
-
-/// Vectors of the least lanes that hold the partial sums.
-const MAX_VECTORS: usize = 4;
-
-impl<S: Simd> Partials<S> {
-    pub(super) const VECTORS: usize = ROW_LANES / S::LANES;
-
-    #[inline(always)]
-    pub(super) fn new(s: S) -> Self {
-        Self([s.splat(0.0); MAX_VECTORS])
-    }
-
-    /// Adds to a vector of partial sums.
-    #[inline(always)]
-    pub(super) fn add(&mut self, s: S, i: usize, v: S::F32) {
-        self.0[i] = s.add(v, self.0[i]);
-    }
-
-    #[inline(always)]
-    pub(super) fn total(mut self, s: S) -> f32 {
-        let mut half = Self::VECTORS / 2;
-        while half > 0 {
-            for i in 0..half {
-                self.0[i] = s.add(self.0[i], self.0[i + half]);
-            }
-            half /= 2;
-        }
-        s.reduce_add(self.0[0])
-    }
+/// Whether a row's terms are stored in its output.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Terms {
+    Saved,
+    Missing,
 }
 
-/// The statistics of a piece.
+/// Applies a reduction to rows of any length: inputs and y are rows x cols.
 ///
 /// # Safety
-/// As for [`statistics`].
+/// Inputs can be read and y be written in the given size; an input may be y.
 #[inline(always)]
-pub(super) unsafe fn piece<S: Simd, const UNIT: bool>(
+pub(super) unsafe fn reduce_rows<S: Simd, Op: RowReduction<INPUTS>, const INPUTS: usize>(
     s: S,
-    x: Row,
-    spread: Option<SpreadRow>,
-    cols: usize,
-    keep: Option<RowMut>,
-) -> Statistics {
-    let whole = cols - cols % ROW_LANES;
-    let lowest = s.splat(f32::MIN);
-    // SAFETY: the caller's.
-    unsafe {
-        let mut maxes = [lowest; MAX_VECTORS];
-        let mut col = 0;
-        while col + MAX_VECTORS * S::LANES <= cols {
-            for (i, max) in maxes.iter_mut().enumerate() {
-                *max = s.max(x.load::<S, UNIT>(s, col + i * S::LANES, S::LANES, lowest), *max);
+    op: Op,
+    inputs: [MatPtr; INPUTS],
+    y: MatPtr,
+    size: Size,
+) {
+    let unit = y.col_stride == 1 && inputs.iter().all(|x| x.col_stride == 1);
+    for row in 0..size.rows {
+        // SAFETY: the views have this row of `cols` elements, contiguous with `unit`.
+        unsafe {
+            if unit {
+                ReductionRow::<S, Op, true, INPUTS>::new(s, op, inputs, row, size.cols).reduce(RowPtr::new(y, row));
+            } else {
+                ReductionRow::<S, Op, false, INPUTS>::new(s, op, inputs, row, size.cols).reduce(RowPtr::new(y, row));
             }
-            col += MAX_VECTORS * S::LANES;
+        }
+    }
+}
+
+impl<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize> ReductionRow<S, Op, UNIT, INPUTS> {
+    /// Reduces the row and writes y. Terms of a row of one piece are saved, so that none is computed twice.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    unsafe fn reduce(self, y: RowPtr<UNIT>) {
+        // SAFETY: all rows have `cols` elements.
+        unsafe {
+            if Op::FINISHES_TERM && self.cols <= ROW_PIECE {
+                self.finish(self.sum_piece(Some(y)), Terms::Saved, y);
+            } else {
+                self.finish(self.sum(), Terms::Missing, y);
+            }
+        }
+    }
+
+    /// Sums the row piece by piece, the pieces pairwise.
+    ///
+    /// # Safety
+    /// The rows have `cols` elements.
+    #[inline(always)]
+    pub(super) unsafe fn sum(self) -> ShiftedSum {
+        // SAFETY: each piece ends at or before `cols`.
+        unsafe {
+            if self.cols <= ROW_PIECE {
+                return self.sum_piece(None);
+            }
+            let mut sum = PairwiseSum::new();
+            for col in (0..self.cols).step_by(ROW_PIECE) {
+                sum.push(self.s, self.part(col, ROW_PIECE).sum_piece(None));
+            }
+            sum.total(self.s)
+        }
+    }
+
+    /// Sums a piece's terms, relative to its own maximum if that is the shift; stores them to `save`.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; `save` may be an input.
+    #[inline(always)]
+    unsafe fn sum_piece(self, save: Option<RowPtr<UNIT>>) -> ShiftedSum {
+        // SAFETY: all rows have `cols` elements.
+        unsafe {
+            let shift = match Op::SHIFT {
+                Shift::Max => max_of_row(self.s, self.inputs[0], self.cols),
+                Shift::None => 0.0,
+            };
+            ShiftedSum { shift, sum: self.sum_terms(shift, save) }
+        }
+    }
+
+    /// Writes the row, or a part of it, from the sum over all of it.
+    ///
+    /// Missing terms are computed anew, [`EXP_BLOCK`] at a time, so that they are still in L1 when they are
+    /// finished.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    pub(super) unsafe fn finish(self, ShiftedSum { shift, sum }: ShiftedSum, terms: Terms, y: RowPtr<UNIT>) {
+        let s = self.s;
+        let scalars = RowScalars { shift: s.splat(shift), scale: self.op.scale(s, s.splat(sum)) };
+        // SAFETY: blocks end at or before `cols`.
+        unsafe {
+            if Op::FINISHES_TERM && terms == Terms::Missing {
+                for col in (0..self.cols).step_by(EXP_BLOCK) {
+                    let (block, y) = (self.part(col, EXP_BLOCK), y.from(col));
+                    block.sum_terms(shift, Some(y));
+                    block.finish_elements(scalars, y);
+                }
+            } else {
+                self.finish_elements(scalars, y);
+            }
+        }
+    }
+
+    /// Writes each element; its term, if it is needed, is read from y.
+    ///
+    /// # Safety
+    /// All rows have `cols` elements; an input may be y.
+    #[inline(always)]
+    unsafe fn finish_elements(self, scalars: RowScalars<S>, y: RowPtr<UNIT>) {
+        let whole = self.cols - self.cols % S::LANES;
+        // SAFETY: vectors end at or before `cols`.
+        unsafe {
+            for col in (0..whole).step_by(S::LANES) {
+                self.s.prefetch(y.at(0).wrapping_add(col + WRITE_PREFETCH));
+                self.finish_vector(scalars, y, col, S::LANES);
+            }
+            if whole < self.cols {
+                self.finish_vector(scalars, y, whole, self.cols - whole);
+            }
+        }
+    }
+
+    /// # Safety
+    /// All rows have elements `col..col + n`, and `n <= LANES`.
+    #[inline(always)]
+    unsafe fn finish_vector(self, RowScalars { shift, scale }: RowScalars<S>, y: RowPtr<UNIT>, col: usize, n: usize) {
+        let s = self.s;
+        let zero = s.splat(0.0);
+        // SAFETY: all rows have these elements.
+        unsafe {
+            let term = if Op::FINISHES_TERM { y.load(s, col, n, zero) } else { zero };
+            y.store(s, col, n, self.op.finish(s, self.load(col, n, zero), term, shift, scale));
+        }
+    }
+}
+
+/// A row's shift and scale, in all lanes.
+#[derive(Clone, Copy)]
+struct RowScalars<S: Simd> {
+    shift: S::F32,
+    scale: S::F32,
+}
+
+/// A row's maximum, NaNs left out; no less than the least finite number.
+///
+/// # Safety
+/// The row has `cols` elements.
+#[inline(always)]
+pub(super) unsafe fn max_of_row<S: Simd, const UNIT: bool>(s: S, x: RowPtr<UNIT>, cols: usize) -> f32 {
+    /// Independent maxima, which hide the latency of one.
+    const CHAINS: usize = 4;
+    let lowest = s.splat(f32::MIN);
+    let mut maxes = [lowest; CHAINS];
+    let mut col = 0;
+    // SAFETY: vectors end at or before `cols`.
+    unsafe {
+        while col + CHAINS * S::LANES <= cols {
+            for (i, max) in maxes.iter_mut().enumerate() {
+                *max = s.max(x.load(s, col + i * S::LANES, S::LANES, lowest), *max);
+            }
+            col += CHAINS * S::LANES;
         }
         while col < cols {
-            maxes[0] = s.max(x.load::<S, UNIT>(s, col, S::LANES.min(cols - col), lowest), maxes[0]);
+            maxes[0] = s.max(x.load(s, col, S::LANES.min(cols - col), lowest), maxes[0]);
             col += S::LANES;
         }
-        let max = s.reduce_max(s.max(s.max(maxes[0], maxes[1]), s.max(maxes[2], maxes[3])));
-        // Before anything is kept in the place of x.
-        let [targets, products] = match spread {
-            Some(spread) => spread.sums::<S, UNIT>(s, x, cols, max),
-            None => [0.0; 2],
-        };
-
-        let maxes = s.splat(max);
-        let mut sums = Partials::new(s);
-        sum_of_exponentials::<S, UNIT>(s, x, [whole, cols], maxes, keep, &mut sums);
-        for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
-            let col = whole + i * S::LANES;
-            if col < cols {
-                let n = S::LANES.min(cols - col);
-                // The exponential of what is missing is the 0 that it adds.
-                let x = x.load::<S, UNIT>(s, col, n, s.splat(f32::NEG_INFINITY));
-                let e = math::exp_summand(s, s.sub(x, maxes));
-                if let Some(keep) = keep {
-                    keep.store::<S, UNIT>(s, col, n, e);
-                }
-                *sum = s.add(e, *sum);
-            }
-        }
-        Statistics { max, sum: sums.total(s), targets, products }
     }
-}
-
-/// exp of one number of at most 0, 2^64 times too large.
-#[inline(always)]
-pub(super) fn exp_summand<S: Simd>(s: S, x: f32) -> f32 {
-    lane(s, math::exp_summand(s, s.splat(x)))
-}
-
-/// ln of one number.
-#[inline(always)]
-pub(super) fn ln<S: Simd>(s: S, x: f32) -> f32 {
-    lane(s, math::ln(s, s.splat(x)))
-}
-
-/// The first lane.
-#[inline(always)]
-pub(super) fn lane<S: Simd>(s: S, v: S::F32) -> f32 {
-    let mut lanes = [0.0; ROW_LANES];
-    // SAFETY: the array has a vector's lanes.
-    unsafe { s.store(lanes.as_mut_ptr(), v) };
-    lanes[0]
-}
-
-/// Writes what becomes of each element; an input may be the output itself.
-///
-/// # Safety
-/// The rows have `cols` elements, which are neighbours if `UNIT`.
-#[inline(always)]
-pub(super) unsafe fn map<S: Simd, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: impl Elementwise<INPUTS>,
-    x: [Row; INPUTS],
-    y: RowMut,
-    cols: usize,
-) {
-    let whole = cols - cols % S::LANES;
-    // SAFETY: the caller's.
-    unsafe {
-        for col in (0..whole).step_by(S::LANES) {
-            s.prefetch(y.p.wrapping_add(col + WRITE_PREFETCH));
-            y.store::<S, UNIT>(s, col, S::LANES, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES)));
-        }
-        if whole < cols {
-            let n = cols - whole;
-            y.store::<S, UNIT>(s, whole, n, op.vector(s, load_all::<S, UNIT, INPUTS>(s, x, whole, n)));
-        }
-    }
-}
-
-/// The sum of what becomes of each element. It must be 0 where all inputs are.
-///
-/// # Safety
-/// The rows have `cols` elements, which are neighbours if `UNIT`.
-#[inline(always)]
-pub(super) unsafe fn sum<S: Simd, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    op: impl Elementwise<INPUTS>,
-    x: [Row; INPUTS],
-    cols: usize,
-) -> f32 {
-    let whole = cols - cols % ROW_LANES;
-    let mut sums = Partials::new(s);
-    // SAFETY: the caller's.
-    unsafe {
-        for col in (0..whole).step_by(ROW_LANES) {
-            for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
-                let x = load_all::<S, UNIT, INPUTS>(s, x, col + i * S::LANES, S::LANES);
-                *sum = s.add(op.vector(s, x), *sum);
-            }
-        }
-        for (i, sum) in sums.0.iter_mut().enumerate().take(Partials::<S>::VECTORS) {
-            let col = whole + i * S::LANES;
-            if col < cols {
-                let x = load_all::<S, UNIT, INPUTS>(s, x, col, S::LANES.min(cols - col));
-                *sum = s.add(op.vector(s, x), *sum);
-            }
-        }
-    }
-    sums.total(s)
-}
-
-/// The same elements of all rows, 0 in the lanes past `n`.
-///
-/// # Safety
-/// The rows have elements `col..col + n`, which are neighbours if `UNIT`.
-#[inline(always)]
-unsafe fn load_all<S: Simd, const UNIT: bool, const INPUTS: usize>(
-    s: S,
-    x: [Row; INPUTS],
-    col: usize,
-    n: usize,
-) -> [S::F32; INPUTS] {
-    let zero = s.splat(0.0);
-    let mut v = [zero; INPUTS];
-    for (v, x) in v.iter_mut().zip(x) {
-        // SAFETY: the caller's.
-        *v = unsafe { x.load::<S, UNIT>(s, col, n, zero) };
-    }
-    v
+    s.reduce_max(s.max(s.max(maxes[0], maxes[1]), s.max(maxes[2], maxes[3])))
 }

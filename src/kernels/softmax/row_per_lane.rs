@@ -1,123 +1,208 @@
-//! Rows of few elements: one in each lane, so that nothing is summed across lanes. What is done once a row, a
-//! logarithm or a division, is done for many at a time, which hides how long it takes.
+//! Rows of few elements, one row per lane, so that nothing is summed across lanes.
+//!
+//! A division or a logarithm per row, 10 to 30 cycles of latency, is computed for 16 rows at a time.
 
 use std::mem::MaybeUninit;
 
-use super::Softmaxes;
+use super::row_reduction::{RowReduction, Shift};
+use super::terms::{column_of_all, terms_of_columns};
 use crate::contract::ROW_LANES;
-use crate::matrix::{MatMut, MatPtr, MatRef};
+use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;
 use crate::simd::strided::{load_strided, store_strided};
 use crate::simd::tier::Tier;
 use crate::tuning::rows::ROW_PER_LANE_COLS;
 
-/// The most rows that are worked on at a time.
+/// Rows in a block at most.
 pub(super) const MAX_ROWS: usize = 64;
 
-/// Vectors of the least lanes that hold an element of so many rows as the partial sums are.
+/// Vectors of the narrowest instruction set that hold an element of [`ROW_LANES`] rows.
 const MAX_VECTORS: usize = 4;
 
-/// Rows of so many elements, at most [`ROW_PER_LANE_COLS`], that are worked on at a time.
-pub(super) fn rows_at_once(cols: usize) -> usize {
-    ROW_PER_LANE_COLS / whole_sums(cols) * ROW_LANES
+/// Columns that [`Simd::load_4_columns`] transposes at a time.
+const GROUP: usize = 4;
+
+/// Rows in a block; its columns fill at most [`ROW_PER_LANE_COLS`] x [`ROW_LANES`] floats, 4 KiB.
+pub(super) fn block_rows(cols: usize) -> usize {
+    ROW_PER_LANE_COLS / padded(cols) * ROW_LANES
 }
 
-/// As many columns as whole groups for [`sum`].
-fn whole_sums(cols: usize) -> usize {
+/// Columns, rounded up to whole groups of partial sums.
+fn padded(cols: usize) -> usize {
     cols.clamp(1, ROW_PER_LANE_COLS).next_multiple_of(ROW_LANES)
 }
 
-/// Columns that [`Simd::load_4_columns`] takes at a time.
-const GROUP: usize = 4;
-
-/// A number for each of the rows that are worked on.
+/// One number for each row of a block.
 #[derive(Clone, Copy)]
 #[repr(align(64))]
 pub(super) struct PerRow(pub(super) [f32; MAX_ROWS]);
 
 impl PerRow {
-    /// Those of rows from `row` on.
+    #[inline(always)]
+    pub(super) fn splat(value: f32) -> Self {
+        Self([value; MAX_ROWS])
+    }
+
+    /// Loads the numbers of `LANES` rows from `row` on.
     #[inline(always)]
     pub(super) fn load<S: Simd>(&self, s: S, row: usize) -> S::F32 {
         let rows = &self.0[row..row + S::LANES];
-        // SAFETY: the slice has so many.
+        // SAFETY: the slice has `LANES` elements.
         unsafe { s.load(rows.as_ptr()) }
     }
 
+    /// Stores the numbers of `LANES` rows from `row` on.
     #[inline(always)]
     pub(super) fn store<S: Simd>(&mut self, s: S, row: usize, v: S::F32) {
         let rows = &mut self.0[row..row + S::LANES];
-        // SAFETY: as above.
+        // SAFETY: the slice has `LANES` elements.
         unsafe { s.store(rows.as_mut_ptr(), v) };
     }
 }
 
-/// Room for the columns of the rows that are worked on.
+/// The columns of a block: for each vector of rows, one vector per column.
 #[derive(Clone, Copy)]
-pub(crate) struct Columns<S: Simd> {
+pub(super) struct ColumnBuffer<S: Simd> {
     vectors: [MaybeUninit<S::F32>; MAX_VECTORS * ROW_PER_LANE_COLS],
-    /// How many of these are written.
-    written: usize,
-    /// As many columns as whole groups for [`sum`].
+    /// Vectors at the front that are initialised.
+    initialised: usize,
+    /// Columns, rounded up to whole groups of partial sums; those past the row's own are 0.
     cols: usize,
 }
 
-impl<S: Simd> Columns<S> {
-    /// No room yet.
+impl<S: Simd> ColumnBuffer<S> {
+    /// An empty buffer; [`zero`](Self::zero) sets its size.
     #[inline(always)]
     pub(super) fn new() -> Self {
-        Self { vectors: [MaybeUninit::uninit(); MAX_VECTORS * ROW_PER_LANE_COLS], written: 0, cols: 0 }
+        Self { vectors: [MaybeUninit::uninit(); MAX_VECTORS * ROW_PER_LANE_COLS], initialised: 0, cols: 0 }
     }
 
-    /// Makes room for so many rows, at most [`rows_at_once`]; all elements are 0.
+    /// Sets all elements of a block, of at most [`block_rows`], to 0.
     #[inline(always)]
-    pub(super) fn zero(&mut self, s: S, [rows, cols]: [usize; 2]) {
-        self.cols = whole_sums(cols);
-        self.written = rows.div_ceil(S::LANES) * self.cols;
-        self.vectors[..self.written].fill(MaybeUninit::new(s.splat(0.0)));
+    pub(super) fn zero(&mut self, s: S, size: Size) {
+        self.cols = padded(size.cols);
+        self.initialised = size.rows.div_ceil(S::LANES) * self.cols;
+        self.vectors[..self.initialised].fill(MaybeUninit::new(s.splat(0.0)));
     }
 
-    /// The columns of the rows from `row` on, one in each lane, and as many more as make whole groups for [`sum`].
+    /// The columns of `LANES` rows from `row` on, padding included.
     #[inline(always)]
-    pub(super) fn of_row(&mut self, row: usize) -> &mut [S::F32] {
-        let written = &mut self.vectors[..self.written];
-        // SAFETY: they are.
-        let written = unsafe { &mut *(std::ptr::from_mut(written) as *mut [S::F32]) };
-        &mut written[row / S::LANES * self.cols..][..self.cols]
+    pub(super) fn of_rows(&mut self, row: usize) -> &mut [S::F32] {
+        let vectors = &mut self.vectors[..self.initialised];
+        // SAFETY: `zero` has initialised these vectors.
+        let vectors = unsafe { &mut *(std::ptr::from_mut(vectors) as *mut [S::F32]) };
+        &mut vectors[row / S::LANES * self.cols..][..self.cols]
     }
 }
 
-/// Reads so many columns of so many rows, 1 to `LANES`; what is past them stays as it is.
+/// Applies a reduction to rows of 1 to [`ROW_PER_LANE_COLS`] columns: inputs and y are rows x cols.
+///
+/// ```text
+/// for each block of up to 64 rows, each step for all vectors of rows before the next:
+///     load the columns; shift = the maximum over the columns, if it is subtracted
+///     term of each column
+///     sum over the columns, by 16 partial sums
+///     scale, 16 rows at a time
+///     finish each column; store
+/// ```
+///
+/// Within a row each step waits for the one before; those of other rows fill the time.
 ///
 /// # Safety
-/// There are so many rows and columns to read.
+/// Inputs can be read and y be written in the given size; an input may be y.
 #[inline(always)]
-pub(super) unsafe fn load<S: Simd>(s: S, x: MatPtr, [rows, cols]: [usize; 2], columns: &mut [S::F32]) {
-    // SAFETY: the caller's.
+pub(super) unsafe fn reduce_rows<T: Tier, Op: RowReduction<INPUTS>, const INPUTS: usize>(
+    tier: T,
+    op: Op,
+    inputs: [MatPtr; INPUTS],
+    y: MatPtr,
+    size: Size,
+) {
+    let (s, r, lanes, cols) = (tier.vector(), tier.row(), T::Vector::LANES, size.cols);
+    let block = Size { rows: block_rows(cols).min(size.rows), cols };
+    let (mut columns, mut terms) = ([ColumnBuffer::<T::Vector>::new(); INPUTS], ColumnBuffer::new());
+    for columns in &mut columns {
+        columns.zero(s, block);
+    }
+    terms.zero(s, block);
+    for first in (0..size.rows).step_by(block.rows) {
+        let rows = block.rows.min(size.rows - first);
+        let [mut shifts, mut sums] = [PerRow::splat(0.0); 2];
+        for row in (0..rows).step_by(lanes) {
+            for (columns, x) in columns.iter_mut().zip(inputs) {
+                let size = Size { rows: lanes.min(rows - row), cols };
+                // SAFETY: the views have these rows and columns.
+                unsafe { load_columns(s, x.from(first + row, 0), size, columns.of_rows(row)) };
+            }
+            if Op::SHIFT == Shift::Max {
+                shifts.store(s, row, max_of_columns(s, &columns[0].of_rows(row)[..cols]));
+            }
+        }
+        for row in (0..rows).step_by(lanes) {
+            let terms = &mut terms.of_rows(row)[..cols];
+            terms_of_columns(s, op, columns_of_all(&mut columns, row), shifts.load(s, row), terms);
+        }
+        for row in (0..rows).step_by(lanes) {
+            sums.store(s, row, sum_of_columns(s, terms.of_rows(row)));
+        }
+        for row in (0..rows).step_by(ROW_LANES) {
+            let scale = op.scale(r, sums.load(r, row));
+            sums.store(r, row, scale);
+        }
+        for row in (0..rows).step_by(lanes) {
+            let (shift, scale) = (shifts.load(s, row), sums.load(s, row));
+            let (inputs, outputs) = (columns_of_all(&mut columns, row), &mut terms.of_rows(row)[..cols]);
+            for (col, output) in outputs.iter_mut().enumerate() {
+                // SAFETY: all buffers have the same number of columns, at least `cols`.
+                let v = unsafe { column_of_all(s, inputs, col) };
+                *output = op.finish(s, v, *output, shift, scale);
+            }
+            // SAFETY: y has these rows and columns.
+            unsafe { store_columns(s, y.from(first + row, 0), lanes.min(rows - row), outputs) };
+        }
+    }
+}
+
+/// The columns of `LANES` rows from `row` on, of all inputs.
+#[inline(always)]
+fn columns_of_all<S: Simd, const INPUTS: usize>(
+    buffers: &mut [ColumnBuffer<S>; INPUTS],
+    row: usize,
+) -> [&[S::F32]; INPUTS] {
+    let mut columns: [&[S::F32]; INPUTS] = [&[]; INPUTS];
+    for (columns, buffer) in columns.iter_mut().zip(buffers) {
+        *columns = buffer.of_rows(row);
+    }
+    columns
+}
+
+/// Loads the columns of 1 to `LANES` rows; vectors past `size.cols` stay as they are.
+///
+/// # Safety
+/// `x` points to rows and columns of that size, which can be read; `columns` has `size.cols` vectors or more.
+#[inline(always)]
+pub(super) unsafe fn load_columns<S: Simd>(s: S, x: MatPtr, size: Size, columns: &mut [S::F32]) {
+    // A constant number of rows spares the checks whether each row exists.
+    // SAFETY: `x` has rows and columns of that size.
     unsafe {
-        // Where the number of rows is known to the compiler, no row is looked at on its own.
-        if rows == S::LANES {
-            load_rows(s, x, [S::LANES, cols], columns);
+        if size.rows == S::LANES {
+            load_columns_of(s, x, Size { rows: S::LANES, ..size }, columns);
         } else {
-            load_rows(s, x, [rows, cols], columns);
+            load_columns_of(s, x, size, columns);
         }
     }
 }
 
 /// # Safety
-/// As for [`load`].
+/// As for [`load_columns`].
 #[inline(always)]
-unsafe fn load_rows<S: Simd>(
-    s: S,
-    MatPtr { p, row_stride, col_stride }: MatPtr,
-    [rows, cols]: [usize; 2],
-    columns: &mut [S::F32],
-) {
-    // SAFETY: the caller's.
+unsafe fn load_columns_of<S: Simd>(s: S, x: MatPtr, Size { rows, cols }: Size, columns: &mut [S::F32]) {
+    let MatPtr { p, row_stride, col_stride } = x;
+    // SAFETY: each group ends at or before `cols`, and the last one of `GROUP` columns may overlap the one
+    // before.
     unsafe {
         if col_stride == 1 && cols >= GROUP {
             for col in (0..cols).step_by(GROUP) {
-                // The last group may hold columns of the one before.
                 let col = col.min(cols - GROUP);
                 let group = s.load_4_columns(p.wrapping_add(col), row_stride, rows);
                 columns[col..col + GROUP].copy_from_slice(&group);
@@ -130,28 +215,28 @@ unsafe fn load_rows<S: Simd>(
     }
 }
 
-/// Writes columns to so many rows, 1 to `LANES`.
+/// Stores columns to 1 to `LANES` rows.
 ///
 /// # Safety
-/// There are so many rows and columns to write.
+/// `y` points to `rows` rows of as many columns as there are vectors, which can be written.
 #[inline(always)]
-pub(super) unsafe fn store<S: Simd>(s: S, y: MatPtr, rows: usize, columns: &[S::F32]) {
-    // SAFETY: the caller's.
+pub(super) unsafe fn store_columns<S: Simd>(s: S, y: MatPtr, rows: usize, columns: &[S::F32]) {
+    // SAFETY: `y` has these rows and columns.
     unsafe {
         if rows == S::LANES {
-            store_rows(s, y, S::LANES, columns);
+            store_columns_of(s, y, S::LANES, columns);
         } else {
-            store_rows(s, y, rows, columns);
+            store_columns_of(s, y, rows, columns);
         }
     }
 }
 
 /// # Safety
-/// As for [`store`].
+/// As for [`store_columns`].
 #[inline(always)]
-unsafe fn store_rows<S: Simd>(s: S, MatPtr { p, row_stride, col_stride }: MatPtr, rows: usize, columns: &[S::F32]) {
-    let cols = columns.len();
-    // SAFETY: the caller's.
+unsafe fn store_columns_of<S: Simd>(s: S, y: MatPtr, rows: usize, columns: &[S::F32]) {
+    let (MatPtr { p, row_stride, col_stride }, cols) = (y, columns.len());
+    // SAFETY: as in `load_columns_of`.
     unsafe {
         if col_stride == 1 && cols >= GROUP {
             for col in (0..cols).step_by(GROUP) {
@@ -167,71 +252,19 @@ unsafe fn store_rows<S: Simd>(s: S, MatPtr { p, row_stride, col_stride }: MatPtr
     }
 }
 
-/// Works on all rows.
-///
-/// # Safety
-/// The views have so many rows and columns, 1 to [`ROW_PER_LANE_COLS`] of these.
-#[inline(always)]
-pub(super) unsafe fn each_block<T: Tier, Op: Softmaxes<INPUTS>, const INPUTS: usize>(
-    tier: T,
-    op: Op,
-    x: [MatRef<'_>; INPUTS],
-    mut y: MatMut<'_>,
-    [rows, cols]: [usize; 2],
-) {
-    let (s, r, lanes) = (tier.vector(), tier.row(), T::Vector::LANES);
-    let at_once = rows_at_once(cols).min(rows);
-    let (mut blocks, mut terms) = ([Columns::<T::Vector>::new(); INPUTS], Columns::new());
-    for columns in &mut blocks {
-        columns.zero(s, [at_once, cols]);
-    }
-    terms.zero(s, [at_once, cols]);
-    let y = y.as_mat_ptr();
-    let x = x.map(|x| x.as_mat_ptr());
-    for first in (0..rows).step_by(at_once) {
-        let (x, y) = (x.map(|x| x.from(first, 0)), y.from(first, 0));
-        let rows = at_once.min(rows - first);
-        let [mut kept, mut sums] = [PerRow([0.0; MAX_ROWS]); 2];
-        // Each step for all rows before the next: within a row each waits for the one before.
-        for row in (0..rows).step_by(lanes) {
-            for (block, x) in blocks.iter_mut().zip(x) {
-                // SAFETY: the views have these rows.
-                unsafe { load(s, x.from(row, 0), [lanes.min(rows - row), cols], block.of_row(row)) };
-            }
-            kept.store(s, row, op.keep(s, &mut blocks, [row, cols]));
-        }
-        for row in (0..rows).step_by(lanes) {
-            op.terms(s, &mut blocks, [row, cols], kept.load(s, row), &mut terms.of_row(row)[..cols]);
-        }
-        for row in (0..rows).step_by(lanes) {
-            sums.store(s, row, sum(s, terms.of_row(row)));
-        }
-        for row in (0..rows).step_by(ROW_LANES) {
-            let of_these = op.of_sums(r, sums.load(r, row));
-            sums.store(r, row, of_these);
-        }
-        for row in (0..rows).step_by(lanes) {
-            let columns = &mut terms.of_row(row)[..cols];
-            op.finish(s, &mut blocks, [row, cols], [kept.load(s, row), sums.load(s, row)], columns);
-            // SAFETY: as above.
-            unsafe { store(s, y.from(row, 0), lanes.min(rows - row), columns) };
-        }
-    }
-}
-
 /// Each row's maximum, NaNs left out; no less than the least finite number.
 #[inline(always)]
-pub(super) fn max<S: Simd>(s: S, x: &[S::F32]) -> S::F32 {
+pub(super) fn max_of_columns<S: Simd>(s: S, columns: &[S::F32]) -> S::F32 {
     let mut max = s.splat(f32::MIN);
-    for &x in x {
+    for &x in columns {
         max = s.max(x, max);
     }
     max
 }
 
-/// The sum of the columns, whose number is a multiple of the partial sums', by way of those.
+/// Each row's sum, in the order of the contract; the number of columns is a multiple of [`ROW_LANES`].
 #[inline(always)]
-pub(super) fn sum<S: Simd>(s: S, columns: &[S::F32]) -> S::F32 {
+pub(super) fn sum_of_columns<S: Simd>(s: S, columns: &[S::F32]) -> S::F32 {
     let zero = s.splat(0.0);
     let mut partials = [zero; ROW_LANES];
     partials.copy_from_slice(&columns[..ROW_LANES]);
@@ -245,6 +278,6 @@ pub(super) fn sum<S: Simd>(s: S, columns: &[S::F32]) -> S::F32 {
             partials[i] = s.add(partials[i], partials[i + half]);
         }
     }
-    // Sums begin with 0, which makes one of -0.
+    // Sums start at 0, which turns one of -0 to 0.
     s.add(partials[0], zero)
 }

@@ -1,80 +1,94 @@
-//! Targets of cross-entropy that are spread over the classes.
+//! Soft targets of cross-entropy: probabilities, label smoothing and class weights.
 
-use super::row_at_a_time::{Partials, Row};
-use super::row_per_lane;
+use super::row_per_lane::load_columns;
+use super::row_ptr::{PartialSums, RowPtr};
 use crate::contract::ROW_LANES;
-use crate::matrix::MatRef;
+use crate::matrix::{MatPtr, MatRef, Size};
 use crate::simd::strided::load_strided;
 use crate::simd::{MAX_LANES, Simd};
 
-/// What each class of a row has for a target: (keep t + base) w, where t is the row's probabilities (0 where it has a
-/// label: that is not spread) and w the class weights (1 where there are none).
+/// The target of each class: (keep t + base) w.
+///
+/// t is the row's probability, or 0 where the row has a label, whose share is no soft target; w is the class
+/// weight, 1 without weights.
 #[derive(Clone, Copy)]
-pub(super) struct Spread<'a> {
+pub(super) struct SoftTargets<'a> {
     pub(super) probabilities: Option<MatRef<'a>>,
     pub(super) weights: Option<&'a [f32]>,
     pub(super) keep: f32,
     pub(super) base: f32,
 }
 
-/// The targets of a row, or of a part of it.
+/// The soft targets of a row, or of a part of it.
 #[derive(Clone, Copy)]
-pub(super) struct SpreadRow {
-    probabilities: Option<Row>,
-    weights: Option<Row>,
+pub(super) struct SoftTargetsRow<const UNIT: bool> {
+    probabilities: Option<RowPtr<UNIT>>,
+    weights: Option<RowPtr<true>>,
     keep: f32,
     base: f32,
 }
 
-impl Spread<'_> {
-    /// So many columns the targets have at most.
+/// A row's sums over its soft targets: of the targets, and of target * (x - max).
+#[derive(Clone, Copy)]
+pub(super) struct SoftSums {
+    pub(super) total: f32,
+    pub(super) dot: f32,
+}
+
+impl SoftTargets<'_> {
+    /// `cols`, or the number of columns that the targets have if that is smaller.
     #[inline(always)]
     pub(super) fn cols(&self, cols: usize) -> usize {
         let cols = self.probabilities.map_or(cols, |t| cols.min(t.cols()));
         self.weights.map_or(cols, |weights| cols.min(weights.len()))
     }
 
+    /// Whether the elements of a row are contiguous.
     #[inline(always)]
-    pub(super) fn row(&self, row: usize) -> SpreadRow {
-        let probabilities = self
-            .probabilities
-            .map(|t| Row { p: t.as_ptr().wrapping_add(row * t.row_stride()), stride: t.col_stride() });
-        let weights = self.weights.map(|weights| Row { p: weights.as_ptr(), stride: 1 });
-        SpreadRow { probabilities, weights, keep: self.keep, base: self.base }
+    pub(super) fn is_unit(&self) -> bool {
+        self.probabilities.is_none_or(|t| t.col_stride() == 1)
     }
 
-    /// The targets of rows from `first` on, one row in each lane.
+    #[inline(always)]
+    pub(super) fn row<const UNIT: bool>(&self, row: usize) -> SoftTargetsRow<UNIT> {
+        let weights =
+            self.weights.map(|weights| MatPtr { p: weights.as_ptr().cast_mut(), row_stride: 0, col_stride: 1 });
+        SoftTargetsRow {
+            probabilities: self.probabilities.map(|t| RowPtr::new(t.as_mat_ptr(), row)),
+            weights: weights.map(|weights| RowPtr::new(weights, 0)),
+            keep: self.keep,
+            base: self.base,
+        }
+    }
+
+    /// Computes the targets of rows from `first` on, one row per lane.
     ///
     /// # Safety
-    /// The targets have so many rows from `first` on, at most `LANES`, and so many columns, at most [`row_per_lane::SHORT`].
+    /// The targets have `size.rows` rows from `first` on, 1 to `LANES`, and `size.cols` columns; `columns`
+    /// has as many vectors or more.
     #[inline(always)]
-    pub(super) unsafe fn columns<S: Simd>(
-        &self,
-        s: S,
-        first: usize,
-        size @ [_, cols]: [usize; 2],
-        columns: &mut [S::F32],
-    ) {
+    pub(super) unsafe fn columns<S: Simd>(&self, s: S, first: usize, size: Size, columns: &mut [S::F32]) {
+        let columns = &mut columns[..size.cols];
         match self.probabilities {
             Some(t) => {
-                // SAFETY: the caller's.
-                unsafe { row_per_lane::load(s, t.as_mat_ptr().from(first, 0), size, columns) };
-                for t in &mut columns[..cols] {
+                // SAFETY: the probabilities have these rows and columns.
+                unsafe { load_columns(s, t.as_mat_ptr().from(first, 0), size, columns) };
+                for t in &mut *columns {
                     *t = s.fma(*t, s.splat(self.keep), s.splat(self.base));
                 }
             }
-            None => columns[..cols].fill(s.splat(self.base)),
+            None => columns.fill(s.splat(self.base)),
         }
         if let Some(weights) = self.weights {
-            for (target, &weight) in columns[..cols].iter_mut().zip(weights) {
+            for (target, &weight) in columns.iter_mut().zip(weights) {
                 *target = s.mul(*target, s.splat(weight));
             }
         }
     }
 }
 
-impl SpreadRow {
-    /// The part that begins there.
+impl<const UNIT: bool> SoftTargetsRow<UNIT> {
+    /// The part of the row from `col` on.
     #[inline(always)]
     pub(super) fn from(self, col: usize) -> Self {
         Self {
@@ -84,21 +98,21 @@ impl SpreadRow {
         }
     }
 
-    /// The targets of `n` classes, 0 in the lanes past them.
+    /// Computes the targets of `n` classes from `col` on; the other lanes are 0.
     ///
     /// # Safety
-    /// The row has elements `col..col + n`; probabilities are neighbours if `UNIT`.
+    /// The row has elements `col..col + n`, and `n <= LANES`.
     #[inline(always)]
-    pub(super) unsafe fn load<S: Simd, const UNIT: bool>(self, s: S, col: usize, n: usize) -> S::F32 {
+    pub(super) unsafe fn load<S: Simd>(self, s: S, col: usize, n: usize) -> S::F32 {
         let (zero, base) = (s.splat(0.0), s.splat(self.base));
-        // SAFETY: the caller's; an array has a vector's lanes.
+        // SAFETY: probabilities and weights have these elements; `lanes` has room for a vector.
         unsafe {
             let mut target = match self.probabilities {
-                Some(t) => s.fma(t.load::<S, UNIT>(s, col, n, zero), s.splat(self.keep), base),
+                Some(t) => s.fma(t.load(s, col, n, zero), s.splat(self.keep), base),
                 None => base,
             };
             if let Some(weights) = self.weights {
-                target = s.mul(target, weights.load::<S, true>(s, col, n, zero));
+                target = s.mul(target, weights.load(s, col, n, zero));
             }
             if n < S::LANES {
                 let mut lanes = [0.0f32; MAX_LANES];
@@ -109,33 +123,33 @@ impl SpreadRow {
         }
     }
 
-    /// The sum of `cols` targets, and that of their products with what the logits lack to `max`.
+    /// Sums the targets, and their products with x - `max`.
     ///
     /// # Safety
-    /// Both rows have so many elements, which are neighbours if `UNIT`.
+    /// Both rows have `cols` elements.
     #[inline(always)]
-    pub(super) unsafe fn sums<S: Simd, const UNIT: bool>(self, s: S, x: Row, cols: usize, max: f32) -> [f32; 2] {
+    pub(super) unsafe fn sums<S: Simd>(self, s: S, x: RowPtr<UNIT>, cols: usize, max: f32) -> SoftSums {
         let max = s.splat(max);
-        let (mut totals, mut dots) = (Partials::new(s), Partials::new(s));
+        let (mut totals, mut dots) = (PartialSums::new(s), PartialSums::new(s));
         for col in (0..cols).step_by(ROW_LANES) {
-            for i in 0..Partials::<S>::VECTORS {
+            for i in 0..PartialSums::<S>::VECTORS {
                 let col = col + i * S::LANES;
                 if col < cols {
                     let n = S::LANES.min(cols - col);
-                    // SAFETY: the caller's.
-                    let (target, x) = unsafe { (self.load::<S, UNIT>(s, col, n), x.load::<S, UNIT>(s, col, n, max)) };
+                    // SAFETY: `col + n <= cols`.
+                    let (target, x) = unsafe { (self.load(s, col, n), x.load(s, col, n, max)) };
                     totals.add(s, i, target);
-                    dots.add(s, i, part(s, target, s.sub(x, max)));
+                    dots.add(s, i, target_product(s, target, s.sub(x, max)));
                 }
             }
         }
-        [totals.total(s), dots.total(s)]
+        SoftSums { total: totals.total(s), dot: dots.total(s) }
     }
 }
 
-/// The product of a target and what a logit lacks to the maximum; 0 where the target is, though that be infinite.
+/// target * (x - max), or 0 where the target is 0, though x be -inf.
 #[inline(always)]
-pub(super) fn part<S: Simd>(s: S, target: S::F32, below: S::F32) -> S::F32 {
+pub(super) fn target_product<S: Simd>(s: S, target: S::F32, below_max: S::F32) -> S::F32 {
     let zero = s.splat(0.0);
-    s.select(s.lt(zero, s.abs(target)), s.mul(target, below), zero)
+    s.select(s.lt(zero, s.abs(target)), s.mul(target, below_max), zero)
 }

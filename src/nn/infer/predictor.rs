@@ -25,6 +25,7 @@ use crate::nn::plan::{NetworkParameters, Plan};
 use crate::nn::sequential::Sequential;
 use crate::parallel::Threads;
 use crate::simd::tier::Tier;
+use crate::split_at::{Axis, split_fields};
 use crate::tuning::cost;
 use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_COLS_WEIGHTS};
 
@@ -221,8 +222,7 @@ impl Split for Prediction<'_> {
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let (x, y) = (self.x.split_at_row(at), self.y.split_at_row(at));
-        (Self { x: x.0, y: y.0, ..self }, Self { x: x.1, y: y.1, ..self })
+        split_fields!(self, Axis::Rows, at, [x, y])
     }
 }
 

@@ -3,7 +3,7 @@
 use crate::backend::Backend;
 use crate::error::{Error, Result};
 use crate::kernels::Input;
-use crate::kernels::dropout::{self, Words};
+use crate::kernels::dropout::{self, Mask, Philox};
 use crate::matrix::MatMut;
 use crate::nn::layers::interface::{
     BackwardSlots, ColumnCounts, DropoutKey, ForwardSlots, LayerConfig, NodeContext, NodeKind, Position,
@@ -99,9 +99,10 @@ impl DropoutNode {
         let DropoutKey { seed, step, row } = key;
         let cost = cost::dropout(y.rows().saturating_mul(y.cols()));
         for &Numbered { dropout, number } in &self.dropouts {
-            let words = Words::new(seed, number, step);
             let (threshold, scale) = dropout.threshold_and_scale();
-            backend.run(cost, 1, dropout::Dropout { words, row, threshold, scale, x, y: y.reborrow() });
+            let (random, mask) = (Philox::new(seed, number, step), Mask { threshold, scale });
+            let kernel = dropout::Dropout { random, first_row: row, mask, x, y: y.reborrow() };
+            backend.run(cost, 1, kernel);
             x = Input::InPlace;
         }
     }

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use crate::backend::Backend;
 use crate::error::Result;
-use crate::kernels::gather;
+use crate::kernels::gather::GatherRows;
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::buffer::{Buffer, take_front};
 use crate::nn::random::{Random, Stream};
@@ -278,7 +278,7 @@ impl<'a> ShuffledGather<'a> {
         let Self { from, order, later, x: to, labels, weights } = self;
         let (rows, cols) = (order.len(), from.x.cols());
         let to = &mut to[..rows * cols];
-        backend.run(cost, 1, gather::Gather { from: from.x, order, later, to: MatMut::new(to, rows, cols)? });
+        backend.run(cost, 1, GatherRows { from: from.x, order, later, to: MatMut::new(to, rows, cols)? });
         for (label, &sample) in labels.iter_mut().zip(order) {
             *label = from.labels.get(sample).unwrap_or_default();
         }
