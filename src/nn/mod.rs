@@ -33,6 +33,7 @@ mod activation;
 mod buffer;
 mod infer;
 mod initializer;
+#[cfg(feature = "safetensors")]
 mod io;
 mod layers;
 mod model;

@@ -10,6 +10,7 @@ use crate::error::Result;
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
 use crate::nn::model::Sequential;
 
+#[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 impl Sequential {
     /// Writes all weights to a safetensors file, whole or not at all: they are written beside it,
     /// brought to the disk, and then take its name. The same weights give the same bytes.

@@ -14,7 +14,7 @@
 //! What early stopping knows besides the best parameters follows from the history.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
@@ -22,7 +22,8 @@ use crate::nn::model::{Metrics, Sequential};
 use crate::nn::optimizers::Optimizer;
 use crate::nn::train::early_stopping::{Verdict, Watch};
 use crate::nn::train::fingerprint::Identity;
-use crate::nn::train::history::EpochEnd;
+use crate::nn::train::fit_loop::Run;
+use crate::nn::train::history::{Ended, EpochEnd, History};
 
 const NAMES: [&str; 13] = [
     "checkpoint",
@@ -40,8 +41,57 @@ const NAMES: [&str; 13] = [
     "history.validation_accuracy",
 ];
 
+/// The checkpoints of a training.
+#[derive(Default)]
+pub(crate) struct Checkpoints {
+    /// The file to write, and the number of epochs from one checkpoint to the next.
+    pub(crate) write: Option<(PathBuf, usize)>,
+    /// The file to resume from.
+    pub(crate) resume: Option<PathBuf>,
+}
+
+impl Run<'_> {
+    /// Resumes from a checkpoint, if there is one to resume from. Gives whether early stopping had ended that training.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub(crate) fn resume(
+        &self,
+        model: &mut Sequential,
+        history: &mut History,
+        watch: Option<&mut Watch>,
+    ) -> Result<bool> {
+        let Some(path) = &self.checkpoints.resume else { return Ok(false) };
+        let identity = Identity::new(self, model);
+        let has_stopped;
+        (history.epochs, has_stopped) = read(path, &identity, model, (self.epochs, self.validation.is_some()), watch)?;
+        Ok(has_stopped)
+    }
+
+    /// Writes a checkpoint after the last epoch of `history`, if one is due: every n epochs, and at the end.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be written.
+    pub(crate) fn write_checkpoint(
+        &self,
+        model: &Sequential,
+        history: &History,
+        watch: Option<&Watch>,
+        ended: Option<Ended>,
+    ) -> Result<()> {
+        let epochs = history.epochs.len();
+        match &self.checkpoints.write {
+            Some((path, every)) if epochs.is_multiple_of(*every) || epochs == self.epochs || ended.is_some() => {
+                let best = watch.and_then(Watch::best_parameters);
+                write(path, &Identity::new(self, model), model, &history.epochs, best)
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Writes a checkpoint behind the last of these epochs.
-pub(crate) fn write(
+fn write(
     path: &Path,
     identity: &Identity,
     model: &Sequential,
@@ -93,7 +143,7 @@ fn doubles(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
 ///
 /// # Errors
 /// [`Error::File`] if it can't be read, [`Error::Format`] if it is none or does not fit; the model is as it was then.
-pub(crate) fn read(
+fn read(
     path: &Path,
     identity: &Identity,
     model: &mut Sequential,

@@ -160,6 +160,7 @@ impl Watch {
     }
 
     /// The same, to be written.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn best_parameters_mut(&mut self) -> Option<&mut [f32]> {
         (self.options.restore_best && self.best.is_some()).then_some(&mut self.parameters)
     }

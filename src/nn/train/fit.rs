@@ -1,6 +1,7 @@
 //! `fit`: epochs of shuffled batches, with what a trainer wants to know on the way.
 
 use std::fmt;
+#[cfg(feature = "safetensors")]
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -8,6 +9,8 @@ use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::nn::model::Sequential;
 use crate::nn::train::batches::Batch;
+#[cfg(feature = "safetensors")]
+use crate::nn::train::checkpoint::Checkpoints;
 use crate::nn::train::early_stopping::EarlyStopping;
 use crate::nn::train::fit_loop::{Run, Shuffle};
 use crate::nn::train::history::{Callback, History};
@@ -27,8 +30,8 @@ pub struct Fit<'a> {
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
     early_stopping: Option<EarlyStopping>,
-    checkpoint: Option<(PathBuf, usize)>,
-    resume: Option<PathBuf>,
+    #[cfg(feature = "safetensors")]
+    checkpoints: Checkpoints,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -142,8 +145,11 @@ impl<'a> Fit<'a> {
     ///
     /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit` ends with
     /// that error; what was learnt stays, or is the best epoch's.
-    pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
-        Self { checkpoint: Some((path.into(), every)), ..self }
+    #[cfg(feature = "safetensors")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>, every: usize) -> Self {
+        self.checkpoints.write = Some((path.into(), every));
+        self
     }
 
     /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends with the
@@ -173,8 +179,11 @@ impl<'a> Fit<'a> {
     /// # std::fs::remove_file(&file).expect("it was written");
     /// # Ok::<(), densely::Error>(())
     /// ```
-    pub fn resume(self, path: impl Into<PathBuf>) -> Self {
-        Self { resume: Some(path.into()), ..self }
+    #[cfg(feature = "safetensors")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+    pub fn resume(mut self, path: impl Into<PathBuf>) -> Self {
+        self.checkpoints.resume = Some(path.into());
+        self
     }
 }
 
@@ -198,7 +207,7 @@ impl Sequential {
     /// not fit: nothing is learnt then; [`Error::File`] if one can't be written: what was learnt stays.
     pub fn fit<'a>(&mut self, x: MatRef<'_>, labels: impl Into<Labels<'a>>, options: Fit<'_>) -> Result<History> {
         let labels = labels.into();
-        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, .. } = options;
         let Fit { epochs, batch_size, shuffle, validation, .. } = options;
         let (epochs, batch_size) = (epochs.unwrap_or(1), batch_size.unwrap_or(32));
         if self.state.is_none() {
@@ -207,7 +216,8 @@ impl Sequential {
         if batch_size == 0 {
             return Err(Error::value("batch_size", "at least 1", 0));
         }
-        if checkpoint.as_ref().is_some_and(|(_, every)| *every == 0) {
+        #[cfg(feature = "safetensors")]
+        if options.checkpoints.write.as_ref().is_some_and(|(_, every)| *every == 0) {
             return Err(Error::value("every", "at least 1 epoch", 0));
         }
         if u32::try_from(epochs).is_err() {
@@ -239,8 +249,8 @@ impl Sequential {
             callback,
             stop,
             early_stopping,
-            checkpoint,
-            resume,
+            #[cfg(feature = "safetensors")]
+            checkpoints: options.checkpoints,
         };
         run.run(self)
     }

@@ -2,16 +2,15 @@
 
 use std::mem;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::nn::model::Sequential;
 use crate::nn::train::batches::{Batch, Batches};
-use crate::nn::train::checkpoint;
+#[cfg(feature = "safetensors")]
+use crate::nn::train::checkpoint::Checkpoints;
 use crate::nn::train::early_stopping::{EarlyStopping, Verdict, Watch};
-use crate::nn::train::fingerprint::Identity;
 use crate::nn::train::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use crate::nn::train::step::{Engine, Kept};
 use crate::nn::train::workspace::Workspace;
@@ -27,10 +26,8 @@ pub(crate) struct Run<'a> {
     pub(crate) callback: Option<&'a mut dyn Callback>,
     pub(crate) stop: Option<&'a AtomicBool>,
     pub(crate) early_stopping: Option<EarlyStopping>,
-    /// Where to write one, and behind each how manyth epoch.
-    pub(crate) checkpoint: Option<(PathBuf, usize)>,
-    /// A checkpoint to go on from.
-    pub(crate) resume: Option<PathBuf>,
+    #[cfg(feature = "safetensors")]
+    pub(crate) checkpoints: Checkpoints,
 }
 
 /// The order of the samples.
@@ -50,13 +47,8 @@ impl Run<'_> {
     pub(crate) fn run(mut self, model: &mut Sequential) -> Result<History> {
         let mut history = History::default();
         let mut watch = self.early_stopping.map(|options| Watch::new(options, model.count_params()));
-        let identity = Identity::new(&self, model);
-        let mut has_stopped = false;
-        if let Some(path) = &self.resume {
-            let size = (self.epochs, self.validation.is_some());
-            (history.epochs, has_stopped) = checkpoint::read(path, &identity, model, size, watch.as_mut())?;
-        }
-        if has_stopped {
+        #[cfg(feature = "safetensors")]
+        if self.resume(model, &mut history, watch.as_mut())? {
             history.ended = Ended::EarlyStopping;
             self.epochs = history.epochs.len();
         }
@@ -65,7 +57,7 @@ impl Run<'_> {
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
         let mut batches = Batches::new(self.samples, self.batch_size, workspace.has_owners(), kept.room);
-        let outcome = self.epochs(model, &identity, &mut history, watch.as_mut(), &mut batches, &mut workspace);
+        let outcome = self.epochs(model, &mut history, watch.as_mut(), &mut batches, &mut workspace);
         model.kept = Kept { workspace: Some(workspace), room: batches.into_room() };
         if let Some(watch) = watch {
             history.best_epoch = watch.best_epoch();
@@ -80,7 +72,6 @@ impl Run<'_> {
     fn epochs(
         &mut self,
         model: &mut Sequential,
-        identity: &Identity,
         history: &mut History,
         mut watch: Option<&mut Watch>,
         batches: &mut Batches<'_>,
@@ -106,12 +97,8 @@ impl Run<'_> {
                 (self.is_stopped(), Ended::Stopped),
             ];
             let ended = ended.into_iter().find_map(|(has_ended, why)| has_ended.then_some(why));
-            if let Some((path, every)) = &self.checkpoint
-                && ((epoch + 1).is_multiple_of(*every) || epoch + 1 == self.epochs || ended.is_some())
-            {
-                let best = watch.as_ref().and_then(|watch| watch.best_parameters());
-                checkpoint::write(path, identity, model, &history.epochs, best)?;
-            }
+            #[cfg(feature = "safetensors")]
+            self.write_checkpoint(model, history, watch.as_deref(), ended)?;
             if let Some(ended) = ended {
                 history.ended = ended;
                 break;

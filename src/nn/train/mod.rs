@@ -1,11 +1,13 @@
 //! Training: the plan of a step, its phases over threads, and the loop of epochs.
 
 pub(crate) mod batches;
+#[cfg(feature = "safetensors")]
 pub(crate) mod checkpoint;
 pub(crate) mod column_shards;
 pub(crate) mod custom_loop;
 pub(crate) mod custom_pass;
 pub(crate) mod early_stopping;
+#[cfg(feature = "safetensors")]
 pub(crate) mod fingerprint;
 pub(crate) mod fit;
 pub(crate) mod fit_loop;
