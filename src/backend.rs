@@ -5,7 +5,9 @@ use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::pairwise_sum::Combine;
 use crate::kernels::{Kernel, Split};
-use crate::parallel::{self, Threads};
+use crate::parallel::fork_join::{for_each_split, for_each_task, max_threads};
+use crate::parallel::reduce::reduce_split;
+use crate::parallel::threads::Threads;
 
 /// Which instruction set and how many threads the kernels use; every level 1 call takes one.
 ///
@@ -64,7 +66,7 @@ impl Backend {
 
     /// Runs a kernel whose work is `cost` nanoseconds long, split at multiples of `unit`.
     pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Split<Output = ()>) {
-        parallel::run(self.dispatch, self.threads, cost, unit, kernel);
+        for_each_split(self.dispatch, self.threads, cost, unit, kernel);
     }
 
     /// Does a piece of work on the calling thread.
@@ -79,7 +81,7 @@ impl Backend {
 
     /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives, in a tree whose leaves are `unit` long.
     pub(crate) fn sum<K: Split<Output: Combine>>(&self, cost: usize, unit: usize, kernel: K) -> K::Output {
-        parallel::sum(self.dispatch, self.threads, cost, unit, kernel)
+        reduce_split(self.dispatch, self.threads, cost, unit, kernel)
     }
 
     /// Does parts of a work of `cost` nanoseconds, each once: see [`parallel::share`].
@@ -89,11 +91,11 @@ impl Backend {
         parts: impl IntoIterator<Item = T>,
         work: impl Fn(T) -> Result<()> + Sync,
     ) -> Result<()> {
-        parallel::share(self.threads, cost, parts, work)
+        for_each_task(self.threads, cost, parts, work)
     }
 
     /// How many threads a long call could use.
     pub(crate) fn width(&self) -> usize {
-        parallel::width(self.threads)
+        max_threads(self.threads)
     }
 }

@@ -35,5 +35,5 @@ pub use gemm::packed::{PackedWeights, Weights};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use kernels::activation::Activation;
 pub use matrix::{MatMut, MatRef, flatten};
-pub use parallel::Threads;
+pub use parallel::threads::Threads;
 pub use targets::{Labels, Targets};

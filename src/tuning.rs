@@ -174,8 +174,6 @@ pub(crate) mod cost {
 
 /// How work is split over threads.
 pub(crate) mod parallel {
-    use std::time::Duration;
-
     use super::size;
 
     /// Grain size in nanoseconds: offering work to a spinning worker, and joining it, takes about 500.
@@ -188,6 +186,12 @@ pub(crate) mod parallel {
     pub(crate) const OVERSPLIT: usize = 4;
     /// Parameters that a thread takes at a time: a page, against false sharing.
     pub(crate) const PARAMETER_GRAIN: usize = size(super::PAGE, 16);
+}
+
+/// Spinning workers.
+#[cfg(feature = "rayon")]
+pub(crate) mod spin_pool {
+    use std::time::Duration;
 
     /// Spin iterations before a waiting thread yields its core, 10 to 50 us.
     pub(crate) const SPINS: usize = 1024;

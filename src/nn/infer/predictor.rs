@@ -14,7 +14,7 @@ use crate::kernels::{Kernel, Split};
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::activation::DenseActivation;
 use crate::nn::model::Sequential;
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::simd::tier::Tier;
 use crate::tuning::cost;
 use crate::tuning::infer::{BLOCK, GEMV_SAMPLES, GEMV_WEIGHTS, ROW_GRAIN, SPLIT_COLS_WEIGHTS};

@@ -6,7 +6,7 @@ use crate::matrix::{MatMut, MatRef};
 use crate::nn::layers::dropout::Masks;
 use crate::nn::train::pass::{DensePlan, Pass};
 use crate::nn::train::workspace::{Workspace, by_layers, even, nanoseconds, rows};
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::tuning::train::ROW_GRAIN;
 
 impl Workspace {

@@ -14,7 +14,7 @@ use crate::nn::train::batches::{Gather, Source};
 use crate::nn::train::column_shards::{Piece, cut, cut_one};
 use crate::nn::train::pass::{DensePlan, Pass, Places};
 use crate::nn::train::shard_model;
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::tuning::cost::{self, FMAS_PER_NS};
 use crate::tuning::train::{LAYERWISE_WEIGHTS, ROW_GRAIN, SAMPLES_BLOCK, SERIAL_STEP, SHARD_COLS, UPDATE_GRAIN};
 
