@@ -41,7 +41,7 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 
 /// dx = f'(x) dy, element by element; `activation` is f.
 ///
-/// `kept` is f's output, or, if f [keeps its input](Activation::saves_input), that.
+/// `saved` is what f saves for backward: its output, or, if it [saves its input](Activation::saves_input), x.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
@@ -49,13 +49,13 @@ pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>
 pub fn backward(
     backend: &Backend,
     activation: Activation,
-    kept: MatRef<'_>,
+    saved: MatRef<'_>,
     dy: MatRef<'_>,
     dx: MatMut<'_>,
 ) -> Result<()> {
-    check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+    check_same(&[("saved", saved), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::Matrix(dy), dx });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::Matrix(dy), dx });
     Ok(())
 }
 
@@ -64,10 +64,10 @@ pub fn backward(
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
 /// parameter of the activation is out of range; `dy` is untouched then.
-pub fn backward_in_place(backend: &Backend, activation: Activation, kept: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
-    check_same(&[("kept", kept)], ("dy", &dy))?;
+pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
+    check_same(&[("saved", saved)], ("dy", &dy))?;
     activation.check()?;
-    activation.visit(Backward { backend, cost: cost_of(activation), kept, dy: Input::InPlace, dx: dy });
+    activation.visit(Backward { backend, cost: cost_of(activation), saved, dy: Input::InPlace, dx: dy });
     Ok(())
 }
 
@@ -91,7 +91,7 @@ impl Visit for Forward<'_> {
 struct Backward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
-    kept: MatRef<'a>,
+    saved: MatRef<'a>,
     dy: Input<'a>,
     dx: MatMut<'a>,
 }
@@ -100,7 +100,7 @@ impl Visit for Backward<'_> {
     type Output = ();
 
     fn visit(self, formula: impl Formula) {
-        run(self.backend, Gradient(formula), [Input::Matrix(self.kept), self.dy], self.dx, self.cost);
+        run(self.backend, Gradient(formula), [Input::Matrix(self.saved), self.dy], self.dx, self.cost);
     }
 }
 

@@ -18,6 +18,7 @@ mod error;
 mod gemm;
 mod isa;
 mod kernels;
+mod layout;
 pub mod loss;
 pub mod math;
 mod matrix;

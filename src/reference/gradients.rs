@@ -1,11 +1,12 @@
-//! What happens to gradients before an optimizer's rule takes them.
+//! L2 regularisation and clipping: changes of gradients before the update rule.
 
 use super::rows::sum_of_pieces;
 use crate::error::{Error, Result};
 use crate::nn::{Clip, Optimizer, Sgd};
 
-/// dw = dw + 2 l2 w, or dw if `l2` is 0, for the weights of a kernel: see
-/// [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both slices have one length.
+/// Adds the gradient of the L2 penalty, dw = dw + 2 l2 w; leaves dw alone if `l2` is 0. Both slices have one length.
+///
+/// For the weights of kernels only: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2).
 ///
 /// # Errors
 /// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `l2` is out of range; `dw` is untouched then.
@@ -23,30 +24,30 @@ pub fn add_l2(l2: f64, w: &[f32], dw: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// The Euclidean norm of all gradients: their squares, which are exact in f64, are added as a long row is.
+/// Computes the Euclidean norm of all gradients: their squares, exact in f64, are summed as a long row.
 #[must_use]
 pub fn global_norm(dw: &[f32]) -> f64 {
     let squares: Vec<f64> = dw.iter().map(|&dw| f64::from(dw) * f64::from(dw)).collect();
     sum_of_pieces(&squares).sqrt()
 }
 
-/// Clips the gradients by all parameters: see [`nn::Clip`](crate::nn::Clip).
+/// Clips the gradients with respect to all parameters: see [`nn::Clip`](crate::nn::Clip).
 ///
 /// # Errors
 /// [`Error::Value`] if the bound is out of range; `dw` is untouched then.
 pub fn clip(clip: Clip, dw: &mut [f32]) -> Result<()> {
     clip.check()?;
     match clip {
-        Clip::Value(most) => {
-            let most = most as f32;
-            for dw in dw.iter_mut().filter(|dw| dw.abs() > most) {
-                *dw = most.copysign(*dw);
+        Clip::Value(bound) => {
+            let bound = bound as f32;
+            for dw in dw.iter_mut().filter(|dw| dw.abs() > bound) {
+                *dw = bound.copysign(*dw);
             }
         }
-        Clip::GlobalNorm(most) => {
+        Clip::GlobalNorm(bound) => {
             let norm = global_norm(dw);
-            let factor = if norm.is_finite() { (most / norm) as f32 } else { f32::NAN };
-            if norm > most || norm.is_nan() {
+            let factor = if norm.is_finite() { (bound / norm) as f32 } else { f32::NAN };
+            if norm > bound || norm.is_nan() {
                 dw.iter_mut().for_each(|dw| *dw *= factor);
             }
         }

@@ -1,14 +1,14 @@
-//! Updates of weights.
+//! Optimizer steps.
 
 use crate::contract::MIN_MOMENT;
 use crate::error::{Error, Result};
 use crate::nn::{Optimizer, Rule};
 
-/// Update number `t`, from 1 on, of the weights `w` by their gradients `dw`, decay and schedule included: see
-/// [`nn::Optimizer`](crate::nn::Optimizer). What comes before it is [`add_l2`](super::add_l2) and
-/// [`clip`](super::clip). `m` and `v` are what the optimizer remembers, zeros before
-/// the first update: momentum or first moment, and second moment. SGD leaves `v` alone, without
-/// momentum `m` too. The four slices have one length.
+/// Updates the weights `w` by their gradients `dw`: step `t`, from 1 on, with weight decay and schedule.
+///
+/// See [`nn::Optimizer`](crate::nn::Optimizer). [`add_l2`](super::add_l2) and [`clip`](super::clip) come before it. `m` and `v`
+/// are the optimizer's state, zeros before the first step: momentum or first moment, and second moment. SGD leaves `v`
+/// alone, without momentum `m` too. The four slices have one length.
 ///
 /// # Errors
 /// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range; nothing is
@@ -44,7 +44,7 @@ pub fn update(
                     *w = dw.mul_add(-rate, *w);
                 } else {
                     let change = dw * -rate;
-                    *m = settle(m.mul_add(momentum, change));
+                    *m = flush(m.mul_add(momentum, change));
                     *w += if sgd.nesterov { m.mul_add(momentum, change) } else { *m };
                 }
             }
@@ -52,19 +52,19 @@ pub fn update(
         }
         Rule::Adam(adam) => adam,
     };
-    // Not powi, whose last bit may differ between machines.
+    // Repeated products: the last bit of powi may differ between machines.
     let power = |beta: f64| (0..t).fold(1.0, |power, _| power * beta);
     let alpha = (adam.learning_rate * (1.0 - power(adam.beta_2)).sqrt() / (1.0 - power(adam.beta_1))) as f32;
     let (rate_1, rate_2) = ((1.0 - adam.beta_1) as f32, (1.0 - adam.beta_2) as f32);
     for ((w, &dw), (m, v)) in slots {
-        *m = settle((dw - *m).mul_add(rate_1, *m));
-        *v = settle((dw * dw - *v).mul_add(rate_2, *v));
+        *m = flush((dw - *m).mul_add(rate_1, *m));
+        *v = flush((dw * dw - *v).mul_add(rate_2, *v));
         *w -= *m * alpha / (v.sqrt() + adam.epsilon as f32);
     }
     Ok(())
 }
 
-/// 0 for a moment nearer to 0 than 2^-100.
-fn settle(moment: f32) -> f32 {
+/// Flushes a moment below 2^-100 to 0.
+fn flush(moment: f32) -> f32 {
     if moment.abs() < MIN_MOMENT { 0.0 } else { moment }
 }
