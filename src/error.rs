@@ -1,4 +1,4 @@
-//! The one error type: which argument, what was expected, what came.
+//! The one error type: names the argument, what was expected and what was found.
 
 use std::fmt::{self, Display};
 use std::io;
@@ -8,70 +8,70 @@ use std::path::PathBuf;
 
 use crate::isa::Isa;
 
-/// The standard library's `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// The standard library's `Result`, with this crate's [`Error`] unless another is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call was refused. Nothing has been written when one of these comes back from a kernel.
+/// Why a call failed. A kernel that returns one has written nothing.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A matrix, slice or shape does not fit the other arguments.
     Shape {
-        /// What does not fit: the name of an argument or an option.
+        /// The name of the argument or option.
         argument: &'static str,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// A number is outside the range that has a meaning.
+    /// A number or an option is out of range.
     Value {
-        /// What does not fit: the name of an argument or an option.
+        /// The name of the argument or option.
         argument: &'static str,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// A label names a class that does not exist.
+    /// A label is not one of the classes.
     Label {
         /// The argument's name: `labels`, or `validation labels`.
         argument: &'static str,
-        /// Where in the labels it stands.
+        /// Its index in the labels.
         index: usize,
         /// The label.
         label: usize,
-        /// How many classes there are.
+        /// The number of classes.
         classes: usize,
     },
     /// An instruction set that is unknown or that this processor does not have.
     Isa {
-        /// Where the name came from: an argument or the environment variable.
+        /// The argument or the environment variable that gave the name.
         origin: &'static str,
         /// What this processor has, best first.
         available: Vec<Isa>,
-        /// The name that was asked for.
+        /// The name that was given.
         found: String,
     },
     /// A file could not be read or written.
     File {
-        /// What was being done, such as `read`.
+        /// The operation that failed, such as `read`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file was read, and its content is not what it should be.
+    /// A file was read, but its content is not valid or does not fit.
     Format {
         /// The file.
         path: PathBuf,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What the file holds.
+        /// What the file contains.
         found: String,
     },
-    /// Training, or another learning rate, was asked for before [`compile`](crate::nn::Sequential::compile) gave an
+    /// The model was to be trained, or its learning rate set, before [`compile`](crate::nn::Sequential::compile) gave it an
     /// optimizer.
     NotCompiled,
 }

@@ -1,11 +1,17 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Where things are
-//! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
-//! - Level 2, networks with Keras' words: [`nn`].
-//! - What every kernel must compute, bit for bit: [`mod@reference`].
-//! - How far functions are from their true values: [`math`].
+//! # Contents
+//! - The kernel API, over matrix views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
+//! - The network API, with Keras' words: [`nn`].
+//! - What most programs import from both: [`prelude`].
+//! - The numeric contract, which defines every operation bit for bit: [`mod@reference`].
+//! - The error bounds of exp, ln and the activations: [`math`].
+//!
+//! # Features
+//! - `rayon` (default): kernels run on the threads of a rayon pool, see [`Threads`]. Without it they run on the calling thread.
+//! - `safetensors` (default): weights and checkpoints in files.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
 
@@ -24,6 +30,7 @@ pub mod math;
 mod matrix;
 pub mod nn;
 mod parallel;
+pub mod prelude;
 pub mod reference;
 mod simd;
 mod targets;

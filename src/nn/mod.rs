@@ -1,4 +1,4 @@
-//! Level 2: fully connected networks with Keras' words.
+//! The network API: fully connected networks with Keras' words.
 //!
 //! A [`Sequential`] model is built from an input shape and layers, compiled with an optimizer,
 //! trained with [`fit`](Sequential::fit), and asked with [`predict`](Sequential::predict), or, again and
