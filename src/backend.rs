@@ -33,8 +33,8 @@ impl Backend {
     /// The number of threads is [`Threads::Auto`].
     ///
     /// # Errors
-    /// [`Error::Isa`](crate::Error::Isa) if the variable holds an unknown name, or an instruction set that this processor
-    /// does not have.
+    /// [`Error::Isa`](crate::Error::Isa) if the variable holds an unknown name, or an instruction set that
+    /// this processor does not have.
     pub fn new() -> Result<Self> {
         Self::with_isa(Isa::from_environment()?)
     }

@@ -1,7 +1,7 @@
 //! Detects instruction sets, and runs kernels compiled for one of them.
 //!
-//! The only file with feature detection. A [`Dispatch`] exists only for an instruction set that was detected, which is
-//! what makes running a kernel safe.
+//! The only file with feature detection. A [`Dispatch`] exists only for an instruction set that was detected,
+//! which is what makes running a kernel safe.
 
 #![allow(unsafe_code)]
 
@@ -44,7 +44,8 @@ impl Isa {
     /// The instruction set that [`DENSELY_ISA`](ISA_VARIABLE) names, else the best of this processor.
     ///
     /// # Errors
-    /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not available.
+    /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not
+    /// available.
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(ISA_VARIABLE) {
             None => Ok(Self::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),

@@ -71,8 +71,8 @@ pub enum Error {
         /// What the file contains.
         found: String,
     },
-    /// The model was to be trained, or its learning rate set, before [`compile`](crate::nn::Sequential::compile) gave it an
-    /// optimizer.
+    /// The model was to be trained, or its learning rate set, before
+    /// [`compile`](crate::nn::Sequential::compile) gave it an optimizer.
     NotCompiled,
 }
 

@@ -8,7 +8,8 @@
 //! - The error bounds of exp, ln and the activations: [`math`].
 //!
 //! # Features
-//! - `rayon` (default): kernels run on the threads of a rayon pool, see [`Threads`]. Without it they run on the calling thread.
+//! - `rayon` (default): kernels run on the threads of a rayon pool, see [`Threads`]. Without it they run on
+//!   the calling thread.
 //! - `safetensors` (default): weights and checkpoints in files.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]

@@ -1,8 +1,8 @@
 //! `MatRef` and `MatMut`: two-dimensional views over `f32` slices, checked once, when they are made.
 //!
-//! Element (row, col) has the index `row * row_stride + col * col_stride` in the slice, strides in elements. No two
-//! elements of a view have the same index, and none leaves the slice: kernels rely on the view alone. Transposing
-//! swaps the axes and copies nothing.
+//! Element (row, col) has the index `row * row_stride + col * col_stride` in the slice, strides in elements.
+//! No two elements of a view have the same index, and none leaves the slice: kernels rely on the view alone.
+//! Transposing swaps the axes and copies nothing.
 
 #![allow(unsafe_code)]
 
@@ -15,8 +15,8 @@ use crate::layout::Layout;
 
 /// A read-only matrix view over a slice of `f32`.
 ///
-/// Element (row, col) has the index `row * row_stride + col * col_stride` in the slice, strides in elements. That all
-/// indices are inside the slice, and all different, is checked once, when the view is made.
+/// Element (row, col) has the index `row * row_stride + col * col_stride` in the slice, strides in elements.
+/// That all indices are inside the slice, and all different, is checked once, when the view is made.
 ///
 /// ```
 /// use densely::MatRef;
@@ -125,7 +125,8 @@ macro_rules! view_methods {
         /// The element at (`row`, `col`), or `None` outside the matrix.
         #[must_use]
         pub fn get(&self, row: usize, col: usize) -> Option<f32> {
-            // SAFETY: the layout was checked against the slice, and the offset is that of one of its elements.
+            // SAFETY: the layout was checked against the slice, and the offset is that of one of its
+            // elements.
             self.layout.offset(row, col).map(|offset| unsafe { *self.ptr.add(offset) })
         }
 
@@ -176,11 +177,13 @@ impl<'a> MatRef<'a> {
         Ok(Self::over(data, Layout::contiguous(data.len(), rows, cols)?))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share an index: one stride must
-    /// exceed the extent of the other axis. A stride of 0, which would repeat a row or a column, is refused.
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share an index: one
+    /// stride must exceed the extent of the other axis. A stride of 0, which would repeat a row or a column,
+    /// is refused.
     pub fn with_strides(
         data: &'a [f32],
         rows: usize,
@@ -247,11 +250,13 @@ impl<'a> MatMut<'a> {
         Ok(Self::over(data, layout))
     }
 
-    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides become 0.
+    /// A matrix of any strides (in elements) over a slice, which may be longer. Without elements, its strides
+    /// become 0.
     ///
     /// # Errors
-    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share an index: one stride must
-    /// exceed the extent of the other axis. A stride of 0, which would repeat a row or a column, is refused.
+    /// [`Error::Shape`] if an element would lie past the slice, or if two elements could share an index: one
+    /// stride must exceed the extent of the other axis. A stride of 0, which would repeat a row or a column,
+    /// is refused.
     pub fn with_strides(
         data: &'a mut [f32],
         rows: usize,
@@ -316,11 +321,12 @@ impl<'a> MatMut<'a> {
         MatRef { ptr: self.ptr, layout: self.layout, data: PhantomData }
     }
 
-    /// The top `row` rows and the others, to be written at the same time; all are in the first if there are fewer.
+    /// The top `row` rows and the others, to be written at the same time; all are in the first if there are
+    /// fewer.
     #[must_use]
     pub fn split_at_row(self, row: usize) -> (Self, Self) {
         let (top, bottom) = self.as_ref().split_at_row(row);
-        // Both may be writable: no two elements of a view have the same index, so that the halves are disjoint.
+        // Both may be writable: no two elements of a view have the same index, so the halves are disjoint.
         (
             Self { ptr: top.ptr.cast_mut(), layout: top.layout, data: PhantomData },
             Self { ptr: bottom.ptr.cast_mut(), layout: bottom.layout, data: PhantomData },

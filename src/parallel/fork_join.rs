@@ -18,10 +18,10 @@ pub(super) struct Fork {
 }
 
 impl Fork {
-    /// Plans work of `cost` nanoseconds that can be split into `max_tasks`; none if the calling thread does it alone.
+    /// Plans a fork of `cost` nanoseconds into at most `max_tasks`; none if the calling thread runs alone.
     ///
-    /// There is a task for each thread that is awake. Where a long call finds workers asleep, there are [`OVERSPLIT`] times
-    /// as many as threads: workers that wake up take what is left.
+    /// There is a task for each thread that is awake. Where a long call finds workers asleep, there are
+    /// [`OVERSPLIT`] times as many as threads: workers that wake up take what is left.
     pub(super) fn plan(threads: Threads, cost: usize, max_tasks: usize) -> Option<Self> {
         let wanted = match threads {
             Threads::One => 1,
@@ -85,8 +85,8 @@ where
 
 /// Runs `body` once for each of `tasks`, whose work is `cost` nanoseconds long in all.
 ///
-/// The calling thread prefers the first task and worker i task i, in call after call, so that what they write stays in
-/// their caches.
+/// The calling thread prefers the first task and worker i task i, in call after call, so that what they write
+/// stays in their caches.
 ///
 /// # Errors
 /// One of those that tasks end with; all of them have run then, too.

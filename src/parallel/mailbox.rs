@@ -1,21 +1,23 @@
 //! A mailbox: where a calling thread offers a job to one worker, and retracts it.
 //!
 //! ```text
-//! caller                                        worker
-//!   offer:   write job; state = OFFERED    (R)    claim: if state is OFFERED: RUNNING    (A, compare-exchange)
-//!   ... does its share of the job ...             run:   job(number)
-//!   join:    OFFERED: compare-exchange EMPTY      done:  state = EMPTY, or PANICKED      (R)
-//!            RUNNING: look again           (A)
-//!            PANICKED: state = EMPTY, panic
+//! caller                                       worker
+//!   offer:  write job; state = OFFERED   (R)     claim:  compare-exchange OFFERED, RUNNING   (A)
+//!   run:    job(0)                               run:    job(number)
+//!   join:   state EMPTY: return          (A)     done:   state = EMPTY, or PANICKED          (R)
+//!           OFFERED: compare-exchange OFFERED, EMPTY: the offer is retracted
+//!           RUNNING: spin, look again
+//!           PANICKED: state = EMPTY, panic
 //! ```
 //!
-//! Memory orders: the offer releases (R) and the claim acquires (A), so that the worker sees the job and all that it
-//! refers to. The worker's last store releases and `join` acquires, so that the caller sees all that the job wrote. A
-//! retraction transfers nothing and is relaxed: where it succeeds, no worker has read the job.
+//! Memory orders: the offer releases (R) and the claim acquires (A), so that the worker sees the job and all
+//! that it refers to. The worker's last store releases and `join` acquires, so that the caller sees all that
+//! the job wrote. A retraction transfers nothing and is relaxed: where it succeeds, no worker has read the
+//! job.
 //!
-//! Nothing deadlocks: the caller waits only while the state is RUNNING, and then a worker executes the job on top of its
-//! stack, as a caller itself at most, which waits likewise. A worker that never comes leaves the state OFFERED.
-//! `tests/loom` checks the interleavings.
+//! Nothing deadlocks: the caller waits only while the state is RUNNING, and then a worker executes the job on
+//! top of its stack, as a caller itself at most, which waits likewise. A worker that never comes leaves the
+//! state OFFERED. `tests/loom` checks the interleavings.
 
 #![allow(unsafe_code)]
 
@@ -24,13 +26,13 @@ use std::panic::{self, AssertUnwindSafe};
 
 use super::sync::{AtomicU8, Ordering, SPINS, UnsafeCell, spin_loop, yield_now};
 
-/// What the caller and its workers run at the same time; the argument is the thread's number, 0 for the caller.
+/// What the caller and its workers run at the same time, given the thread's number: 0 for the caller.
 pub(super) type Job<'a> = &'a (dyn Fn(usize) + Sync);
 
 /// The mailbox of one worker.
 ///
-/// Aligned to two cache lines, against false sharing with the next mailbox (the prefetcher fetches pairs). State and job share
-/// one line: each that moves from core to core takes some 100 ns.
+/// Aligned to two cache lines, against false sharing with the next mailbox (the prefetcher fetches pairs).
+/// State and job share one line: each that moves from core to core takes some 100 ns.
 #[repr(align(128))]
 pub(super) struct Mailbox {
     state: AtomicU8,
@@ -38,7 +40,8 @@ pub(super) struct Mailbox {
     job: UnsafeCell<MaybeUninit<Job<'static>>>,
 }
 
-// SAFETY: `state` grants access to `job` to one thread at a time: to the caller while EMPTY, to the worker while RUNNING.
+// SAFETY: `state` grants access to `job` to one thread at a time: to the caller while EMPTY, to the worker
+// while RUNNING.
 unsafe impl Sync for Mailbox {}
 
 /// There is no job, or it is done.
@@ -61,7 +64,8 @@ impl Mailbox {
     /// - The state is EMPTY, and only the calling thread offers.
     /// - An [`Offers`] of this mailbox ends before the job's lifetime does.
     pub(super) unsafe fn offer(&self, job: Job<'_>) {
-        // SAFETY: the lifetime is only erased: a worker reads the job while it is RUNNING, and `Offers` waits for that.
+        // SAFETY: the lifetime is only erased: a worker reads the job while it is RUNNING, and `Offers` waits
+        // for that.
         let job = unsafe { std::mem::transmute::<Job<'_>, Job<'static>>(job) };
         // SAFETY: the state is EMPTY, so that no worker reads the job.
         self.job.with_mut(|slot| unsafe { (*slot).write(job) });
@@ -76,8 +80,8 @@ impl Mailbox {
         {
             return false;
         }
-        // SAFETY: the state was OFFERED, so that `offer` has written the job; while it is RUNNING, nobody writes it, and the
-        // caller neither returns nor unwinds, so that what the job refers to lives.
+        // SAFETY: the state was OFFERED, so that `offer` has written the job; while it is RUNNING, nobody
+        // writes it, and the caller neither returns nor unwinds, so that what the job refers to lives.
         let job = self.job.with(|slot| unsafe { (*slot).assume_init() });
         // A panic must not leave the caller waiting, nor end the pool's thread.
         let outcome = panic::catch_unwind(AssertUnwindSafe(|| job(number)));

@@ -1,8 +1,8 @@
-//! How work is split over threads: fork/join on the workers of a rayon pool. The only folder that names rayon.
+//! Splits work over threads: fork/join on the workers of a rayon pool. The only folder that names rayon.
 //!
-//! A kernel is split along one axis into tasks of equal length, one a thread. The calling thread and its spinning
-//! workers take them ([`fork_join`]); sums are reduced in a tree that depends on the size alone ([`reduce`]). Where work
-//! is split never changes a bit: no element's sum crosses a split.
+//! A kernel is split along one axis into tasks of equal length, one a thread. The calling thread and its
+//! spinning workers take them ([`fork_join`]); sums are reduced in a tree that depends on the size alone
+//! ([`reduce`]). Where work is split never changes a bit: no element's sum crosses a split.
 //!
 //! Without the feature `rayon` there are no workers (`no_pool.rs`), and each call is one task of its thread.
 

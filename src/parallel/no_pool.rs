@@ -1,4 +1,4 @@
-//! The spinning workers of a build without the feature `rayon`: there are none, so that every call runs on its thread.
+//! Replaces `spin_pool` without the feature `rayon`: there are no workers, so that calls run on their thread.
 
 use std::sync::Arc;
 

@@ -7,7 +7,8 @@
 //! combine_tree(depth):      the same recursion, which takes a sum where the other pushed a task
 //! ```
 //!
-//! A task adds its own subtree as one thread would, so that the result has the same bits however deep the tree is cut.
+//! A task adds its own subtree as one thread would, so that the result has the same bits however deep the
+//! tree is cut.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -39,7 +40,7 @@ impl Cut {
     }
 }
 
-/// Reduces a kernel whose work is `cost` nanoseconds long: adds leaves of `unit` elements, and combines these pairwise.
+/// Reduces a kernel of `cost` nanoseconds pairwise, over leaves of `unit` elements.
 ///
 /// Tasks are subtrees, or, where there are few elements that each take long, elements.
 pub(crate) fn reduce_split<K>(dispatch: Dispatch, threads: Threads, cost: usize, unit: usize, kernel: K) -> K::Output

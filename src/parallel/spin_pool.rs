@@ -1,7 +1,8 @@
 //! Spinning workers: threads of the caller's rayon pool that stay awake between the calls of a busy caller.
 //!
-//! A layer of a small network takes 10 us; to wake a sleeping thread takes 50 us and more. So no call waits for a thread
-//! that sleeps. A caller has a mailbox for each worker, and a job runs on those workers that come before it is done:
+//! A layer of a small network takes 10 us; to wake a sleeping thread takes 50 us and more. So no call waits
+//! for a thread that sleeps. A caller has a mailbox for each worker, and a job runs on those workers that
+//! come before it is done:
 //!
 //! ```text
 //! fork_join(job):                              worker i, a task of the pool that `wake` spawned:
@@ -12,11 +13,12 @@
 //!     else wait until the worker is done         state = ABSENT
 //! ```
 //!
-//! [`mailbox`](super::mailbox) has the memory orders, and why nothing deadlocks: a caller waits only for jobs that a worker
-//! runs at that moment, however busy the pool is. The states of workers, and the times, are hints and therefore relaxed:
-//! a stale one costs a call its helper, or wakes a worker in vain.
+//! [`mailbox`](super::mailbox) has the memory orders, and why nothing deadlocks: a caller waits only for jobs
+//! that a worker runs at that moment, however busy the pool is. The states of workers, and the times, are
+//! hints and therefore relaxed: a stale one costs a call its helper, or wakes a worker in vain.
 //!
-//! In the child of a process that forked there are no workers; callers find that no offer is claimed, and work alone.
+//! In the child of a process that forked there are no workers; callers find that no offer is claimed, and
+//! work alone.
 
 #![allow(unsafe_code)]
 
@@ -52,7 +54,8 @@ pub(super) struct SpinPool {
     workers: Box<[AtomicU8]>,
 }
 
-/// The process of the first call. In a child that it forked there are no workers, and the locks they held stay locked.
+/// The process of the first call. In a child that it forked there are no workers, and the locks they held
+/// stay locked.
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
 thread_local! {
@@ -69,7 +72,8 @@ impl SpinPool {
     }
 
     fn new() -> Arc<Self> {
-        // Where there are no threads, there may be no clock and no process ids either: wasm32-unknown-unknown panics at both.
+        // Where there are no threads, there may be no clock and no process ids either: wasm32-unknown-unknown
+        // panics at both.
         let workers = if has_rayon_pool() { rayon::current_num_threads() - 1 } else { 0 };
         if workers > 0 {
             PROCESS.get_or_init(process::id);
@@ -96,8 +100,8 @@ impl SpinPool {
 
     /// Wakes those of the first `wanted` workers that are absent, if that pays.
     ///
-    /// It does for a `long` call, or one that follows the last within [`SPIN_TIME`]: others end before a worker comes. It does
-    /// not within [`SPIN_TIME`] after a rejection: the pool's threads are busy.
+    /// It does for a `long` call, or one that follows the last within [`SPIN_TIME`]: others end before a
+    /// worker comes. It does not within [`SPIN_TIME`] after a rejection: the pool's threads are busy.
     pub(super) fn wake(self: &Arc<Self>, wanted: usize, long: bool) {
         if !(long || self.last_join.is_recent()) || self.last_rejection.is_recent() {
             return;
@@ -114,7 +118,8 @@ impl SpinPool {
         }
     }
 
-    /// Runs `job` here, as thread 0, and on those of the first `wanted` workers that claim it before it is done here.
+    /// Runs `job` here, as thread 0, and on those of the first `wanted` workers that claim it before it is
+    /// done here.
     ///
     /// Within another call's job it runs here alone, since the mailboxes are in use.
     pub(super) fn fork_join(&self, wanted: usize, job: Job<'_>) {
@@ -125,8 +130,8 @@ impl SpinPool {
         let Some(_in_call) = InCall::begin(&self.in_call) else { return job(0) };
         let offers = Offers(mailboxes);
         for mailbox in mailboxes {
-            // SAFETY: all mailboxes are EMPTY, since each call leaves them so and no other is in flight; `offers` ends, by
-            // returning or by unwinding, within the lifetime of `job`.
+            // SAFETY: all mailboxes are EMPTY, since each call leaves them so and no other is in flight;
+            // `offers` ends, by returning or by unwinding, within the lifetime of `job`.
             unsafe { mailbox.offer(job) };
         }
         job(0);
@@ -139,7 +144,8 @@ impl SpinPool {
 struct InCall<'a>(&'a AtomicBool);
 
 impl<'a> InCall<'a> {
-    /// Gives none if a call is in flight. Only the owner begins calls: the flag is atomic so that [`SpinPool`] is `Sync`.
+    /// Gives none if a call is in flight. Only the owner begins calls: the flag is atomic so that
+    /// [`SpinPool`] is `Sync`.
     fn begin(in_call: &'a AtomicBool) -> Option<Self> {
         (!in_call.load(Ordering::Relaxed)).then(|| {
             in_call.store(true, Ordering::Relaxed);
@@ -178,8 +184,8 @@ impl Drop for Nested {
 
 /// A moment that threads share: microseconds since the process's first, 0 for never.
 ///
-/// In `usize`, since not all processors have 64-bit atomics; 32 bits wrap after 71 minutes, and once in a million times an
-/// old moment then seems recent.
+/// In `usize`, since not all processors have 64-bit atomics; 32 bits wrap after 71 minutes, and once in a
+/// million times an old moment then seems recent.
 struct Moment(AtomicUsize);
 
 impl Moment {
@@ -203,7 +209,8 @@ impl Moment {
     }
 }
 
-/// Whether the calling thread has a rayon pool: its own, or the global one, which is made now if there is none.
+/// Whether the calling thread has a rayon pool: its own, or the global one, which is made now if there is
+/// none.
 ///
 /// The system may refuse the global pool's threads, and rayon would panic when it is asked for that pool.
 fn has_rayon_pool() -> bool {

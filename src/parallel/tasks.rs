@@ -5,9 +5,9 @@
 //!                      if swap(taken, true) was false: give it
 //! ```
 //!
-//! The swap of a task's flag decides who gets it. Relaxed is enough: the flags order nothing else. The tasks themselves
-//! reach a worker through its mailbox, whose offer is released after the last `push`; what tasks write reaches the
-//! calling thread through the mailbox, too. `tests/loom` checks the interleavings.
+//! The swap of a task's flag decides who gets it. Relaxed is enough: the flags order nothing else. The tasks
+//! themselves reach a worker through its mailbox, whose offer is released after the last `push`; what tasks
+//! write reaches the calling thread through the mailbox, too. `tests/loom` checks the interleavings.
 
 #![allow(unsafe_code)]
 
@@ -26,7 +26,8 @@ pub(super) struct Tasks<T> {
     tasks: [UnsafeCell<MaybeUninit<T>>; MAX_TASKS],
 }
 
-// SAFETY: through a shared reference a task is only moved out, by the one thread whose swap of its flag gave false.
+// SAFETY: through a shared reference a task is only moved out, by the one thread whose swap of its flag gave
+// false.
 unsafe impl<T: Send> Sync for Tasks<T> {}
 
 impl<T> Tasks<T> {
@@ -57,7 +58,8 @@ impl<T> Tasks<T> {
         let wins = |&i: &usize| !self.taken[i].load(Ordering::Relaxed) && !self.taken[i].swap(true, Ordering::Relaxed);
         let preferred = preferred.min(self.len);
         let i = (preferred..self.len).chain(0..preferred).find(wins)?;
-        // SAFETY: every slot below `len` was written by `push`, and only the first swap of its flag gets here.
+        // SAFETY: every slot below `len` was written by `push`, and only the first swap of its flag gets
+        // here.
         Some((i, self.tasks[i].with(|slot| unsafe { (*slot).assume_init_read() })))
     }
 }

@@ -16,10 +16,10 @@ pub enum Threads {
     /// rayon's `ThreadPoolBuilder`, or, for the global one, `RAYON_NUM_THREADS`.
     #[default]
     Auto,
-    /// The calling thread alone. On [`Isa::Portable`](crate::Isa::Portable), `matrixmultiply` has threads of its own
-    /// where a program turns on its feature `threading`; `MATMUL_NUM_THREADS=1` turns them off.
+    /// The calling thread alone. On [`Isa::Portable`](crate::Isa::Portable), `matrixmultiply` has threads of
+    /// its own where a program turns on its feature `threading`; `MATMUL_NUM_THREADS=1` turns them off.
     One,
-    /// This many tasks whatever their size (128 at most), run by the threads of [`Auto`](Self::Auto): no more than there
-    /// are tasks, and fewer if the pool has fewer.
+    /// This many tasks whatever their size (128 at most), run by the threads of [`Auto`](Self::Auto): no more
+    /// than there are tasks, and fewer if the pool has fewer.
     Exactly(NonZeroUsize),
 }

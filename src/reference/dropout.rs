@@ -6,21 +6,23 @@ use crate::error::Result;
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::Dropout;
 
-/// Drops values of a batch in a training step: y = 0 where the value's random word is below rate 2^32, rounded down.
+/// Drops values of a batch in a training step: y = 0 where the value's random word is below rate 2^32,
+/// rounded down.
 ///
 /// Elsewhere y = x times 1 / (1 - rate), rounded to `f32`. Both matrices are batch x features.
 ///
-/// The word comes from Philox4x32 with 10 rounds, a counter-based generator. Its key is the model's `seed`, lower half first. Its counter
-/// has four words: c / 64 * 16 + c mod 16 for column c, whose word of the result is (c / 16) mod 4; the row; `step`, the
-/// number of steps before this one, lower half; and the `number` of the dropout in the model, from 0 on, exclusive-or 2^16 times
-/// the upper half of the step. Of each, the lower 32 bits.
+/// The word comes from Philox4x32 with 10 rounds, a counter-based generator. Its key is the model's `seed`,
+/// lower half first. Its counter has four words: c / 64 * 16 + c mod 16 for column c, whose word of the
+/// result is (c / 16) mod 4; the row; `step`, the number of steps before this one, lower half; and the
+/// `number` of the dropout in the model, from 0 on, exclusive-or 2^16 times the upper half of the step. Of
+/// each, the lower 32 bits.
 ///
-/// Sources: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014), scaled in
-/// training as Keras does; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
+/// Sources: Srivastava et al., "Dropout: A Simple Way to Prevent Neural Networks from Overfitting" (2014),
+/// scaled in training as Keras does; Salmon et al., "Parallel Random Numbers: As Easy as 1, 2, 3" (2011).
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) if the rate is not in 0..1, [`Error::Shape`](crate::Error::Shape) if the shapes
-/// differ; `y` is untouched then.
+/// [`Error::Value`](crate::Error::Value) if the rate is not in 0..1, [`Error::Shape`](crate::Error::Shape) if
+/// the shapes differ; `y` is untouched then.
 pub fn dropout(dropout: Dropout, [seed, number, step]: [u64; 3], x: MatRef<'_>, mut y: MatMut<'_>) -> Result<()> {
     dropout.check()?;
     check_shape("y", [y.rows(), y.cols()], [x.rows(), x.cols()])?;

@@ -4,7 +4,8 @@ use super::rows::sum_of_pieces;
 use crate::error::{Error, Result};
 use crate::nn::{Clip, Optimizer, Sgd};
 
-/// Adds the gradient of the L2 penalty, dw = dw + 2 l2 w; leaves dw alone if `l2` is 0. Both slices have one length.
+/// Adds the gradient of the L2 penalty, dw = dw + 2 l2 w; leaves dw alone if `l2` is 0. Both slices have one
+/// length.
 ///
 /// For the weights of kernels only: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2).
 ///

@@ -1,4 +1,5 @@
-//! exp, ln and the functions built on them, in the order of operations of every instruction set with fused multiply-add.
+//! exp, ln and the functions built on them, in the order of operations of every instruction set with fused
+//! multiply-add.
 //!
 //! `src/math` explains the methods.
 
@@ -60,7 +61,8 @@ pub fn exp_m1_of_nonpositive(x: f32) -> f32 {
     power(exponents).mul_add(exp_m1_r, power(exponents) - 1.0)
 }
 
-/// ln(x), within [`LN_ULP`](crate::math::LN_ULP). ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and for NaN.
+/// ln(x), within [`LN_ULP`](crate::math::LN_ULP). ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and
+/// for NaN.
 ///
 /// Source: Muller, "Elementary Functions" (2016), ch. 11.
 #[must_use]

@@ -6,16 +6,16 @@
 //! - A sum over the depth of a product has one accumulator, which takes its terms in ascending
 //!   order with `f32::mul_add`. Weight and bias gradients take the batch in chunks of
 //!   [`CHUNK_ROWS`](crate::CHUNK_ROWS) and add the chunks' sums in ascending order.
-//! - A sum over a row has 16 partial results, element j in partial j mod 16; then partial i
-//!   is added to partial i + 8, then i + 4, i + 2 and i + 1. Rows longer than [`ROW_PIECE`](crate::ROW_PIECE)
-//!   are summed in pieces of that length, and the pieces' sums pairwise: in a binary tree whose left subtree has the
-//!   largest power of two below the number of pieces. Exponentials are scaled by 2^64 and relative to the max of their
-//!   piece; two sums are rescaled to the larger max and added.
+//! - A sum over a row has 16 partial results, element j in partial j mod 16; then partial i is added to
+//!   partial i + 8, then i + 4, i + 2 and i + 1. Rows longer than [`ROW_PIECE`](crate::ROW_PIECE) are summed
+//!   in pieces of that length, and the pieces' sums pairwise: in a binary tree whose left subtree has the
+//!   largest power of two below the number of pieces. Exponentials are scaled by 2^64 and relative to the max
+//!   of their piece; two sums are rescaled to the larger max and added.
 //! - The squares of gradients, for their norm, are summed as a row of that length, in f64.
-//! - Losses are summed over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order, and these sums pairwise, as above.
-//!   Sample weights multiply the rows' losses before that.
-//! - Rounding is to nearest-even, and subnormals are kept: the floating-point mode that Rust assumes. On a thread
-//!   that another library has set to flush-to-zero, the contract does not hold.
+//! - Losses are summed over [`LOSS_ROWS`](crate::LOSS_ROWS) rows in ascending order, and these sums pairwise,
+//!   as above. Sample weights multiply the rows' losses before that.
+//! - Rounding is to nearest-even, and subnormals are kept: the floating-point mode that Rust assumes. On a
+//!   thread that another library has set to flush-to-zero, the contract does not hold.
 //!
 //! The portable instruction set does not guarantee fused multiply-add: its own code has it only in a build
 //! for processors with it, `matrixmultiply` where it detects it. So it may round twice where the
@@ -24,10 +24,11 @@
 //! [`PORTABLE_ULP`](crate::math::PORTABLE_ULP), and the bits are the same on any number of threads,
 //! but not on every processor.
 //!
-//! The functions have the arguments (without the backend), checks and errors of the kernel API; see there for shapes.
-//! Those of [`dense`](crate::dense) are called `dense_*` here, [`forward`](crate::activation::forward) and
-//! [`backward`](crate::activation::backward) of activations `activation_*`; [`cross_entropy`] is all methods of
-//! [`CrossEntropy`](crate::loss::CrossEntropy) in one. The other functions define what training does besides.
+//! The functions have the arguments (without the backend), checks and errors of the kernel API; see there for
+//! shapes. Those of [`dense`](crate::dense) are called `dense_*` here,
+//! [`forward`](crate::activation::forward) and [`backward`](crate::activation::backward) of activations
+//! `activation_*`; [`cross_entropy`] is all methods of [`CrossEntropy`](crate::loss::CrossEntropy) in one.
+//! The other functions define what training does besides.
 
 mod activation;
 mod dense;

@@ -6,13 +6,13 @@ use crate::nn::{Optimizer, Rule};
 
 /// Updates the weights `w` by their gradients `dw`: step `t`, from 1 on, with weight decay and schedule.
 ///
-/// See [`nn::Optimizer`](crate::nn::Optimizer). [`add_l2`](super::add_l2) and [`clip`](super::clip) come before it. `m` and `v`
-/// are the optimizer's state, zeros before the first step: momentum or first moment, and second moment. SGD leaves `v`
-/// alone, without momentum `m` too. The four slices have one length.
+/// See [`nn::Optimizer`](crate::nn::Optimizer). [`add_l2`](super::add_l2) and [`clip`](super::clip) come
+/// before it. `m` and `v` are the optimizer's state, zeros before the first step: momentum or first moment,
+/// and second moment. SGD leaves `v` alone, without momentum `m` too. The four slices have one length.
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range; nothing is
-/// written then.
+/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `t` is 0 or a hyperparameter is out of range;
+/// nothing is written then.
 pub fn update(
     optimizer: impl Into<Optimizer>,
     t: u32,

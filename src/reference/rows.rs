@@ -27,7 +27,8 @@ fn row_sum<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     partials[0]
 }
 
-/// Sums a row of any length: [`row_sum`] of pieces of [`ROW_PIECE`], then pairwise, in the tree of [`statistics`].
+/// Sums a row of any length: [`row_sum`] of pieces of [`ROW_PIECE`], then pairwise, in the tree of
+/// [`statistics`].
 pub(super) fn sum_of_pieces<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
@@ -58,8 +59,8 @@ fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
 
 /// Computes a row's max and sum(exp(x - max)) 2^64.
 ///
-/// The max ignores NaN, and is at least the smallest finite number. Each piece of [`ROW_PIECE`] elements has a max of its own;
-/// two sums are rescaled to the larger of theirs and added.
+/// The max ignores NaN, and is at least the smallest finite number. Each piece of [`ROW_PIECE`] elements has
+/// a max of its own; two sums are rescaled to the larger of theirs and added.
 fn statistics(x: &[f32]) -> (f32, f32) {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
@@ -205,13 +206,14 @@ pub fn cross_entropy<'a>(
 
 /// Multiplies each row's loss, and its gradient with respect to the logits, by the weight of its sample.
 ///
-/// They are those that [`cross_entropy`] writes for a batch, the gradient divided by the number of rows for the mean. Gives
-/// the batch's weighted loss: the sum of the rows' losses, in the order of [`cross_entropy`], divided by the number of rows.
-/// `dlogits` is batch x classes. See [`nn::Fit::sample_weights`](crate::nn::Fit::sample_weights).
+/// They are those that [`cross_entropy`] writes for a batch, the gradient divided by the number of rows for
+/// the mean. Gives the batch's weighted loss: the sum of the rows' losses, in the order of [`cross_entropy`],
+/// divided by the number of rows. `dlogits` is batch x classes. See
+/// [`nn::Fit::sample_weights`](crate::nn::Fit::sample_weights).
 ///
 /// # Errors
-/// [`Error::Shape`] if `weights` or `losses` do not have an element for each row, [`Error::Value`] if there is no row;
-/// nothing is written then.
+/// [`Error::Shape`] if `weights` or `losses` do not have an element for each row, [`Error::Value`] if there
+/// is no row; nothing is written then.
 pub fn weigh(weights: &[f32], losses: &mut [f32], mut dlogits: MatMut<'_>) -> Result<f32> {
     let batch = dlogits.rows();
     for (argument, len) in [("weights", weights.len()), ("losses", losses.len())] {

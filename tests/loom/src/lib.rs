@@ -1,7 +1,7 @@
 //! Checks the protocol between a caller and its workers in all interleavings, by loom: `cargo test` here.
 //!
-//! `mailbox` and `tasks` are the crate's own files; `sync` stands for its namesake, with loom's primitives. A worker is modelled
-//! as a thread that looks at its mailbox a few times, and ends.
+//! `mailbox` and `tasks` are the crate's own files; `sync` stands for its namesake, with loom's primitives. A
+//! worker is modelled as a thread that looks at its mailbox a few times, and ends.
 #![cfg(test)]
 
 #[path = "../../../src/parallel/mailbox.rs"]
