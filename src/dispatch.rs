@@ -115,7 +115,7 @@ impl Dispatch {
                 let tier = unsafe { Neon::assume() };
                 tier.call(RunKernel { kernel, tier })
             }
-            _ => kernel.run(Portable),
+            _ => Portable.call(RunKernel { kernel, tier: Portable }),
         }
     }
 }

@@ -182,7 +182,7 @@ pub(crate) mod parallel {
     pub(crate) const LONG_ROW: usize = size(4 * GRAIN, 40);
     /// Cost from which work is split finer while workers are asleep: those that wake up take what is left.
     pub(crate) const LONG: usize = 300_000;
-    /// BOperand by which it is split finer.
+    /// Factor by which it is split finer.
     pub(crate) const OVERSPLIT: usize = 4;
     /// Parameters that a thread takes at a time: a page, against false sharing.
     pub(crate) const PARAMETER_GRAIN: usize = size(super::PAGE, 16);

@@ -118,7 +118,14 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     // Windows can't open folders, and brings renames to the disk by itself.
     let folder = if cfg!(unix) { Some(File::open(path)?) } else { None };
     let old = fs::metadata(&target).ok().map(|old| old.permissions());
-    let (mut file, beside) = create_in(path, old.is_some())?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // Nobody else may read it before it has the old file's permissions.
+    #[cfg(unix)]
+    if old.is_some() {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    let (mut file, beside) = create_in(path, &options)?;
     let written = old
         .map_or(Ok(()), |old| file.set_permissions(old))
         .and_then(|()| file.write_all(content))
@@ -147,14 +154,8 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// A new file in this folder, which nobody else may read if it is `private`.
-fn create_in(folder: &Path, private: bool) -> io::Result<(File, PathBuf)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if private {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
+/// Creates a file in this folder under a name that no other has.
+fn create_in(folder: &Path, options: &OpenOptions) -> io::Result<(File, PathBuf)> {
     for number in 0..NAMES {
         let path = folder.join(format!(".densely-{}-{number}.part", std::process::id()));
         match options.open(&path) {
