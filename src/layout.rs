@@ -19,18 +19,18 @@ impl Layout {
     ///
     /// # Errors
     /// [`Error::Shape`] if an element lies past the slice, or two elements may share an index.
-    pub(crate) fn new(len: usize, [rows, cols]: [usize; 2], [row_stride, col_stride]: [usize; 2]) -> Result<Self> {
+    pub(crate) fn check(self, len: usize) -> Result<Self> {
+        let Self { rows, cols, row_stride, col_stride } = self;
         if rows == 0 || cols == 0 {
             // Strides that index nothing may have any value: 0 cannot overflow.
             return Ok(Self { rows, cols, row_stride: 0, col_stride: 0 });
         }
-        let layout = Self { rows, cols, row_stride, col_stride };
-        let overflow = || Error::shape("data", "a matrix whose last index fits usize", layout);
+        let overflow = || Error::shape("data", "a matrix whose last index fits usize", self);
         let row_extent = (rows - 1).checked_mul(row_stride).ok_or_else(overflow)?;
         let col_extent = (cols - 1).checked_mul(col_stride).ok_or_else(overflow)?;
         let last = row_extent.checked_add(col_extent).ok_or_else(overflow)?;
         if last >= len {
-            return Err(Error::shape("data", format_args!("at least {} elements for {layout}", last as u128 + 1), len));
+            return Err(Error::shape("data", format_args!("at least {} elements for {self}", last as u128 + 1), len));
         }
         // The stride of one axis exceeds the extent of the other; an axis of one element cannot overlap.
         let disjoint = match (rows, cols) {
@@ -43,10 +43,10 @@ impl Layout {
             return Err(Error::shape(
                 "row_stride, col_stride",
                 "strides under which no two elements share a place",
-                layout,
+                self,
             ));
         }
-        Ok(layout)
+        Ok(self)
     }
 
     /// Checks a contiguous row-major layout against the length of the slice, which must be equal.

@@ -191,7 +191,7 @@ impl<'a> MatRef<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        Ok(Self::over(data, Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?))
+        Ok(Self::over(data, Layout { rows, cols, row_stride, col_stride }.check(data.len())?))
     }
 
     fn over(data: &'a [f32], layout: Layout) -> Self {
@@ -264,7 +264,7 @@ impl<'a> MatMut<'a> {
         row_stride: usize,
         col_stride: usize,
     ) -> Result<Self> {
-        let layout = Layout::new(data.len(), [rows, cols], [row_stride, col_stride])?;
+        let layout = Layout { rows, cols, row_stride, col_stride }.check(data.len())?;
         Ok(Self::over(data, layout))
     }
 

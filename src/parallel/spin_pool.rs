@@ -5,12 +5,12 @@
 //! come before it is done:
 //!
 //! ```text
-//! fork_join(job):                              worker i, a task of the pool that `wake` spawned:
-//!   for each mailbox i: offer(job)               until SPIN_TIME has passed without a job:
-//!   job(0)                                         SPINS times: try_run mailbox i as thread i + 1
-//!   for each mailbox i:                            yield to the pool's other tasks
-//!     retract the offer if nobody has claimed it     (after REQUEUE_TIME: spawn itself again, and end)
-//!     else wait until the worker is done         state = ABSENT
+//! fork_join(job):                                worker i, a task of the pool that `wake` spawned:
+//!   for each mailbox i: offer(job)                 loop:
+//!   job(0)                                           SPINS times: try_run mailbox i as thread i + 1
+//!   for each mailbox i:                              no job for SPIN_TIME: state = ABSENT, end
+//!     retract the offer if nobody has claimed it     older than REQUEUE_TIME: spawn itself again, end
+//!     else wait until the worker is done             yield to the pool's other tasks
 //! ```
 //!
 //! [`mailbox`](super::mailbox) has the memory orders, and why nothing deadlocks: a caller waits only for jobs
