@@ -32,7 +32,7 @@ impl Fork {
         if max_tasks <= 1 {
             return None;
         }
-        // After that, since it starts the global pool.
+        // Last, since the first call starts the global pool.
         let pool = SpinPool::of_this_thread()?;
         let workers = pool.max_workers().min(max_tasks - 1);
         let spinning = pool.spinning(workers);
