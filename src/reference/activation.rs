@@ -12,7 +12,8 @@
 //! | SiLU | x sigmoid(x) | x | f'(x) dy |
 //! | GELU | x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) | x | f'(x) dy |
 
-use super::{exp_m1_of_nonpositive, gelu, gelu_slope, map, sigmoid, silu, silu_slope, softplus, tanh};
+use super::map;
+use super::math::{exp_m1_of_nonpositive, gelu, gelu_slope, sigmoid, silu, silu_slope, softplus, tanh};
 use crate::activation;
 use crate::error::Result;
 use crate::kernels::activation::Activation;

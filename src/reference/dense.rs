@@ -1,6 +1,7 @@
 //! Dense layers.
 
-use super::{at, gradient, rows, value};
+use super::activation::{gradient, value};
+use super::{at, rows};
 use crate::contract::CHUNK_ROWS;
 use crate::dense;
 use crate::error::Result;

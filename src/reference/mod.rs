@@ -40,7 +40,6 @@ mod rows;
 
 pub(crate) use self::math::exp_summand;
 pub use activation::*;
-use activation::{gradient, value};
 pub use dense::*;
 pub use dropout::*;
 pub use gradients::*;

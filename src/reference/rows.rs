@@ -2,7 +2,8 @@
 
 use std::ops::AddAssign;
 
-use super::{at, exp, exp_summand, ln, rows};
+use super::math::{exp, exp_summand, ln};
+use super::{at, rows};
 use crate::activation;
 use crate::contract::{LOSS_ROWS, ROW_LANES, ROW_PIECE};
 use crate::dense::check_shape;
