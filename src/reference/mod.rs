@@ -38,6 +38,7 @@ mod math;
 mod optimizer;
 mod rows;
 
+#[cfg(test)]
 pub(crate) use self::math::exp_summand;
 pub use activation::*;
 pub use dense::*;
