@@ -130,7 +130,11 @@ impl Offers<'_> {
 
     /// Leaves all mailboxes EMPTY. Gives whether a worker has panicked.
     fn join_all(&self) -> bool {
-        self.0.iter().fold(false, |panicked, mailbox| mailbox.join() || panicked)
+        let mut panicked = false;
+        for mailbox in self.0 {
+            panicked |= mailbox.join();
+        }
+        panicked
     }
 }
 
