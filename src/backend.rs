@@ -5,15 +5,17 @@ use crate::error::Result;
 use crate::isa::Isa;
 use crate::kernels::pairwise_sum::Combine;
 use crate::kernels::{Kernel, Split};
-use crate::parallel::{self, Threads};
+use crate::parallel::fork_join::{for_each_split, for_each_task, max_threads};
+use crate::parallel::reduce::reduce_split;
+use crate::parallel::threads::Threads;
 
-/// Which instruction set and how many threads the kernels use; every level 1 call takes one.
+/// Which instruction set and how many threads the kernels use; every call of the kernel API takes one.
 ///
-/// Making one detects the processor; keep it. It is small, holds no buffers and may be shared.
+/// Making one detects the processor: make it once. It is small, owns no buffers and may be shared.
 ///
 /// ```
 /// use densely::{Backend, Isa, Threads};
-/// let backend = Backend::new()?; // the best of this processor, or what DENSELY_ISA says
+/// let backend = Backend::new()?; // the best of this processor, or the one that DENSELY_ISA names
 /// let serial = backend.with_threads(Threads::One);
 /// let portable = Backend::with_isa(Isa::Portable)?;
 /// # assert_eq!((serial.threads(), portable.isa()), (Threads::One, Isa::Portable));
@@ -26,17 +28,18 @@ pub struct Backend {
 }
 
 impl Backend {
-    /// The instruction set that the variable `DENSELY_ISA` names, else the best of this
-    /// processor, on as many threads as pay off.
+    /// Selects the instruction set that the variable `DENSELY_ISA` names, else the best of this processor.
+    ///
+    /// The number of threads is [`Threads::Auto`].
     ///
     /// # Errors
-    /// [`Error::Isa`](crate::Error::Isa) if the variable holds an unknown name, or names what this processor does
-    /// not have.
+    /// [`Error::Isa`](crate::Error::Isa) if the variable holds an unknown name, or an instruction set that
+    /// this processor does not have.
     pub fn new() -> Result<Self> {
         Self::with_isa(Isa::from_environment()?)
     }
 
-    /// The given instruction set, whatever the environment says, on as many threads as pay off.
+    /// Selects the given instruction set, whatever `DENSELY_ISA` names, and [`Threads::Auto`].
     ///
     /// # Errors
     /// [`Error::Isa`](crate::Error::Isa) if this processor does not have it.
@@ -44,7 +47,7 @@ impl Backend {
         Ok(Self { dispatch: Dispatch::new(isa)?, threads: Threads::Auto })
     }
 
-    /// The same with another choice of threads.
+    /// The same instruction set with another choice of threads.
     #[must_use]
     pub fn with_threads(&self, threads: Threads) -> Self {
         Self { threads, ..*self }
@@ -62,38 +65,38 @@ impl Backend {
         self.threads
     }
 
-    /// Runs a kernel whose work is `cost` nanoseconds long, split at multiples of `unit`.
+    /// Runs a kernel of `cost` nanoseconds on one thread, split over threads at multiples of `unit`.
     pub(crate) fn run(&self, cost: usize, unit: usize, kernel: impl Split<Output = ()>) {
-        parallel::run(self.dispatch, self.threads, cost, unit, kernel);
+        for_each_split(self.dispatch, self.threads, cost, unit, kernel);
     }
 
-    /// Does a piece of work on the calling thread.
+    /// Runs a kernel on the calling thread.
     pub(crate) fn run_alone<K: Kernel>(&self, kernel: K) -> K::Output {
         self.dispatch.run(kernel)
     }
 
-    /// Whether products are taken by fused multiply-adds, all in this crate's order.
+    /// Whether multiply-add is fused, see [`Dispatch::has_fma`].
     pub(crate) fn has_fma(&self) -> bool {
-        self.isa() != Isa::Portable
+        self.dispatch.has_fma()
     }
 
-    /// Runs a kernel whose work is `cost` nanoseconds long, and adds what it gives, in a tree whose leaves are `unit` long.
+    /// Reduces a kernel of `cost` nanoseconds pairwise, over leaves of `unit` elements: see [`reduce_split`].
     pub(crate) fn sum<K: Split<Output: Combine>>(&self, cost: usize, unit: usize, kernel: K) -> K::Output {
-        parallel::sum(self.dispatch, self.threads, cost, unit, kernel)
+        reduce_split(self.dispatch, self.threads, cost, unit, kernel)
     }
 
-    /// Does parts of a work of `cost` nanoseconds, each once: see [`parallel::share`].
+    /// Runs each of `tasks` once, of `cost` nanoseconds in all: see [`for_each_task`].
     pub(crate) fn share<T: Send>(
         &self,
         cost: usize,
-        parts: impl IntoIterator<Item = T>,
-        work: impl Fn(T) -> Result<()> + Sync,
+        tasks: impl IntoIterator<Item = T>,
+        body: impl Fn(T) -> Result<()> + Sync,
     ) -> Result<()> {
-        parallel::share(self.threads, cost, parts, work)
+        for_each_task(self.threads, cost, tasks, body)
     }
 
-    /// How many threads a long call could use.
+    /// Number of threads that a long call can use.
     pub(crate) fn width(&self) -> usize {
-        parallel::width(self.threads)
+        max_threads(self.threads)
     }
 }

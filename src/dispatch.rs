@@ -1,7 +1,7 @@
-//! Detection of instruction sets, and the step from a kernel to the kernel compiled for an instruction set.
+//! Detects instruction sets, and runs kernels compiled for one of them.
 //!
-//! The only file with feature detection and `#[target_feature]`. A [`Dispatch`] can only be had
-//! for an instruction set that the processor has; that is what makes running a kernel safe.
+//! The only file with feature detection. A [`Dispatch`] exists only for an instruction set that was detected,
+//! which is what makes running a kernel safe.
 
 #![allow(unsafe_code)]
 
@@ -19,7 +19,7 @@ use crate::simd::{Simd, SimdOp};
 use crate::simd::{avx2::Avx2, avx512::Avx512};
 
 impl Isa {
-    /// What this processor has, best first; never empty.
+    /// The instruction sets of this processor, best first; never empty.
     #[must_use]
     pub fn available() -> Vec<Self> {
         Self::ALL.iter().copied().filter(|isa| isa.is_available()).collect()
@@ -41,10 +41,11 @@ impl Isa {
         }
     }
 
-    /// The one that [`DENSELY_ISA`](ISA_VARIABLE) names, else the best that this processor has.
+    /// The instruction set that [`DENSELY_ISA`](ISA_VARIABLE) names, else the best of this processor.
     ///
     /// # Errors
-    /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not available.
+    /// [`Error::Isa`] if the variable holds an unknown name, such as an empty one, or names one that is not
+    /// available.
     pub fn from_environment() -> Result<Self> {
         match std::env::var_os(ISA_VARIABLE) {
             None => Ok(Self::ALL.iter().copied().find(|isa| isa.is_available()).unwrap_or(Self::Portable)),
@@ -64,7 +65,7 @@ impl Isa {
 impl FromStr for Isa {
     type Err = Error;
 
-    /// Reads a name; whether this processor has it is not asked.
+    /// Parses a name, whether this processor has that instruction set or not.
     ///
     /// # Errors
     /// [`Error::Isa`] if the name is unknown.
@@ -73,7 +74,7 @@ impl FromStr for Isa {
     }
 }
 
-/// An instruction set that the processor is known to have: the licence to run kernels on it.
+/// An instruction set that was detected on this processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Dispatch(Isa);
 
@@ -88,40 +89,48 @@ impl Dispatch {
         self.0
     }
 
+    /// Whether multiply-add is fused, and products are computed in the order of the numeric contract.
+    pub(crate) fn has_fma(self) -> bool {
+        self.0 != Isa::Portable
+    }
+
     /// Runs a kernel on this thread.
     pub(crate) fn run<K: Kernel>(self, kernel: K) -> K::Output {
         match self.0 {
             #[cfg(target_arch = "x86_64")]
             Isa::Avx512 => {
-                // SAFETY: `new` found the instruction set.
+                // SAFETY: `new` detected AVX-512F.
                 let tier = unsafe { Avx512::assume() };
-                tier.call(Run(kernel, tier))
+                tier.call(RunKernel { kernel, tier })
             }
             #[cfg(target_arch = "x86_64")]
             Isa::Avx2 => {
-                // SAFETY: as above.
+                // SAFETY: `new` detected AVX2 and FMA.
                 let tier = unsafe { Avx2::assume() };
-                tier.call(Run(kernel, tier))
+                tier.call(RunKernel { kernel, tier })
             }
             #[cfg(target_arch = "aarch64")]
             Isa::Neon => {
-                // SAFETY: as above.
+                // SAFETY: `new` detected NEON.
                 let tier = unsafe { Neon::assume() };
-                tier.call(Run(kernel, tier))
+                tier.call(RunKernel { kernel, tier })
             }
-            _ => kernel.run(Portable),
+            _ => Portable.call(RunKernel { kernel, tier: Portable }),
         }
     }
 }
 
-/// A kernel in a tier.
-struct Run<K, T>(K, T);
+/// A kernel and the tier to run it in, which is called with the tier's target features.
+struct RunKernel<K, T> {
+    kernel: K,
+    tier: T,
+}
 
-impl<K: Kernel, T: Tier> SimdOp for Run<K, T> {
+impl<K: Kernel, T: Tier> SimdOp for RunKernel<K, T> {
     type Output = K::Output;
 
     #[inline(always)]
     fn run(self) -> K::Output {
-        self.0.run(self.1)
+        self.kernel.run(self.tier)
     }
 }

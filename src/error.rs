@@ -1,83 +1,78 @@
-//! The one error type: which argument, what was expected, what came.
+//! The one error type: names the argument, what was expected and what was found.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io;
-use std::path::{Path, PathBuf};
+#[cfg(feature = "safetensors")]
+use std::path::Path;
+use std::path::PathBuf;
 
 use crate::isa::Isa;
 
-/// The standard library's `Result` with this crate's [`Error`].
-pub type Result<T> = std::result::Result<T, Error>;
+/// The standard library's `Result`, with this crate's [`Error`] unless another is named.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why a call was refused. Nothing has been written when one of these comes back from a kernel.
-#[derive(Debug, thiserror::Error)]
+/// Why a call failed. A kernel that returns one has written nothing.
+#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A matrix, slice or shape does not fit the other arguments.
-    #[error("`{argument}`: expected {expected}, got {found}")]
     Shape {
-        /// What does not fit: the name of an argument or an option.
+        /// The name of the argument or option.
         argument: &'static str,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// A number is outside the range that has a meaning.
-    #[error("`{argument}`: expected {expected}, got {found}")]
+    /// A number or an option is out of range.
     Value {
-        /// What does not fit: the name of an argument or an option.
+        /// The name of the argument or option.
         argument: &'static str,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What came.
+        /// What was found.
         found: String,
     },
-    /// A label names a class that does not exist.
-    #[error("`{argument}`: expected classes 0..{classes}, got {label} at index {index}")]
+    /// A label is not one of the classes.
     Label {
         /// The argument's name: `labels`, or `validation labels`.
         argument: &'static str,
-        /// Where in the labels it stands.
+        /// Its index in the labels.
         index: usize,
         /// The label.
         label: usize,
-        /// How many classes there are.
+        /// The number of classes.
         classes: usize,
     },
     /// An instruction set that is unknown or that this processor does not have.
-    #[error("{origin}: expected one of {}, which this processor has, got `{found}`", names(available))]
     Isa {
-        /// Where the name came from: an argument or the environment variable.
+        /// The argument or the environment variable that gave the name.
         origin: &'static str,
         /// What this processor has, best first.
         available: Vec<Isa>,
-        /// The name that was asked for.
+        /// The name that was given.
         found: String,
     },
     /// A file could not be read or written.
-    #[error("cannot {action} {}: {source}", path.display())]
     File {
-        /// What was being done, such as `read`.
+        /// The operation that failed, such as `read`.
         action: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// A file was read, and its content is not what it should be.
-    #[error("{}: expected {expected}, got {found}", path.display())]
+    /// A file was read, but its content is not valid or does not fit.
     Format {
         /// The file.
         path: PathBuf,
-        /// What would have been accepted.
+        /// What is accepted.
         expected: String,
-        /// What the file holds.
+        /// What the file contains.
         found: String,
     },
-    /// Training, or another learning rate, was asked for before [`compile`](crate::nn::Sequential::compile) gave an
-    /// optimizer.
-    #[error("the model has no optimizer: call `compile` before training it")]
+    /// The model was to be trained, or its learning rate set, before
+    /// [`compile`](crate::nn::Sequential::compile) gave it an optimizer.
     NotCompiled,
 }
 
@@ -91,7 +86,10 @@ impl Error {
         let (expected, found) = (expected.to_string(), found.to_string());
         Self::Value { argument, expected, found }
     }
+}
 
+#[cfg(feature = "safetensors")]
+impl Error {
     pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
         Self::File { action, path: path.to_owned(), source }
     }
@@ -102,7 +100,34 @@ impl Error {
     }
 }
 
-fn names(available: &[Isa]) -> String {
-    let names: Vec<String> = available.iter().map(|isa| format!("`{isa}`")).collect();
-    names.join(", ")
+impl Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Shape { argument, expected, found } | Self::Value { argument, expected, found } => {
+                write!(f, "`{argument}`: expected {expected}, got {found}")
+            }
+            Self::Label { argument, index, label, classes } => {
+                write!(f, "`{argument}`: expected classes 0..{classes}, got {label} at index {index}")
+            }
+            Self::Isa { origin, available, found } => {
+                let names: Vec<String> = available.iter().map(|isa| format!("`{isa}`")).collect();
+                let names = names.join(", ");
+                write!(f, "{origin}: expected one of {names}, which this processor has, got `{found}`")
+            }
+            Self::File { action, path, source } => write!(f, "cannot {action} {}: {source}", path.display()),
+            Self::Format { path, expected, found } => {
+                write!(f, "{}: expected {expected}, got {found}", path.display())
+            }
+            Self::NotCompiled => f.write_str("the model has no optimizer: call `compile` before training it"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::File { source, .. } => Some(source),
+            _ => None,
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// The environment variable that forces an instruction set: one of [`Isa`]'s names.
+/// The environment variable that selects an instruction set by its name, see [`Isa`].
 pub const ISA_VARIABLE: &str = "DENSELY_ISA";
 
 /// An instruction set that kernels exist for.
@@ -25,8 +25,7 @@ pub enum Isa {
     Avx2,
     /// NEON: 4 floats per register; every 64-bit ARM processor has it.
     Neon,
-    /// No instruction set of its own and no guaranteed fused multiply-add: runs everywhere, and
-    /// agrees with the others within a bound only.
+    /// Any processor, without a guaranteed fused multiply-add: agrees with the others within a bound.
     Portable,
 }
 

@@ -1,11 +1,18 @@
 #![doc = include_str!("../README.md")]
 //!
-//! # Where things are
-//! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
-//! - Level 2, networks with Keras' words: [`nn`].
-//! - What every kernel must compute, bit for bit: [`mod@reference`].
-//! - How far functions are from their true values: [`math`].
+//! # Contents
+//! - The kernel API, over matrix views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
+//! - The network API, with Keras' words: [`nn`].
+//! - What most programs import from both: [`prelude`].
+//! - The numeric contract, which defines every operation bit for bit: [`mod@reference`].
+//! - The error bounds of exp, ln and the activations: [`math`].
+//!
+//! # Features
+//! - `rayon` (default): kernels run on the threads of a rayon pool, see [`Threads`]. Without it they run on
+//!   the calling thread.
+//! - `safetensors` (default): weights and checkpoints in files.
 
+#![cfg_attr(docsrs, feature(doc_cfg))]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
 
@@ -18,11 +25,13 @@ mod error;
 mod gemm;
 mod isa;
 mod kernels;
+mod layout;
 pub mod loss;
 pub mod math;
 mod matrix;
 pub mod nn;
 mod parallel;
+pub mod prelude;
 pub mod reference;
 mod simd;
 mod split_at;
@@ -36,5 +45,5 @@ pub use gemm::packed::{PackedWeights, Weights};
 pub use isa::{ISA_VARIABLE, Isa};
 pub use kernels::activation::Activation;
 pub use matrix::{MatMut, MatRef, flatten};
-pub use parallel::Threads;
+pub use parallel::threads::Threads;
 pub use targets::{Labels, Targets};

@@ -4,14 +4,15 @@ use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::split_at::{Axis, SplitAt};
 
-/// The ground truth that outputs are compared with: [`Labels`], anything that converts to them, or a matrix
-/// of probabilities.
+/// The ground truth that a loss compares outputs with: [`Labels`], or a matrix of probabilities.
+///
+/// Both convert into it, and so does whatever converts into [`Labels`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Targets<'a> {
-    /// The class number of each row.
+    /// The class of each row.
     Labels(Labels<'a>),
-    /// A probability for each class, batch x classes. They are taken as they are: rows need not sum to 1.
+    /// A probability for each class, batch x classes. They are not normalised: rows need not sum to 1.
     Probabilities(MatRef<'a>),
 }
 
@@ -52,8 +53,9 @@ impl<'a> From<MatRef<'a>> for Targets<'a> {
     }
 }
 
-/// One class number a sample, from 0 on, borrowed in the type that the data has. Made from a reference to a
-/// slice, an array or a vector.
+/// One class number a sample, from 0 on, borrowed in the type of the data.
+///
+/// References to slices, arrays and vectors convert into it.
 ///
 /// ```
 /// use densely::Labels;
@@ -73,7 +75,7 @@ pub enum Labels<'a> {
 }
 
 impl<'a> Labels<'a> {
-    /// How many there are.
+    /// Number of labels.
     #[must_use]
     pub fn len(&self) -> usize {
         match self {
@@ -83,7 +85,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Whether there are none.
+    /// Whether there are no labels.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
@@ -94,14 +96,13 @@ impl<'a> Labels<'a> {
     pub fn get(&self, index: usize) -> Option<usize> {
         match self {
             Self::U8(labels) => labels.get(index).map(|&label| usize::from(label)),
-            // A label that does not fit usize is no class either.
+            // A label that does not fit usize is above all classes.
             Self::U32(labels) => labels.get(index).map(|&label| usize::try_from(label).unwrap_or(usize::MAX)),
             Self::Usize(labels) => labels.get(index).copied(),
         }
     }
 
-    /// Copies labels from `first` on, as many as there is room for; where there are fewer, the rest stays as
-    /// it is.
+    /// Copies the labels from `first` on to `to`; where there are fewer, the rest of `to` is unchanged.
     pub(crate) fn copy_to(&self, first: usize, to: &mut [usize]) {
         match self {
             Self::U8(labels) => copy(labels.get(first..).unwrap_or_default(), to, usize::from),
@@ -110,7 +111,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// The first `index` labels and the others; all go to the first if there are fewer.
+    /// Splits into the first `index` labels and the others; all are in the first if there are fewer.
     pub(crate) fn split_at(self, index: usize) -> (Self, Self) {
         let index = index.min(self.len());
         match self {
@@ -129,7 +130,7 @@ impl<'a> Labels<'a> {
         }
     }
 
-    /// Checks that there are `count` labels, each below `classes` or the one that is ignored.
+    /// Checks that there are `count` labels, each below `classes` or equal to the ignored one.
     pub(crate) fn check(&self, count: usize, classes: usize, ignored: Option<usize>) -> Result<()> {
         if self.len() != count {
             return Err(Error::shape("labels", format_args!("{count} labels, one a row"), self.len()));
@@ -156,11 +157,11 @@ fn copy<T: Copy>(labels: &[T], to: &mut [usize], convert: impl Fn(T) -> usize) {
     }
 }
 
-/// Whether each label is below `classes`; all are looked at, so that the compiler compares many at once.
+/// Whether each label is below `classes`. It never ends early, so that the compiler vectorises it.
 fn all_below<T: Copy + PartialOrd + TryFrom<usize>>(labels: &[T], classes: usize) -> bool {
     match T::try_from(classes) {
         Ok(classes) => labels.iter().fold(true, |all, &label| all & (label < classes)),
-        // What T can't hold is above all labels.
+        // A number that does not fit T is above all labels.
         Err(_) => true,
     }
 }

@@ -174,30 +174,35 @@ pub(crate) mod cost {
 
 /// How work is split over threads.
 pub(crate) mod parallel {
-    use std::time::Duration;
-
     use super::size;
 
     /// Grain size in nanoseconds: offering work to a spinning worker, and joining it, takes about 500.
     pub(crate) const GRAIN: usize = 800;
-    /// Cost of a row from which it is a task of its own.
+    /// Cost of an element of a reduction, such as a row, from which it is a task of its own.
     pub(crate) const LONG_ROW: usize = size(4 * GRAIN, 40);
-    /// Cost from which work is split finer while workers are asleep: those that wake up take what is left.
+    /// Cost from which work is split finer while workers sleep: those that wake up take what is left.
     pub(crate) const LONG: usize = 300_000;
-    /// BOperand by which it is split finer.
+    /// Factor by which it is split finer.
     pub(crate) const OVERSPLIT: usize = 4;
     /// Parameters that a thread takes at a time: a page, against false sharing.
     pub(crate) const PARAMETER_GRAIN: usize = size(super::PAGE, 16);
+}
+
+/// Spinning workers.
+#[cfg(feature = "rayon")]
+pub(crate) mod spin_pool {
+    use std::time::Duration;
 
     /// Spin iterations before a waiting thread yields its core, 10 to 50 us.
     pub(crate) const SPINS: usize = 1024;
     /// How long a worker spins without work before it sleeps.
     ///
-    /// Also how soon after the last call the next one must come for workers to be woken: to wake one takes 50 us and more.
+    /// Also how soon after the last call the next one must come for workers to be woken: to wake one takes 50
+    /// us and more.
     pub(crate) const SPIN_TIME: Duration = Duration::from_micros(500);
     /// How long a worker spins before it requeues itself: rayon may have put it on top of a task that waits.
     pub(crate) const REQUEUE_TIME: Duration = Duration::from_millis(20);
-    /// Most spinning workers nested on one thread's stack: each yields to rayon, which may start the next on top.
+    /// Most spinning workers nested on one thread's stack: each yields to rayon, which may run the next on top.
     pub(crate) const MAX_NESTED_WORKERS: usize = 4;
 }
 

@@ -35,6 +35,7 @@ mod buffer;
 mod builder;
 mod infer;
 mod initializer;
+#[cfg(feature = "safetensors")]
 mod io;
 mod layers;
 mod losses;

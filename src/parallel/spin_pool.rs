@@ -1,14 +1,24 @@
-//! A caller's helpers: workers of its rayon pool that stay awake between the calls of a busy caller.
+//! Spinning workers: threads of the caller's rayon pool that stay awake between the calls of a busy caller.
 //!
-//! A layer of a small network takes ten microseconds; to wake a sleeping worker takes fifty and
-//! more. So no call waits for a worker that sleeps. Helpers are called in by a caller that makes
-//! call after call, or one whose work is long; each watches a place of its own in memory until
-//! there was nothing to do for [`SPIN_TIME`]. Work is offered there, and what no helper has begun
-//! when the caller has done its own part is taken back. A caller therefore waits for nothing but
-//! work that is under way, whatever else the pool is busy with: nothing can deadlock, and in the
-//! child of a process that forked, where no helper is left, callers just work alone. Where a helper panics, its caller does.
+//! A layer of a small network takes 10 us; to wake a sleeping thread takes 50 us and more. So no call waits
+//! for a thread that sleeps. A caller has a mailbox for each worker, and a job runs on those workers that
+//! come before it is done:
 //!
-//! A helper is a task of its pool, and gives the others their turn.
+//! ```text
+//! fork_join(job):                                worker i, a task of the pool that `wake` spawned:
+//!   for each mailbox i: offer(job)                 loop:
+//!   job(0)                                           SPINS times: try_run mailbox i as thread i + 1
+//!   for each mailbox i:                              no job for SPIN_TIME: state = ABSENT, end
+//!     retract the offer if nobody has claimed it     older than REQUEUE_TIME: spawn itself again, end
+//!     else wait until the worker is done             yield to the pool's other tasks
+//! ```
+//!
+//! [`mailbox`](super::mailbox) has the memory orders, and why nothing deadlocks: a caller waits only for jobs
+//! that a worker runs at that moment, however busy the pool is. The states of workers, and the times, are
+//! hints and therefore relaxed: a stale one costs a call its helper, or wakes a worker in vain.
+//!
+//! In the child of a process that forked there are no workers; callers find that no offer is claimed, and
+//! work alone.
 
 #![allow(unsafe_code)]
 
@@ -16,203 +26,235 @@ use std::cell::{Cell, OnceCell};
 use std::error::Error;
 use std::panic;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, ThreadId};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::mailbox::{Offered, Place, Work};
-use crate::tuning::parallel::{MAX_NESTED_WORKERS, REQUEUE_TIME, SPIN_TIME, SPINS};
+use super::mailbox::{Job, Mailbox, Offers};
+use crate::tuning::spin_pool::{MAX_NESTED_WORKERS, REQUEUE_TIME, SPIN_TIME, SPINS};
 
-/// What is known of a place's helper: there is none,
+/// There is no worker.
 const ABSENT: u8 = 0;
-/// it waits for its turn in the pool,
-const CALLED: u8 = 1;
-/// or it watches.
-const AWAKE: u8 = 2;
+/// The worker is a task of the pool that has not begun.
+const QUEUED: u8 = 1;
+/// The worker looks at its mailbox.
+const SPINNING: u8 = 2;
 
-/// The helpers of one calling thread.
-pub(super) struct Team {
+/// The spinning workers of one calling thread.
+pub(super) struct SpinPool {
     owner: ThreadId,
-    born: Instant,
-    /// When the last call ended, in nanoseconds after `born`; 0 before there was one.
-    last_call: AtomicU64,
-    /// When a helper was last turned away, likewise.
-    turned_away: AtomicU64,
-    /// Whether a call is under way.
-    shares: AtomicBool,
-    places: Box<[Place]>,
-    helpers: Box<[AtomicU8]>,
+    /// When the last call ended.
+    last_join: Moment,
+    /// When a worker was last rejected, since all threads but the owner's were busy.
+    last_rejection: Moment,
+    in_call: AtomicBool,
+    mailboxes: Box<[Mailbox]>,
+    /// Whether each mailbox's worker is [`ABSENT`], [`QUEUED`] or [`SPINNING`].
+    workers: Box<[AtomicU8]>,
 }
 
-/// The process whose first call this was. In a child that it forked there are no workers, and what they had locked stays so.
+/// The process of the first call. In a child that it forked there are no workers, and the locks they held
+/// stay locked.
 static PROCESS: OnceLock<u32> = OnceLock::new();
 
 thread_local! {
-    // A thread is of one pool, or of none, for all its life: its helpers always come from the same.
-    static TEAM: OnceCell<Arc<Team>> = const { OnceCell::new() };
-    /// How many helpers stand on this thread's stack.
-    static HELPERS: Cell<usize> = const { Cell::new(0) };
+    // A thread belongs to one rayon pool, or to none, all its life: its workers always come from the same.
+    static POOL: OnceCell<Arc<SpinPool>> = const { OnceCell::new() };
+    /// Workers on this thread's stack, see [`Nested`].
+    static NESTED_WORKERS: Cell<usize> = const { Cell::new(0) };
 }
 
-impl Team {
-    /// The calling thread's; none where the thread is ending.
+impl SpinPool {
+    /// Gives the calling thread's pool, which is made at its first call; none where the thread is ending.
     pub(super) fn of_this_thread() -> Option<Arc<Self>> {
-        TEAM.try_with(|team| Arc::clone(team.get_or_init(Self::new))).ok()
+        POOL.try_with(|pool| Arc::clone(pool.get_or_init(Self::new))).ok()
     }
 
     fn new() -> Arc<Self> {
-        let helpers = if has_pool() { rayon::current_num_threads() - 1 } else { 0 };
-        PROCESS.get_or_init(process::id);
+        // Where there are no threads, there may be no clock and no process ids either: wasm32-unknown-unknown
+        // panics at both.
+        let workers = if has_rayon_pool() { rayon::current_num_threads() - 1 } else { 0 };
+        if workers > 0 {
+            PROCESS.get_or_init(process::id);
+        }
         Arc::new(Self {
             owner: thread::current().id(),
-            born: Instant::now(),
-            last_call: AtomicU64::new(0),
-            turned_away: AtomicU64::new(0),
-            shares: AtomicBool::new(false),
-            places: (0..helpers).map(|_| Place::new()).collect(),
-            helpers: (0..helpers).map(|_| AtomicU8::new(ABSENT)).collect(),
+            last_join: Moment::never(),
+            last_rejection: Moment::never(),
+            in_call: AtomicBool::new(false),
+            mailboxes: (0..workers).map(|_| Mailbox::new()).collect(),
+            workers: (0..workers).map(|_| AtomicU8::new(ABSENT)).collect(),
         })
     }
 
-    /// How many helpers there can be.
-    pub(super) fn most(&self) -> usize {
-        self.places.len()
+    /// Number of workers that there can be.
+    pub(super) fn max_workers(&self) -> usize {
+        self.mailboxes.len()
     }
 
-    /// How many of the first `wanted` helpers are awake.
-    pub(super) fn awake(&self, wanted: usize) -> usize {
-        self.helpers.iter().take(wanted).filter(|helper| helper.load(Ordering::Relaxed) == AWAKE).count()
+    /// Number of the first `wanted` workers that spin.
+    pub(super) fn spinning(&self, wanted: usize) -> usize {
+        self.workers.iter().take(wanted).filter(|worker| worker.load(Ordering::Relaxed) == SPINNING).count()
     }
 
-    /// Nanoseconds after `born`, never 0.
-    fn now(&self) -> u64 {
-        u64::try_from(self.born.elapsed().as_nanos()).unwrap_or(u64::MAX).max(1)
-    }
-
-    /// Asks the pool for the first `wanted` helpers, those that are absent, if the caller is busy and the pool has not just
-    /// shown that it is so, too.
-    pub(super) fn call_in(self: &Arc<Self>, wanted: usize, long: bool) {
-        let now = self.now();
-        let just = |moment: &AtomicU64| {
-            let moment = moment.load(Ordering::Relaxed);
-            moment != 0 && Duration::from_nanos(now.saturating_sub(moment)) <= SPIN_TIME
-        };
-        if !(long || just(&self.last_call)) || just(&self.turned_away) {
+    /// Wakes those of the first `wanted` workers that are absent, if that pays.
+    ///
+    /// It does for a `long` call, or one that follows the last within [`SPIN_TIME`]: others end before a
+    /// worker comes. It does not within [`SPIN_TIME`] after a rejection: the pool's threads are busy.
+    pub(super) fn wake(self: &Arc<Self>, wanted: usize, long: bool) {
+        if !(long || self.last_join.is_recent()) || self.last_rejection.is_recent() {
             return;
         }
-        for (place, helper) in self.helpers.iter().enumerate().take(wanted) {
-            if helper.load(Ordering::Relaxed) == ABSENT {
+        for (number, worker) in self.workers.iter().enumerate().take(wanted) {
+            if worker.load(Ordering::Relaxed) == ABSENT {
                 if PROCESS.get().is_some_and(|&parent| parent != process::id()) {
                     return;
                 }
-                helper.store(CALLED, Ordering::Relaxed);
-                let team = Arc::clone(self);
-                rayon::spawn(move || help(team, place));
+                worker.store(QUEUED, Ordering::Relaxed);
+                let pool = Arc::clone(self);
+                rayon::spawn(move || spin(pool, number));
             }
         }
     }
 
-    /// Runs `work` here, as number 0, and on those of the first `wanted` helpers that come before
-    /// it is done here; gives up waiting for the others. Within another call's work, it is all done here.
-    pub(super) fn share(&self, wanted: usize, work: Work<'_>) {
-        let Some(_sharing) = Sharing::begin(&self.shares) else { return work(0) };
-        let places = &self.places[..wanted.min(self.places.len())];
-        let offered = Offered(places);
-        for place in places {
-            // SAFETY: all places are free, since no other call is under way, and `offered` sees to it that they are so again
-            // before `work` ends, by returning or by unwinding.
-            unsafe { place.put(work) };
+    /// Runs `job` here, as thread 0, and on those of the first `wanted` workers that claim it before it is
+    /// done here.
+    ///
+    /// Within another call's job it runs here alone, since the mailboxes are in use.
+    pub(super) fn fork_join(&self, wanted: usize, job: Job<'_>) {
+        let mailboxes = &self.mailboxes[..wanted.min(self.mailboxes.len())];
+        if mailboxes.is_empty() {
+            return job(0);
         }
-        work(0);
-        offered.end();
-        self.last_call.store(self.now(), Ordering::Relaxed);
+        let Some(_in_call) = InCall::begin(&self.in_call) else { return job(0) };
+        let offers = Offers(mailboxes);
+        for mailbox in mailboxes {
+            // SAFETY: all mailboxes are EMPTY, since each call leaves them so and no other is in flight;
+            // `offers` ends, by returning or by unwinding, within the lifetime of `job`.
+            unsafe { mailbox.offer(job) };
+        }
+        job(0);
+        offers.join();
+        self.last_join.set();
     }
 }
 
-/// A call under way, until this is dropped.
-struct Sharing<'a>(&'a AtomicBool);
+/// Guards a call in flight, until this is dropped.
+struct InCall<'a>(&'a AtomicBool);
 
-impl<'a> Sharing<'a> {
-    /// None if there is one. Only the owner asks.
-    fn begin(shares: &'a AtomicBool) -> Option<Self> {
-        (!shares.load(Ordering::Relaxed)).then(|| {
-            shares.store(true, Ordering::Relaxed);
-            Self(shares)
+impl<'a> InCall<'a> {
+    /// Gives none if a call is in flight. Only the owner begins calls: the flag is atomic so that
+    /// [`SpinPool`] is `Sync`.
+    fn begin(in_call: &'a AtomicBool) -> Option<Self> {
+        (!in_call.load(Ordering::Relaxed)).then(|| {
+            in_call.store(true, Ordering::Relaxed);
+            Self(in_call)
         })
     }
 }
 
-impl Drop for Sharing<'_> {
+impl Drop for InCall<'_> {
     fn drop(&mut self) {
         self.0.store(false, Ordering::Relaxed);
     }
 }
 
-/// A helper on this thread's stack, until this is dropped.
-struct Standing;
+/// Guards the depth to which workers nest on this thread's stack, until this is dropped.
+///
+/// A worker that yields to rayon may be given another worker to run, on top of it.
+struct Nested;
 
-impl Standing {
-    /// None if there are enough.
+impl Nested {
+    /// Gives none at [`MAX_NESTED_WORKERS`].
     fn begin() -> Option<Self> {
-        let there = HELPERS.get();
-        (there < MAX_NESTED_WORKERS).then(|| {
-            HELPERS.set(there + 1);
+        let depth = NESTED_WORKERS.get();
+        (depth < MAX_NESTED_WORKERS).then(|| {
+            NESTED_WORKERS.set(depth + 1);
             Self
         })
     }
 }
 
-impl Drop for Standing {
+impl Drop for Nested {
     fn drop(&mut self) {
-        HELPERS.set(HELPERS.get() - 1);
+        NESTED_WORKERS.set(NESTED_WORKERS.get() - 1);
     }
 }
 
-/// Whether the calling thread has a pool: its own, or that of the process, which is made now if there is none. The
-/// system may refuse its threads, and rayon would panic when it is asked for that pool.
-fn has_pool() -> bool {
-    static OF_PROCESS: OnceLock<bool> = OnceLock::new();
-    let make = || match rayon::ThreadPoolBuilder::new().build_global() {
-        Ok(()) => true,
-        // Without a cause, somebody has made it, or tried to before: rayon tells that by a panic alone.
-        Err(error) => error.source().is_none() && panic::catch_unwind(rayon::current_num_threads).is_ok(),
-    };
-    rayon::current_thread_index().is_some() || *OF_PROCESS.get_or_init(make)
+/// A moment that threads share: microseconds since the process's first, 0 for never.
+///
+/// In `usize`, since not all processors have 64-bit atomics; 32 bits wrap after 71 minutes, and once in a
+/// million times an old moment then seems recent.
+struct Moment(AtomicUsize);
+
+impl Moment {
+    fn never() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    fn now() -> usize {
+        static FIRST: OnceLock<Instant> = OnceLock::new();
+        (FIRST.get_or_init(Instant::now).elapsed().as_micros() as usize).max(1)
+    }
+
+    fn set(&self) {
+        self.0.store(Self::now(), Ordering::Relaxed);
+    }
+
+    /// Whether it was within the last [`SPIN_TIME`].
+    fn is_recent(&self) -> bool {
+        let moment = self.0.load(Ordering::Relaxed);
+        moment != 0 && Self::now().wrapping_sub(moment) as u128 <= SPIN_TIME.as_micros()
+    }
 }
 
-/// A helper's shift, as a task of the pool.
-fn help(team: Arc<Team>, number: usize) {
-    let state = &team.helpers[number];
-    // The owner can't be its own helper; that it got the task shows that all others are busy.
-    let Some(_standing) = Standing::begin().filter(|_| thread::current().id() != team.owner) else {
-        team.turned_away.store(team.now(), Ordering::Relaxed);
+/// Whether the calling thread has a rayon pool: its own, or the global one, which is made now if there is
+/// none.
+///
+/// The system may refuse the global pool's threads, and rayon would panic when it is asked for that pool.
+fn has_rayon_pool() -> bool {
+    static GLOBAL: OnceLock<bool> = OnceLock::new();
+    let make = || match rayon::ThreadPoolBuilder::new().build_global() {
+        Ok(()) => true,
+        // Without a source, the program has made it, or tried to before: only a panic of rayon tells which.
+        Err(error) => error.source().is_none() && panic::catch_unwind(rayon::current_num_threads).is_ok(),
+    };
+    rayon::current_thread_index().is_some() || *GLOBAL.get_or_init(make)
+}
+
+/// Runs worker `number`, as a task of the rayon pool: see the module's pseudo-code.
+fn spin(pool: Arc<SpinPool>, number: usize) {
+    let state = &pool.workers[number];
+    // The owner can't be its own worker; that it was given the task shows that all other threads are busy.
+    let Some(_nested) = Nested::begin().filter(|_| thread::current().id() != pool.owner) else {
+        pool.last_rejection.set();
         return state.store(ABSENT, Ordering::Relaxed);
     };
-    state.store(AWAKE, Ordering::Relaxed);
+    state.store(SPINNING, Ordering::Relaxed);
     let begin = Instant::now();
-    let mut last = begin;
-    // Not through the team in each look, to which its owner writes.
-    let place = &team.places[number];
+    let mut last_job = begin;
+    // Outside of the loop: the pool's own cache line is written by the owner in each call.
+    let mailbox = &pool.mailboxes[number];
     loop {
-        let mut served = false;
+        let mut had_job = false;
         for _ in 0..SPINS {
-            served |= place.serve(number + 1);
+            had_job |= mailbox.try_run(number + 1);
             std::hint::spin_loop();
         }
         let now = Instant::now();
-        if served {
-            last = now;
+        if had_job {
+            last_job = now;
         }
-        if now - last > SPIN_TIME {
+        if now - last_job > SPIN_TIME {
             return state.store(ABSENT, Ordering::Relaxed);
         }
         if now - begin > REQUEUE_TIME {
-            state.store(CALLED, Ordering::Relaxed);
-            return rayon::spawn(move || help(team, number));
+            state.store(QUEUED, Ordering::Relaxed);
+            return rayon::spawn(move || spin(pool, number));
         }
         match rayon::yield_now() {
-            Some(rayon::Yield::Executed) => last = Instant::now(),
+            Some(rayon::Yield::Executed) => last_job = Instant::now(),
             _ => thread::yield_now(),
         }
     }
@@ -220,45 +262,45 @@ fn help(team: Arc<Team>, number: usize) {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::panic::AssertUnwindSafe;
-    use std::sync::atomic::{AtomicBool, AtomicUsize};
     use std::sync::mpsc;
+    use std::time::Duration;
 
-    use crate::parallel::tasks::{MAX_PARTS, Parts};
+    use super::*;
+    use crate::parallel::tasks::Tasks;
 
     fn pool(threads: usize) -> rayon::ThreadPool {
         rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap()
     }
 
     #[test]
-    fn helpers_of_ever_new_callers_do_not_fill_a_stack() {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(2).stack_size(128 << 10).build().unwrap();
-        pool.install(|| {
-            let teams: Vec<_> = (0..if cfg!(miri) { 50 } else { 5000 }).map(|_| Team::new()).collect();
-            teams.iter().for_each(|team| team.call_in(1, true));
+    fn workers_of_ever_new_callers_do_not_fill_a_stack() {
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(2).stack_size(128 << 10).build().unwrap();
+        threads.install(|| {
+            let pools: Vec<_> = (0..if cfg!(miri) { 50 } else { 5000 }).map(|_| SpinPool::new()).collect();
+            pools.iter().for_each(|pool| pool.wake(1, true));
             let begin = Instant::now();
-            while teams.iter().any(|team| team.helpers[0].load(Ordering::Relaxed) != ABSENT) {
-                assert!(begin.elapsed() < Duration::from_secs(60), "a helper stays for ever");
+            while pools.iter().any(|pool| pool.workers[0].load(Ordering::Relaxed) != ABSENT) {
+                assert!(begin.elapsed() < Duration::from_secs(60), "a worker stays for ever");
                 thread::yield_now();
             }
         });
     }
 
     #[test]
-    fn work_within_work_is_done_by_its_caller() {
+    fn a_call_within_a_call_runs_on_its_caller() {
         pool(2).install(|| {
-            let team = Team::of_this_thread().unwrap();
+            let pool = SpinPool::of_this_thread().unwrap();
             let begin = Instant::now();
             for _ in 0..20 {
-                while team.awake(1) == 0 {
-                    assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
-                    team.call_in(1, true);
+                while pool.spinning(1) == 0 {
+                    assert!(begin.elapsed() < Duration::from_secs(60), "no worker came");
+                    pool.wake(1, true);
                 }
-                team.share(1, &|who| {
-                    if who == 0 {
-                        team.share(1, &|who| {
-                            assert_eq!(who, 0);
+                pool.fork_join(1, &|thread| {
+                    if thread == 0 {
+                        pool.fork_join(1, &|thread| {
+                            assert_eq!(thread, 0);
                             thread::sleep(Duration::from_micros(100));
                         });
                     }
@@ -268,75 +310,56 @@ mod tests {
     }
 
     #[test]
-    fn a_part_is_given_once() {
-        let mut parts = Parts::new();
-        (0..MAX_PARTS).for_each(|part| parts.push(part));
-        let taken: Vec<AtomicUsize> = (0..MAX_PARTS).map(|_| AtomicUsize::new(0)).collect();
-        thread::scope(|scope| {
-            for who in 0..4 {
-                let (parts, taken) = (&parts, &taken);
-                scope.spawn(move || {
-                    while let Some((number, part)) = parts.take(40 * who) {
-                        assert_eq!(number, part);
-                        taken[part].fetch_add(1, Ordering::Relaxed);
-                    }
-                });
-            }
-        });
-        assert!(taken.iter().all(|taken| taken.load(Ordering::Relaxed) == 1));
-    }
-
-    #[test]
-    fn helpers_come_to_a_busy_caller_and_all_work_is_done() {
+    fn workers_come_to_a_busy_caller_and_every_task_runs() {
         pool(3).install(|| {
-            let team = Team::of_this_thread().unwrap();
-            assert_eq!(team.most(), 2);
-            let helped = AtomicUsize::new(0);
+            let pool = SpinPool::of_this_thread().unwrap();
+            assert_eq!(pool.max_workers(), 2);
+            let ran_on = AtomicUsize::new(0);
             let begin = Instant::now();
-            while helped.load(Ordering::Relaxed) != 0b110 {
-                assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
-                team.call_in(2, true);
-                let mut parts = Parts::new();
-                (0..8).for_each(|part| parts.push(part));
+            while ran_on.load(Ordering::Relaxed) != 0b110 {
+                assert!(begin.elapsed() < Duration::from_secs(60), "no worker came");
+                pool.wake(2, true);
+                let mut tasks = Tasks::new();
+                (0..8).for_each(|task| tasks.push(task));
                 let sum = AtomicUsize::new(0);
-                team.share(2, &|who| {
-                    while let Some((_, part)) = parts.take(who) {
+                pool.fork_join(2, &|thread| {
+                    while let Some((_, task)) = tasks.take(thread) {
                         let start = Instant::now();
                         while start.elapsed() < Duration::from_micros(20) {}
-                        sum.fetch_add(part, Ordering::Relaxed);
-                        helped.fetch_or(if who > 0 { 1 << who } else { 0 }, Ordering::Relaxed);
+                        sum.fetch_add(task, Ordering::Relaxed);
+                        ran_on.fetch_or(if thread > 0 { 1 << thread } else { 0 }, Ordering::Relaxed);
                     }
                 });
                 assert_eq!(sum.into_inner(), 28);
             }
-            while team.awake(2) > 0 {
-                assert!(begin.elapsed() < Duration::from_secs(60), "helpers watch for ever");
+            while pool.spinning(2) > 0 {
+                assert!(begin.elapsed() < Duration::from_secs(60), "workers spin for ever");
                 thread::sleep(Duration::from_millis(1));
             }
         });
     }
 
     #[test]
-    fn a_helper_that_panics_frees_everyone() {
+    fn a_worker_that_panics_frees_everyone() {
         let begin = Instant::now();
-        let share = |team: &Arc<Team>, help: &(dyn Fn() + Sync)| {
-            assert!(begin.elapsed() < Duration::from_secs(60), "no helper came");
-            team.call_in(1, true);
-            team.share(1, &|who| {
-                if who > 0 {
-                    return help();
+        let call = |pool: &Arc<SpinPool>, on_worker: &(dyn Fn() + Sync)| {
+            assert!(begin.elapsed() < Duration::from_secs(60), "no worker came");
+            pool.wake(1, true);
+            pool.fork_join(1, &|thread| {
+                if thread > 0 {
+                    return on_worker();
                 }
                 let start = Instant::now();
                 while start.elapsed() < Duration::from_micros(20) {}
             });
         };
         pool(2).install(|| {
-            let team = Team::of_this_thread().unwrap();
-            let panics = || -> () { panic::resume_unwind(Box::new("the helper's")) };
-            while panic::catch_unwind(AssertUnwindSafe(|| share(&team, &panics))).is_ok() {}
-            let helped = AtomicBool::new(false);
-            while !helped.load(Ordering::Relaxed) {
-                share(&team, &|| helped.store(true, Ordering::Relaxed));
+            let pool = SpinPool::of_this_thread().unwrap();
+            let panics = || -> () { panic::resume_unwind(Box::new("the worker's")) };
+            while panic::catch_unwind(AssertUnwindSafe(|| call(&pool, &panics))).is_ok() {}
+            let ran_on = AtomicBool::new(false);
+            while !ran_on.load(Ordering::Relaxed) {
+                call(&pool, &|| ran_on.store(true, Ordering::Relaxed));
             }
         });
     }
@@ -354,19 +377,19 @@ mod tests {
         let (done, is_done) = mpsc::channel();
         // On a thread of its own: a caller that waits would do so for ever.
         thread::spawn(move || {
-            let shares = AtomicUsize::new(0);
+            let runs = AtomicUsize::new(0);
             pool.install(|| {
-                let team = Team::of_this_thread().unwrap();
+                let pool = SpinPool::of_this_thread().unwrap();
                 for _ in 0..1000 {
-                    team.call_in(1, true);
-                    team.share(1, &|_| {
-                        shares.fetch_add(1, Ordering::Relaxed);
+                    pool.wake(1, true);
+                    pool.fork_join(1, &|_| {
+                        runs.fetch_add(1, Ordering::Relaxed);
                     });
                 }
             });
-            done.send(shares.into_inner()).unwrap();
+            done.send(runs.into_inner()).unwrap();
         });
-        // The other worker never came: the caller was alone, and every offer was taken back.
+        // The other worker never came: the caller was alone, and every offer was retracted.
         assert_eq!(is_done.recv_timeout(Duration::from_secs(60)), Ok(1000), "the caller waits");
         end.send(()).unwrap();
     }
@@ -375,7 +398,7 @@ mod tests {
     #[cfg(all(target_os = "linux", not(miri)))]
     #[test]
     #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a process of many threads can't fork")]
-    fn the_child_of_a_fork_calls_nobody_in() {
+    fn the_child_of_a_fork_wakes_nobody() {
         use std::ffi::c_int;
         // std links the C library already.
         unsafe extern "C" {
@@ -383,14 +406,14 @@ mod tests {
             fn waitpid(child: c_int, status: *mut c_int, options: c_int) -> c_int;
             fn _exit(status: c_int) -> !;
         }
-        let team = pool(3).install(Team::new);
-        // SAFETY: the child runs no code but this crate's, and ends without a look back.
+        let pool = pool(3).install(SpinPool::new);
+        // SAFETY: the child runs no code but this crate's, and ends without unwinding.
         let child = unsafe { fork() };
         if child == 0 {
-            team.call_in(team.most(), true);
-            let called = team.helpers.iter().any(|helper| helper.load(Ordering::Relaxed) != ABSENT);
+            pool.wake(pool.max_workers(), true);
+            let queued = pool.workers.iter().any(|worker| worker.load(Ordering::Relaxed) != ABSENT);
             // SAFETY: it ends this process.
-            unsafe { _exit(c_int::from(called)) };
+            unsafe { _exit(c_int::from(queued)) };
         }
         assert!(child > 0, "fork");
         let mut status = 0;

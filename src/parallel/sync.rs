@@ -1,10 +1,15 @@
-//! What [`mailbox`](super::mailbox) and [`tasks`](super::tasks) are made of; `tests/loom` has loom's instead.
+//! The primitives of [`tasks`](super::tasks) and `mailbox`; `tests/loom` replaces this file by loom's.
 
+#[cfg(feature = "rayon")]
 pub(super) use std::hint::spin_loop;
-pub(super) use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
+#[cfg(feature = "rayon")]
+pub(super) use std::sync::atomic::AtomicU8;
+pub(super) use std::sync::atomic::{AtomicBool, Ordering};
+#[cfg(feature = "rayon")]
 pub(super) use std::thread::yield_now;
 
-pub(super) use crate::tuning::parallel::SPINS;
+#[cfg(feature = "rayon")]
+pub(super) use crate::tuning::spin_pool::SPINS;
 
 /// A cell that gives out pointers as loom's does.
 pub(super) struct UnsafeCell<T>(std::cell::UnsafeCell<T>);
@@ -15,13 +20,13 @@ impl<T> UnsafeCell<T> {
         Self(std::cell::UnsafeCell::new(value))
     }
 
-    /// Hands on a pointer to read by.
+    /// Passes `read` a pointer to read through.
     #[inline(always)]
     pub(super) fn with<R>(&self, read: impl FnOnce(*const T) -> R) -> R {
         read(self.0.get())
     }
 
-    /// Hands on a pointer to write by.
+    /// Passes `write` a pointer to write through.
     #[inline(always)]
     pub(super) fn with_mut<R>(&self, write: impl FnOnce(*mut T) -> R) -> R {
         write(self.0.get())

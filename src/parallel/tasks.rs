@@ -1,6 +1,13 @@
-//! Parts of a work that several threads take, each part once.
+//! The tasks of a fork, which several threads take, each task once.
 //!
-//! `tests/loom` goes through their interleavings.
+//! ```text
+//! take(preferred): for each task from `preferred` on, then from the first:
+//!                      if swap(taken, true) was false: give it
+//! ```
+//!
+//! The swap of a task's flag decides who gets it. Relaxed is enough: the flags order nothing else. The tasks
+//! themselves reach a worker through its mailbox, whose offer is released after the last `push`; what tasks
+//! write reaches the calling thread through the mailbox, too. `tests/loom` checks the interleavings.
 
 #![allow(unsafe_code)]
 
@@ -9,47 +16,50 @@ use std::mem::MaybeUninit;
 
 use super::sync::{AtomicBool, Ordering, UnsafeCell};
 
-/// Into how many parts work is cut at most.
-pub(super) const MAX_PARTS: usize = 128;
+/// Most tasks of a fork; they are on the calling thread's stack.
+pub(super) const MAX_TASKS: usize = 128;
 
-/// Parts of a work, each of which is given out once.
-pub(super) struct Parts<T> {
+/// Tasks, each of which is taken once. Those that nobody takes are not dropped.
+pub(super) struct Tasks<T> {
     len: usize,
-    given: [AtomicBool; MAX_PARTS],
-    parts: [UnsafeCell<MaybeUninit<T>>; MAX_PARTS],
+    taken: [AtomicBool; MAX_TASKS],
+    tasks: [UnsafeCell<MaybeUninit<T>>; MAX_TASKS],
 }
 
-// SAFETY: a part is only moved out, by the one thread that `given` grants it.
-unsafe impl<T: Send> Sync for Parts<T> {}
+// SAFETY: through a shared reference a task is only moved out, by the one thread whose swap of its flag gave
+// false.
+unsafe impl<T: Send> Sync for Tasks<T> {}
 
-impl<T> Parts<T> {
-    /// No parts.
+impl<T> Tasks<T> {
+    /// No tasks.
     pub(super) fn new() -> Self {
         Self {
             len: 0,
-            given: array::from_fn(|_| AtomicBool::new(false)),
-            parts: array::from_fn(|_| UnsafeCell::new(MaybeUninit::uninit())),
+            taken: array::from_fn(|_| AtomicBool::new(false)),
+            tasks: array::from_fn(|_| UnsafeCell::new(MaybeUninit::uninit())),
         }
     }
 
-    /// Adds a part, of which there may be [`MAX_PARTS`].
-    pub(super) fn push(&mut self, part: T) {
-        // SAFETY: nobody else has the parts.
-        self.parts[self.len].with_mut(|place| unsafe { (*place).write(part) });
+    /// Adds a task, [`MAX_TASKS`] at most.
+    pub(super) fn push(&mut self, task: T) {
+        // SAFETY: `self` is borrowed mutably, so that no other thread reads or writes the slot.
+        self.tasks[self.len].with_mut(|slot| unsafe { (*slot).write(task) });
         self.len += 1;
     }
 
-    /// How many have been added.
+    /// Number of tasks that were added.
     pub(super) fn len(&self) -> usize {
         self.len
     }
 
-    /// A part and its number: part `first`, or the next that is left.
-    pub(super) fn take(&self, first: usize) -> Option<(usize, T)> {
-        let free = |&i: &usize| !self.given[i].load(Ordering::Relaxed) && !self.given[i].swap(true, Ordering::Relaxed);
-        let first = first.min(self.len);
-        let i = (first..self.len).chain(0..first).find(free)?;
-        // SAFETY: below `len` all parts were written, and none but the first to swap gets here.
-        Some((i, self.parts[i].with(|part| unsafe { (*part).assume_init_read() })))
+    /// Takes a task, and gives its number with it: task `preferred`, or the next that is left.
+    pub(super) fn take(&self, preferred: usize) -> Option<(usize, T)> {
+        // A look before the swap: a swap would take the flag's cache line from the other threads each time.
+        let wins = |&i: &usize| !self.taken[i].load(Ordering::Relaxed) && !self.taken[i].swap(true, Ordering::Relaxed);
+        let preferred = preferred.min(self.len);
+        let i = (preferred..self.len).chain(0..preferred).find(wins)?;
+        // SAFETY: every slot below `len` was written by `push`, and only the first swap of its flag gets
+        // here.
+        Some((i, self.tasks[i].with(|slot| unsafe { (*slot).assume_init_read() })))
     }
 }

@@ -1,6 +1,19 @@
 //! Activations.
+//!
+//! | | y = f(x) | saved for backward | dx |
+//! |---|---|---|---|
+//! | linear | x | y | dy |
+//! | ReLU | 0 below 0, else x | y | dy where y > 0, else 0 |
+//! | leaky ReLU | slope x below 0, else x | y | dy where y > 0, else slope dy |
+//! | ELU | alpha (exp(x) - 1) below 0, else x | y | dy where y > 0, else (y + alpha) dy |
+//! | sigmoid | 1 / (1 + exp(-x)) | y | y (1 - y) dy |
+//! | tanh | tanh(x) | y | (1 - y^2) dy |
+//! | softplus | ln(1 + exp(x)) | y | (1 - exp(-y)) dy |
+//! | SiLU | x sigmoid(x) | x | f'(x) dy |
+//! | GELU | x sigmoid(2 sqrt(2 / pi) (x + 0.044715 x^3)) | x | f'(x) dy |
 
-use super::{exp_m1_of_nonpositive, gelu, gelu_slope, map, sigmoid, silu, silu_slope, softplus, tanh};
+use super::map;
+use super::math::{exp_m1_of_nonpositive, gelu, gelu_slope, sigmoid, silu, silu_slope, softplus, tanh};
 use crate::activation;
 use crate::error::Result;
 use crate::kernels::activation::Activation;
@@ -21,10 +34,15 @@ pub fn activation_forward(activation: Activation, x: MatRef<'_>, mut y: MatMut<'
 ///
 /// # Errors
 /// As there.
-pub fn activation_backward(activation: Activation, kept: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Result<()> {
-    activation::check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+pub fn activation_backward(
+    activation: Activation,
+    saved: MatRef<'_>,
+    dy: MatRef<'_>,
+    mut dx: MatMut<'_>,
+) -> Result<()> {
+    activation::check_same(&[("saved", saved), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    map([kept, dy], &mut dx, |[kept, dy]| gradient(activation, kept, dy));
+    map([saved, dy], &mut dx, |[saved, dy]| gradient(activation, saved, dy));
     Ok(())
 }
 
@@ -43,43 +61,28 @@ pub(super) fn value(activation: Activation, x: f32) -> f32 {
     }
 }
 
-/// f'(x) dy, where `kept` is x or f(x).
-pub(super) fn gradient(activation: Activation, kept: f32, dy: f32) -> f32 {
-    let above_0 = kept > 0.0;
+/// f'(x) dy; `saved` is x or f(x), as in the table above.
+pub(super) fn gradient(activation: Activation, saved: f32, dy: f32) -> f32 {
     match activation {
         Activation::Linear => dy,
-        Activation::Relu => {
-            if above_0 {
-                dy
-            } else {
-                0.0
-            }
-        }
-        Activation::LeakyRelu { slope } => {
-            if above_0 {
-                dy
-            } else {
-                dy * slope
-            }
-        }
-        Activation::Elu { alpha } => {
-            if above_0 {
-                dy
-            } else {
-                dy * (kept + alpha)
-            }
-        }
-        Activation::Sigmoid => dy * (kept * (1.0 - kept)),
-        Activation::Tanh => dy * (-kept).mul_add(kept, 1.0),
+        Activation::Relu => if_above_0(saved, dy, 0.0),
+        Activation::LeakyRelu { slope } => if_above_0(saved, dy, dy * slope),
+        Activation::Elu { alpha } => if_above_0(saved, dy, dy * (saved + alpha)),
+        Activation::Sigmoid => dy * (saved * (1.0 - saved)),
+        Activation::Tanh => dy * (-saved).mul_add(saved, 1.0),
         Activation::Softplus => {
-            let minus = 0.0 - kept;
-            dy * (0.0 - exp_m1_of_nonpositive(if 0.0 < minus { 0.0 } else { minus }))
+            let negated = 0.0 - saved;
+            dy * (0.0 - exp_m1_of_nonpositive(if 0.0 < negated { 0.0 } else { negated }))
         }
-        Activation::Silu => dy * silu_slope(kept),
-        Activation::Gelu => dy * gelu_slope(kept),
+        Activation::Silu => dy * silu_slope(saved),
+        Activation::Gelu => dy * gelu_slope(saved),
     }
 }
 
-fn if_below_0(x: f32, below: f32, else_value: f32) -> f32 {
-    if x < 0.0 { below } else { else_value }
+fn if_above_0(saved: f32, above: f32, otherwise: f32) -> f32 {
+    if saved > 0.0 { above } else { otherwise }
+}
+
+fn if_below_0(x: f32, below: f32, otherwise: f32) -> f32 {
+    if x < 0.0 { below } else { otherwise }
 }

@@ -1,6 +1,7 @@
 //! Dense layers.
 
-use super::{at, gradient, rows, value};
+use super::activation::{gradient, value};
+use super::{at, rows};
 use crate::contract::CHUNK_ROWS;
 use crate::dense;
 use crate::error::Result;
@@ -32,7 +33,7 @@ pub fn dense_forward(
     Ok(())
 }
 
-/// dx = dy wᵀ, gated: see [`dense::backward_input`].
+/// dx = dy wᵀ, times the derivative of the gate's activation: see [`dense::backward_input`].
 ///
 /// # Errors
 /// As there.
@@ -49,7 +50,7 @@ pub fn dense_backward_input(
             for o in 0..dy.cols() {
                 acc = at(dy, row, o).mul_add(at(w, k, o), acc);
             }
-            let dx_k = gate.map_or(acc, |(activation, kept)| gradient(activation, at(kept, row, k), acc));
+            let dx_k = gate.map_or(acc, |(activation, saved)| gradient(activation, at(saved, row, k), acc));
             dx.set(row, k, dx_k);
         }
     }
@@ -74,7 +75,7 @@ pub fn dense_backward_params(x: MatRef<'_>, dy: MatRef<'_>, mut dw: MatMut<'_>, 
     Ok(())
 }
 
-/// Takes the rows of a batch in chunks, each in ascending order, and adds the chunks' sums.
+/// Sums the terms of a batch: rows of a chunk in ascending order, then the chunks' sums likewise.
 fn chunked_sum(rows: usize, term: impl Fn(usize, f32) -> f32) -> f32 {
     let chunk = |first: usize| (first..rows.min(first + CHUNK_ROWS)).fold(0.0, |acc, row| term(row, acc));
     let rest = (CHUNK_ROWS..rows).step_by(CHUNK_ROWS);

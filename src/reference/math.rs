@@ -1,5 +1,7 @@
-//! exp, ln and what follows from them, in the order of operations that every instruction set with
-//! fused multiply-add follows. The method of each is told in `src/math`.
+//! exp, ln and the functions built on them, in the order of operations of every instruction set with fused
+//! multiply-add.
+//!
+//! `src/math` explains the methods.
 
 use crate::math;
 
@@ -8,20 +10,20 @@ use crate::math;
 /// Source: Muller, "Elementary Functions" (2016), ch. 11.
 #[must_use]
 pub fn exp(x: f32) -> f32 {
-    let (exp_r, exponents) = reduced(least(math::EXP_MOST, most(math::EXP_LEAST, x)), 2.0 * math::BIAS);
+    let (exp_r, exponents) = reduced(min(math::EXP_MOST, max(math::EXP_LEAST, x)), 2.0 * math::BIAS);
     let half = exponents >> 1;
     exp_r * power(half) * power(exponents - half)
 }
 
 /// exp(x) 2^64 for x <= 0.
 fn exp_scaled(x: f32) -> f32 {
-    let (exp_r, exponents) = reduced(most(math::SCALED_END, x), math::BIAS + math::SCALE);
+    let (exp_r, exponents) = reduced(max(math::SCALED_END, x), math::BIAS + math::SCALE);
     exp_r * power(exponents)
 }
 
-/// The same for the terms of a sum.
+/// exp(x) 2^64 for x <= 0, with the error that a term of a sum may have.
 pub(crate) fn exp_summand(x: f32) -> f32 {
-    let (n, r_high, exponents) = reduce(most(math::SCALED_END, x), math::BIAS + math::SCALE);
+    let (n, r_high, exponents) = reduce(max(math::SCALED_END, x), math::BIAS + math::SCALE);
     let r = n.mul_add(-math::LN_2_LOW, r_high);
     let [a, b, c, d, e] = math::EXP_TERMS;
     let (low, high) = (b.mul_add(r, a), d.mul_add(r, c));
@@ -45,21 +47,22 @@ fn reduce(x: f32, bias: f32) -> (f32, f32, i32) {
     (n, n.mul_add(-math::LN_2_HIGH, x), shifted.to_bits() as i32)
 }
 
-/// The power of 2 whose biased exponent is in the lowest bits.
+/// 2^e, where e + 127 is in the lowest bits of `exponent`.
 fn power(exponent: i32) -> f32 {
     f32::from_bits((exponent as u32) << 23)
 }
 
-/// exp(x) - 1 for x <= 0 and NaN, within [`EXP_M1_ULP`](crate::math::EXP_M1_ULP) below 0. Above 0 it has no meaning.
+/// exp(x) - 1 for x <= 0 and NaN, within [`EXP_M1_ULP`](crate::math::EXP_M1_ULP) below 0. Undefined above 0.
 #[must_use]
 pub fn exp_m1_of_nonpositive(x: f32) -> f32 {
-    let (n, r_high, exponents) = reduce(most(math::EXP_M1_LEAST, x), math::BIAS);
+    let (n, r_high, exponents) = reduce(max(math::EXP_M1_LEAST, x), math::BIAS);
     let r = n.mul_add(-math::LN_2_LOW, r_high);
     let exp_m1_r = (r * r).mul_add(polynomial(&math::EXP_TERMS, r), r);
     power(exponents).mul_add(exp_m1_r, power(exponents) - 1.0)
 }
 
-/// ln(x), within [`LN_ULP`](crate::math::LN_ULP). ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and for NaN.
+/// ln(x), within [`LN_ULP`](crate::math::LN_ULP). ln(1) = 0, ln(±0) = -inf, ln(+inf) = +inf, NaN below 0 and
+/// for NaN.
 ///
 /// Source: Muller, "Elementary Functions" (2016), ch. 11.
 #[must_use]
@@ -78,7 +81,7 @@ pub fn ln(x: f32) -> f32 {
     sum + rest
 }
 
-/// ln(x 2^shift), as a sum still to be rounded.
+/// ln(x 2^shift), as the two terms of a sum.
 fn ln_of_normal(x: f32, shift: f32) -> (f32, f32) {
     let e = (x.to_bits() as i32).wrapping_sub(math::LN_BASE) >> 23;
     let f = f32::from_bits((x.to_bits() as i32).wrapping_sub(e << 23) as u32) - 1.0;
@@ -95,10 +98,10 @@ pub fn softplus(x: f32) -> f32 {
     let u = 1.0 + t;
     let lost = t - (u - 1.0);
     let (sum, rest) = ln_of_normal(u, 0.0);
-    most(0.0, x) + (sum + (rest + lost / u))
+    max(0.0, x) + (sum + (rest + lost / u))
 }
 
-/// The sigmoid is (quotient + correction) scale.
+/// The sigmoid in three parts: it is (quotient + correction) scale.
 fn parts(x: f32) -> (f32, f32, f32) {
     let scaled = exp_scaled(-x.abs());
     let t = scaled * math::UNSCALE;
@@ -118,9 +121,9 @@ pub fn sigmoid(x: f32) -> f32 {
     (quotient + correction) * scale
 }
 
-/// x times a sigmoid in parts.
+/// x times a sigmoid in three parts.
 fn gated(x: f32, (quotient, correction, scale): (f32, f32, f32)) -> f32 {
-    let near = most(math::SCALED_LEAST, x);
+    let near = max(math::SCALED_LEAST, x);
     let product = near * quotient;
     let lost = near.mul_add(quotient, -product);
     let gated = (product + near.mul_add(correction, lost)) * scale;
@@ -136,7 +139,7 @@ pub fn silu(x: f32) -> f32 {
 /// The derivative of [`silu`].
 #[must_use]
 pub fn silu_slope(x: f32) -> f32 {
-    let x = least(-math::SCALED_LEAST, most(math::SCALED_LEAST, x));
+    let x = min(-math::SCALED_LEAST, max(math::SCALED_LEAST, x));
     let sigmoid = sigmoid(x);
     sigmoid * x.mul_add(1.0 - sigmoid, 1.0)
 }
@@ -145,14 +148,14 @@ pub fn silu_slope(x: f32) -> f32 {
 /// gelu(-inf) = -0.
 #[must_use]
 pub fn gelu(x: f32) -> f32 {
-    let near = least(math::GELU_MOST, most(-math::GELU_MOST, x));
+    let near = min(math::GELU_MOST, max(-math::GELU_MOST, x));
     let square = near * near;
     let square_lost = near.mul_add(near, -square);
     let term = square * math::GELU_CUBIC;
     let term_lost = square.mul_add(math::GELU_CUBIC_LOW, square.mul_add(math::GELU_CUBIC, -term));
     let term_lost = square_lost.mul_add(math::GELU_CUBIC, term_lost);
     let sum = term + math::GELU_LINEAR;
-    let sum_lost = least(term, math::GELU_LINEAR) - (sum - most(term, math::GELU_LINEAR));
+    let sum_lost = min(term, math::GELU_LINEAR) - (sum - max(term, math::GELU_LINEAR));
     let sum_lost = sum_lost + (term_lost + math::GELU_LINEAR_LOW);
     let u = near * sum;
     let u_lost = near.mul_add(sum_lost, near.mul_add(sum, -u));
@@ -165,7 +168,7 @@ pub fn gelu(x: f32) -> f32 {
 /// The derivative of [`gelu`].
 #[must_use]
 pub fn gelu_slope(x: f32) -> f32 {
-    let x = least(math::GELU_MOST, most(-math::GELU_MOST, x));
+    let x = min(math::GELU_MOST, max(-math::GELU_MOST, x));
     let gate = sigmoid(x * (x * x).mul_add(math::GELU_CUBIC, math::GELU_LINEAR));
     let slope = (x * x).mul_add(3.0 * math::GELU_CUBIC, math::GELU_LINEAR);
     (x * (gate * (1.0 - gate))).mul_add(slope, gate)
@@ -184,13 +187,13 @@ pub fn tanh(x: f32) -> f32 {
     size.copysign(x)
 }
 
-/// The larger, or x if that is NaN.
-fn most(bound: f32, x: f32) -> f32 {
+/// The larger number, or x if that is NaN.
+fn max(bound: f32, x: f32) -> f32 {
     if bound > x { bound } else { x }
 }
 
-/// The smaller, or x if that is NaN.
-fn least(bound: f32, x: f32) -> f32 {
+/// The smaller number, or x if that is NaN.
+fn min(bound: f32, x: f32) -> f32 {
     if bound < x { bound } else { x }
 }
 

@@ -2,7 +2,8 @@
 
 use std::ops::AddAssign;
 
-use super::{at, exp, exp_summand, ln, rows};
+use super::math::{exp, exp_summand, ln};
+use super::{at, rows};
 use crate::activation;
 use crate::contract::{LOSS_ROWS, ROW_LANES, ROW_PIECE};
 use crate::dense::check_shape;
@@ -12,7 +13,7 @@ use crate::math;
 use crate::matrix::{MatMut, MatRef};
 use crate::targets::Targets;
 
-/// Adds element j of a row to partial j mod 16, and the partials in the fixed tree.
+/// Sums a row: element j into partial j mod 16, then the partials in a fixed tree.
 fn row_sum<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     let mut partials = [T::default(); ROW_LANES];
     for (j, &x) in x.iter().enumerate() {
@@ -27,7 +28,8 @@ fn row_sum<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     partials[0]
 }
 
-/// [`row_sum`] of pieces of [`ROW_PIECE`], added in the tree that [`statistics`] has.
+/// Sums a row of any length: [`row_sum`] of pieces of [`ROW_PIECE`], then pairwise, in the tree of
+/// [`statistics`].
 pub(super) fn sum_of_pieces<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
@@ -39,7 +41,7 @@ pub(super) fn sum_of_pieces<T: Copy + Default + AddAssign>(x: &[T]) -> T {
     sum
 }
 
-/// A row's elements, in order.
+/// Copies a row.
 fn row_of(x: MatRef<'_>, row: usize) -> Vec<f32> {
     (0..x.cols()).map(|col| at(x, row, col)).collect()
 }
@@ -50,14 +52,16 @@ fn write_row(y: &mut MatMut<'_>, row: usize, values: impl IntoIterator<Item = f3
     }
 }
 
-/// A row's maximum, the exponentials of what the elements lack to it, and their sum; both 2^64 too large.
+/// Computes a row's max, each exp(x - max) 2^64, and their sum.
 fn exponentials(x: &[f32]) -> (f32, Vec<f32>, f32) {
     let (max, sum) = statistics(x);
     (max, x.iter().map(|x| exp_summand(x - max)).collect(), sum)
 }
 
-/// A row's maximum, NaNs left out and no less than the least finite number, and the sum of the
-/// exponentials of what the elements lack to it, 2^64 too large; pieces of [`ROW_PIECE`] have a maximum of their own.
+/// Computes a row's max and sum(exp(x - max)) 2^64.
+///
+/// The max ignores NaN, and is at least the smallest finite number. Each piece of [`ROW_PIECE`] elements has
+/// a max of its own; two sums are rescaled to the larger of theirs and added.
 fn statistics(x: &[f32]) -> (f32, f32) {
     let pieces = x.len().div_ceil(ROW_PIECE);
     if pieces <= 1 {
@@ -68,7 +72,7 @@ fn statistics(x: &[f32]) -> (f32, f32) {
     let (left, right) = x.split_at(pieces.next_power_of_two() / 2 * ROW_PIECE);
     let (left, right) = (statistics(left), statistics(right));
     let max = if left.0 > right.0 { left.0 } else { right.0 };
-    let factor = |of_piece| exp_summand(of_piece - max) * math::UNSCALE;
+    let factor = |piece_max| exp_summand(piece_max - max) * math::UNSCALE;
     (max, left.1 * factor(left.0) + right.1 * factor(right.0))
 }
 
@@ -129,7 +133,7 @@ pub fn log_softmax_backward(y: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -
     Ok(())
 }
 
-/// Cross-entropy and, if there is room for it, its gradient: see [`CrossEntropy`].
+/// Cross-entropy, with its gradient if `dlogits` is given: see [`CrossEntropy`].
 ///
 /// # Errors
 /// As there.
@@ -160,55 +164,57 @@ pub fn cross_entropy<'a>(
     };
     let scale = if divisor == 0.0 { 0.0 } else { (1.0 / divisor).min(f32::MAX.into()) as f32 };
 
-    let mut of_rows = Vec::with_capacity(logits.rows());
+    let mut row_losses = Vec::with_capacity(logits.rows());
     for row in 0..logits.rows() {
         let x = row_of(logits, row);
-        // What is spread over the classes, and what the label has besides.
-        let (spread, label): (Vec<f32>, _) = match targets {
+        // The soft target of each class, and the label with what its target has besides.
+        let (soft, label): (Vec<f32>, _) = match targets {
             Targets::Probabilities(t) => {
-                let spread = row_of(t, row).into_iter().enumerate();
-                (spread.map(|(class, t)| t.mul_add(keep, base) * weight(class)).collect(), None)
+                let targets = row_of(t, row).into_iter().enumerate();
+                (targets.map(|(class, t)| t.mul_add(keep, base) * weight(class)).collect(), None)
             }
             Targets::Labels(labels) => {
-                let spread = (0..x.len()).map(|class| base * weight(class)).collect();
+                let soft = (0..x.len()).map(|class| base * weight(class)).collect();
                 let label = labels.get(row).filter(|&label| !ignored(label));
-                (spread, label.map(|label| (label, keep * weight(label))))
+                (soft, label.map(|label| (label, keep * weight(label))))
             }
         };
         let (max, e, sum) = exponentials(&x);
         let reciprocal = 1.0 / sum;
-        let (mut total, mut dot) = spread_sums(&x, &spread);
+        let (mut total, mut dot) = target_sums(&x, &soft);
         if let Some((label, share)) = label {
             total += share;
-            dot += part(share, x[label] - max);
+            dot += term(share, x[label] - max);
         }
         let left_out = matches!(targets, Targets::Labels(_)) && (label.is_none() || total <= 0.0);
         let gradient = |class: usize| {
             let target = match label {
-                Some((label, share)) if label == class => spread[class] + share,
-                _ => spread[class],
+                Some((label, share)) if label == class => soft[class] + share,
+                _ => soft[class],
             };
             (e[class] * reciprocal).mul_add(total * scale, target * -scale)
         };
         if let Some(dlogits) = &mut dlogits {
             write_row(dlogits, row, (0..x.len()).map(|class| if left_out { 0.0 } else { gradient(class) }));
         }
-        of_rows.push(if left_out { 0.0 } else { total * ln(sum * math::UNSCALE) - dot });
+        row_losses.push(if left_out { 0.0 } else { total * ln(sum * math::UNSCALE) - dot });
     }
     if let Some(losses) = losses {
-        losses.copy_from_slice(&of_rows);
+        losses.copy_from_slice(&row_losses);
     }
-    Ok(if divisor == 0.0 { 0.0 } else { (f64::from(tree_sum(&of_rows)) / divisor) as f32 })
+    Ok(if divisor == 0.0 { 0.0 } else { (f64::from(pairwise_sum(&row_losses)) / divisor) as f32 })
 }
 
-/// Multiplies what [`cross_entropy`] writes for a batch by the weights of samples: each row's loss, and each gradient by
-/// its logits, which the mean has divided by the number of rows. Gives the batch's weighted loss: the sum of the rows' losses, added as
-/// there, divided by the number of rows. `dlogits` is batch x classes. See
+/// Multiplies each row's loss, and its gradient with respect to the logits, by the weight of its sample.
+///
+/// They are those that [`cross_entropy`] writes for a batch, the gradient divided by the number of rows for
+/// the mean. Gives the batch's weighted loss: the sum of the rows' losses, in the order of [`cross_entropy`],
+/// divided by the number of rows. `dlogits` is batch x classes. See
 /// [`nn::Fit::sample_weights`](crate::nn::Fit::sample_weights).
 ///
 /// # Errors
-/// [`Error::Shape`] if `weights` or `losses` do not have an element for each row, [`Error::Value`] if there is no row;
-/// nothing is written then.
+/// [`Error::Shape`] if `weights` or `losses` do not have an element for each row, [`Error::Value`] if there
+/// is no row; nothing is written then.
 pub fn weigh(weights: &[f32], losses: &mut [f32], mut dlogits: MatMut<'_>) -> Result<f32> {
     let batch = dlogits.rows();
     for (argument, len) in [("weights", weights.len()), ("losses", losses.len())] {
@@ -224,36 +230,35 @@ pub fn weigh(weights: &[f32], losses: &mut [f32], mut dlogits: MatMut<'_>) -> Re
         let weighted: Vec<f32> = row_of(dlogits.as_ref(), row).iter().map(|gradient| gradient * weight).collect();
         write_row(&mut dlogits, row, weighted);
     }
-    Ok((f64::from(tree_sum(losses)) / batch as f64) as f32)
+    Ok((f64::from(pairwise_sum(losses)) / batch as f64) as f32)
 }
 
-/// The product of a target and what a logit lacks to the maximum; 0 where the target is, though that be infinite.
-fn part(target: f32, below: f32) -> f32 {
+/// Multiplies a target by its logit's x - max; 0 where the target is 0, even if x - max is infinite.
+fn term(target: f32, below: f32) -> f32 {
     if target.abs() > 0.0 { target * below } else { 0.0 }
 }
 
-/// The sums of a row's targets, and of their [`part`]s, each below the maximum of its piece, as in [`statistics`].
-fn spread_sums(x: &[f32], spread: &[f32]) -> (f32, f32) {
+/// Sums a row's targets, and their [`term`]s, each relative to the max of its piece, as in [`statistics`].
+fn target_sums(x: &[f32], targets: &[f32]) -> (f32, f32) {
     let pieces = x.len().div_ceil(ROW_PIECE);
     let (max, _) = statistics(x);
     if pieces <= 1 {
-        let parts: Vec<f32> = x.iter().zip(spread).map(|(x, &target)| part(target, x - max)).collect();
-        return (row_sum(spread), row_sum(&parts));
+        let terms: Vec<f32> = x.iter().zip(targets).map(|(x, &target)| term(target, x - max)).collect();
+        return (row_sum(targets), row_sum(&terms));
     }
     let at = pieces.next_power_of_two() / 2 * ROW_PIECE;
-    let ((left, right), (left_spread, right_spread)) = (x.split_at(at), spread.split_at(at));
-    let (left_sums, right_sums) = (spread_sums(left, left_spread), spread_sums(right, right_spread));
-    let left_dot = left_sums.1 + part(left_sums.0, statistics(left).0 - max);
-    (left_sums.0 + right_sums.0, left_dot + (right_sums.1 + part(right_sums.0, statistics(right).0 - max)))
+    let ((left, right), (left_targets, right_targets)) = (x.split_at(at), targets.split_at(at));
+    let (left_sums, right_sums) = (target_sums(left, left_targets), target_sums(right, right_targets));
+    let left_dot = left_sums.1 + term(left_sums.0, statistics(left).0 - max);
+    (left_sums.0 + right_sums.0, left_dot + (right_sums.1 + term(right_sums.0, statistics(right).0 - max)))
 }
 
-/// Adds groups of [`LOSS_ROWS`] in ascending order, and their sums in a binary tree, whose first part
-/// has the largest power of 2 groups that leaves some.
-fn tree_sum(losses: &[f32]) -> f32 {
+/// Sums groups of [`LOSS_ROWS`] in ascending order, and their sums pairwise.
+fn pairwise_sum(losses: &[f32]) -> f32 {
     let groups = losses.len().div_ceil(LOSS_ROWS);
     if groups <= 1 {
         return losses.iter().copied().reduce(|sum, loss| sum + loss).unwrap_or(0.0);
     }
     let (first, rest) = losses.split_at(groups.next_power_of_two() / 2 * LOSS_ROWS);
-    tree_sum(first) + tree_sum(rest)
+    pairwise_sum(first) + pairwise_sum(rest)
 }

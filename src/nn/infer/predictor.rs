@@ -23,7 +23,7 @@ use crate::nn::layers::Node;
 use crate::nn::layers::interface::{DropoutKey, ForwardSlots, PackedParameters};
 use crate::nn::plan::{NetworkParameters, Plan};
 use crate::nn::sequential::Sequential;
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::simd::tier::Tier;
 use crate::split_at::{Axis, split_fields};
 use crate::tuning::cost;

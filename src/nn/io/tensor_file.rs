@@ -126,7 +126,14 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     // Windows can't open folders; it flushes renames to disk by itself.
     let folder = if cfg!(unix) { Some(File::open(parent)?) } else { None };
     let old = fs::metadata(&target).ok().map(|old| old.permissions());
-    let (mut file, temporary) = create_in(parent, old.is_some())?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    // Nobody else may read it before it has the old file's permissions.
+    #[cfg(unix)]
+    if old.is_some() {
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    }
+    let (mut file, temporary) = create_in(parent, &options)?;
     let written = old
         .map_or(Ok(()), |old| file.set_permissions(old))
         .and_then(|()| file.write_all(content))
@@ -154,14 +161,8 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Creates a temporary file in a folder, readable by its owner only if it is `private`.
-fn create_in(folder: &Path, private: bool) -> io::Result<(File, PathBuf)> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    if private {
-        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    }
+/// Creates a temporary file in a folder, under a name that no other has.
+fn create_in(folder: &Path, options: &OpenOptions) -> io::Result<(File, PathBuf)> {
     for number in 0..MAX_ATTEMPTS {
         let path = folder.join(format!(".densely-{}-{number}.part", std::process::id()));
         match options.open(&path) {

@@ -10,6 +10,7 @@ use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
 use crate::nn::layers::interface::ParameterTensor;
 use crate::nn::sequential::Sequential;
 
+#[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
 impl Sequential {
     /// Saves all weights to a safetensors file, atomically.
     ///

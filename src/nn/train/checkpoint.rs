@@ -14,7 +14,7 @@
 //! The state of early stopping, but for the best parameters, follows from the history.
 
 use std::borrow::Cow;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
@@ -23,7 +23,7 @@ use crate::nn::optimizers::optimizer::check_learning_rate;
 use crate::nn::sequential::Sequential;
 use crate::nn::train::early_stopping::{EarlyStopper, Progress};
 use crate::nn::train::fingerprint::{Fingerprint, FitConfig};
-use crate::nn::train::history::EpochEnd;
+use crate::nn::train::history::{Ended, EpochEnd, History};
 
 const NAMES: [&str; 13] = [
     "checkpoint",
@@ -41,14 +41,59 @@ const NAMES: [&str; 13] = [
     "history.validation_accuracy",
 ];
 
+/// The checkpoints of a training.
+#[derive(Debug, Default)]
+pub(crate) struct Checkpoints {
+    /// The file to write.
+    pub(crate) path: Option<PathBuf>,
+    /// Epochs from one checkpoint to the next.
+    pub(crate) every: usize,
+    /// The file to resume from.
+    pub(crate) resume: Option<PathBuf>,
+}
+
+impl Checkpoints {
+    /// Resumes from a checkpoint, if there is one to resume from; returns whether early stopping has ended that training.
+    ///
+    /// # Errors
+    /// As [`read`].
+    pub(crate) fn resume(
+        &self,
+        config: &FitConfig,
+        model: &mut Sequential,
+        history: &mut History,
+        stopper: Option<&mut EarlyStopper>,
+    ) -> Result<bool> {
+        let Some(path) = &self.resume else { return Ok(false) };
+        let Resumed { epochs, has_stopped } = read(path, config, model, stopper)?;
+        history.epochs = epochs;
+        Ok(has_stopped)
+    }
+
+    /// Writes a checkpoint after the last epoch of `history`, if one is due: every n epochs, and at the end.
+    ///
+    /// # Errors
+    /// [`Error::File`] if it can't be written.
+    pub(crate) fn write_if_due(
+        &self,
+        config: &FitConfig,
+        model: &Sequential,
+        history: &History,
+        stopper: Option<&EarlyStopper>,
+        ended: Option<Ended>,
+    ) -> Result<()> {
+        let epochs = history.epochs.len();
+        match &self.path {
+            Some(path) if epochs.is_multiple_of(self.every) || epochs == config.epochs || ended.is_some() => {
+                write(path, config, model, &history.epochs, stopper.and_then(EarlyStopper::best_parameters))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
 /// Writes a checkpoint after the last of these epochs; `best` are the parameters of the best one.
-pub(crate) fn write(
-    path: &Path,
-    config: &FitConfig,
-    model: &Sequential,
-    epochs: &[EpochEnd],
-    best: Option<&[f32]>,
-) -> Result<()> {
+fn write(path: &Path, config: &FitConfig, model: &Sequential, epochs: &[EpochEnd], best: Option<&[f32]>) -> Result<()> {
     let state = model.state.as_ref().ok_or(Error::NotCompiled)?;
     let validation = |metric: fn(Metrics) -> f32| {
         let metrics: Vec<f32> = epochs.iter().filter_map(|end| end.validation.map(metric)).collect();
@@ -91,10 +136,10 @@ fn f64_tensor(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
 }
 
 /// The progress of a training run that has been read from a checkpoint.
-pub(crate) struct Resumed {
-    pub(crate) epochs: Vec<EpochEnd>,
+struct Resumed {
+    epochs: Vec<EpochEnd>,
     /// Whether early stopping has ended the run.
-    pub(crate) has_stopped: bool,
+    has_stopped: bool,
 }
 
 /// Restores a compiled model and its early stopping to the state that a checkpoint holds.
@@ -102,7 +147,7 @@ pub(crate) struct Resumed {
 /// # Errors
 /// [`Error::File`] if it can't be read, [`Error::Format`] if it is no checkpoint, one of another run or of
 /// more epochs than this one's. The model is unchanged then.
-pub(crate) fn read(
+fn read(
     path: &Path,
     config: &FitConfig,
     model: &mut Sequential,

@@ -14,7 +14,7 @@ use crate::nn::train::batches::{Batch, BatchSource};
 use crate::nn::train::scratch::{Scratch, is_layerwise};
 use crate::nn::train::shards::even;
 use crate::nn::train::step::{ModelParts, Trainer};
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::targets::Labels;
 use crate::tuning::train::ROW_GRAIN;
 

@@ -163,6 +163,7 @@ impl EarlyStopper {
     }
 
     /// Returns the same, for writing.
+    #[cfg(feature = "safetensors")]
     pub(crate) fn best_parameters_mut(&mut self) -> Option<&mut [f32]> {
         (self.options.restore_best && self.best.is_some()).then_some(&mut self.parameters)
     }

@@ -1,6 +1,7 @@
 //! `fit`: its options and their checks. [`FitLoop`] does the epochs.
 
 use std::fmt;
+#[cfg(feature = "safetensors")]
 use std::path::PathBuf;
 use std::sync::atomic::AtomicBool;
 
@@ -8,11 +9,13 @@ use crate::error::{Error, Result};
 use crate::matrix::MatRef;
 use crate::nn::sequential::Sequential;
 use crate::nn::train::batches::{Batch, Shuffle};
+#[cfg(feature = "safetensors")]
+use crate::nn::train::checkpoint::Checkpoints;
 use crate::nn::train::early_stopping::EarlyStopping;
 use crate::nn::train::fit_loop::FitLoop;
 use crate::nn::train::history::{Callback, History};
 use crate::nn::train::sample_weights::weights;
-use crate::nn::train::training::{CheckpointOptions, Training};
+use crate::nn::train::training::Training;
 use crate::targets::Labels;
 
 /// How to [`fit`](Sequential::fit): 1 epoch, batches of 32, shuffled with seed 0, no validation.
@@ -28,8 +31,8 @@ pub struct Fit<'a> {
     callback: Option<&'a mut dyn Callback>,
     stop: Option<&'a AtomicBool>,
     early_stopping: Option<EarlyStopping>,
-    checkpoint: Option<CheckpointOptions>,
-    resume: Option<PathBuf>,
+    #[cfg(feature = "safetensors")]
+    checkpoints: Checkpoints,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -143,8 +146,11 @@ impl<'a> Fit<'a> {
     ///
     /// It holds all that [`resume`](Self::resume) goes on from, the data aside. If it can't be written, `fit`
     /// ends with that error; the parameters are the last epoch's, or the best epoch's.
-    pub fn checkpoint(self, path: impl Into<PathBuf>, every: usize) -> Self {
-        Self { checkpoint: Some(CheckpointOptions { path: path.into(), every }), ..self }
+    #[cfg(feature = "safetensors")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+    pub fn checkpoint(mut self, path: impl Into<PathBuf>, every: usize) -> Self {
+        (self.checkpoints.path, self.checkpoints.every) = (Some(path.into()), every);
+        self
     }
 
     /// Goes on from a [`checkpoint`](Self::checkpoint), to as many [`epochs`](Self::epochs) in all, and ends
@@ -174,8 +180,11 @@ impl<'a> Fit<'a> {
     /// # std::fs::remove_file(&file).expect("it was written");
     /// # Ok::<(), densely::Error>(())
     /// ```
-    pub fn resume(self, path: impl Into<PathBuf>) -> Self {
-        Self { resume: Some(path.into()), ..self }
+    #[cfg(feature = "safetensors")]
+    #[cfg_attr(docsrs, doc(cfg(feature = "safetensors")))]
+    pub fn resume(mut self, path: impl Into<PathBuf>) -> Self {
+        self.checkpoints.resume = Some(path.into());
+        self
     }
 }
 
@@ -205,7 +214,7 @@ impl Sequential {
         }
         let (epochs, batch_size) = options.check_numbers()?;
         self.check_samples(x, labels)?;
-        let Fit { class_weights, sample_weights, callback, stop, early_stopping, checkpoint, resume, .. } = options;
+        let Fit { class_weights, sample_weights, callback, stop, early_stopping, .. } = options;
         let weights = weights(labels, self.outputs(), class_weights, sample_weights)?;
         let (count, validation) = self.split_validation(x, labels, options.validation)?;
         let samples = Batch { x, labels, weights: &weights }.split_at(count).0;
@@ -213,7 +222,14 @@ impl Sequential {
         let shuffle = options.shuffle;
         let training = Training { samples, validation, epochs, batch_size, shuffle, early_stopping };
         let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
-        FitLoop { training, callback, stop, checkpoint, resume }.run(self)
+        let fit_loop = FitLoop {
+            training,
+            callback,
+            stop,
+            #[cfg(feature = "safetensors")]
+            checkpoints: options.checkpoints,
+        };
+        fit_loop.run(self)
     }
 
     /// Gives the number of samples to train on, and those to validate on.
@@ -244,7 +260,8 @@ impl Fit<'_> {
         if batch_size == 0 {
             return Err(Error::value("batch_size", "at least 1", 0));
         }
-        if self.checkpoint.as_ref().is_some_and(|checkpoint| checkpoint.every == 0) {
+        #[cfg(feature = "safetensors")]
+        if self.checkpoints.path.is_some() && self.checkpoints.every == 0 {
             return Err(Error::value("every", "at least 1 epoch", 0));
         }
         if u32::try_from(epochs).is_err() {

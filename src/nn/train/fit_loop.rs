@@ -2,28 +2,27 @@
 
 use std::mem;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::error::{Error, Result};
 use crate::nn::metrics::{MetricSums, Metrics};
 use crate::nn::sequential::Sequential;
 use crate::nn::train::batches::{Batches, Gathering, Shuffle};
-use crate::nn::train::checkpoint;
+#[cfg(feature = "safetensors")]
+use crate::nn::train::checkpoint::Checkpoints;
 use crate::nn::train::early_stopping::{EarlyStopper, Progress};
 use crate::nn::train::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use crate::nn::train::scratch::{CachedScratch, Scratch, Sharding};
 use crate::nn::train::step::{ModelParts, Trainer};
-use crate::nn::train::training::{CheckpointOptions, Training};
+use crate::nn::train::training::Training;
 
 /// A training, what may end it, and where its checkpoints are.
 pub(crate) struct FitLoop<'a> {
     pub(crate) training: Training<'a>,
     pub(crate) callback: Option<&'a mut dyn Callback>,
     pub(crate) stop: Option<&'a AtomicBool>,
-    pub(crate) checkpoint: Option<CheckpointOptions>,
-    /// A checkpoint to go on from.
-    pub(crate) resume: Option<PathBuf>,
+    #[cfg(feature = "safetensors")]
+    pub(crate) checkpoints: Checkpoints,
 }
 
 /// What the epochs of a loop change.
@@ -41,13 +40,10 @@ impl FitLoop<'_> {
         let Training { samples, batch_size, early_stopping, .. } = self.training;
         let mut history = History::default();
         let mut stopper = early_stopping.map(|options| EarlyStopper::new(options, model.count_params()));
-        if let Some(path) = &self.resume {
-            let resumed = checkpoint::read(path, &self.training.config(), model, stopper.as_mut())?;
-            history.epochs = resumed.epochs;
-            if resumed.has_stopped {
-                history.ended = Ended::EarlyStopping;
-                self.training.epochs = history.epochs.len();
-            }
+        #[cfg(feature = "safetensors")]
+        if self.checkpoints.resume(&self.training.config(), model, &mut history, stopper.as_mut())? {
+            history.ended = Ended::EarlyStopping;
+            self.training.epochs = history.epochs.len();
         }
         let needs_all = model.state.as_ref().is_none_or(|state| state.optimizer.needs_all_gradients());
         let sharding = if needs_all { Sharding::Never } else { Sharding::IfItPays };
@@ -95,12 +91,8 @@ impl FitLoop<'_> {
                 (self.is_stopped(), Ended::Stopped),
             ];
             let ended = ended.into_iter().find_map(|(has_ended, why)| has_ended.then_some(why));
-            if let Some(CheckpointOptions { path, every }) = &self.checkpoint
-                && ((epoch + 1).is_multiple_of(*every) || epoch + 1 == epochs || ended.is_some())
-            {
-                let best = stopper.as_ref().and_then(|stopper| stopper.best_parameters());
-                checkpoint::write(path, &self.training.config(), model, &history.epochs, best)?;
-            }
+            #[cfg(feature = "safetensors")]
+            self.checkpoints.write_if_due(&self.training.config(), model, history, stopper.as_ref(), ended)?;
             if let Some(ended) = ended {
                 history.ended = ended;
                 break;

@@ -15,10 +15,12 @@
 
 pub(crate) mod batch_rows;
 pub(crate) mod batches;
+#[cfg(feature = "safetensors")]
 pub(crate) mod checkpoint;
 pub(crate) mod column_shards;
 pub(crate) mod custom_loop;
 pub(crate) mod early_stopping;
+#[cfg(feature = "safetensors")]
 pub(crate) mod fingerprint;
 pub(crate) mod fit;
 pub(crate) mod fit_loop;

@@ -16,7 +16,7 @@ use crate::nn::train::batches::{BatchSource, ShuffledGather};
 use crate::nn::train::column_shards::ColumnShard;
 use crate::nn::train::scratch::{Scratch, is_layerwise};
 use crate::nn::train::shards::{Shard, even};
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::tuning::train::{ROW_GRAIN, SAMPLES_BLOCK};
 
 /// A batch's mean loss and correct predictions, before its update.

@@ -13,7 +13,7 @@ use crate::nn::train::batches::BatchBuffers;
 use crate::nn::train::column_shards::ColumnShards;
 use crate::nn::train::shard_model;
 use crate::nn::train::shards::{Shard, even};
-use crate::parallel::Threads;
+use crate::parallel::threads::Threads;
 use crate::tuning::train::{LAYERWISE_WEIGHTS, ROW_GRAIN, SERIAL_STEP, UPDATE_GRAIN};
 
 /// Memory of a step on up to `batch` samples.

@@ -1,7 +1,5 @@
 //! `Training`: samples and options of a `fit` that have been checked.
 
-use std::path::PathBuf;
-
 use crate::matrix::MatRef;
 use crate::nn::train::batches::{Batch, Shuffle};
 use crate::nn::train::early_stopping::EarlyStopping;
@@ -34,12 +32,4 @@ impl Training<'_> {
             early_stopping: self.early_stopping,
         }
     }
-}
-
-/// Where and how often to write a checkpoint.
-#[derive(Clone, Debug)]
-pub(crate) struct CheckpointOptions {
-    pub(crate) path: PathBuf,
-    /// Epochs from one to the next.
-    pub(crate) every: usize,
 }

@@ -1,13 +1,13 @@
-//! The protocol between a caller and its helpers, gone through in its interleavings by loom: `cargo test` here.
+//! Checks the protocol between a caller and its workers in all interleavings, by loom: `cargo test` here.
 //!
-//! `mailbox` and `tasks` are the crate's own files; `sync` stands for its namesake, made of what loom watches. A helper is modelled
-//! as a thread that looks at its place a few times, and goes.
+//! `mailbox` and `tasks` are the crate's own files; `sync` stands for its namesake, with loom's primitives. A
+//! worker is modelled as a thread that looks at its mailbox a few times, and ends.
 #![cfg(test)]
 
-#[path = "../../../src/parallel/tasks.rs"]
-mod tasks;
 #[path = "../../../src/parallel/mailbox.rs"]
 mod mailbox;
+#[path = "../../../src/parallel/tasks.rs"]
+mod tasks;
 
 mod sync {
     pub(super) use loom::cell::UnsafeCell;
@@ -23,21 +23,22 @@ use std::panic::{self, AssertUnwindSafe};
 use loom::cell::UnsafeCell;
 use loom::sync::Arc;
 use loom::thread;
-use tasks::Parts;
-use mailbox::{Offered, Place};
+use mailbox::{Mailbox, Offers};
+use tasks::Tasks;
 
-/// Goes through all interleavings in which threads are interrupted three times at most, beside where they wait: that finds nearly
-/// all errors, as loom's documentation says, and without a bound it would take hours.
+/// Runs all interleavings with at most three preemptions, beside those where a thread waits.
+///
+/// That finds nearly all errors, as loom's documentation says; without a bound it would take hours.
 fn model(run: impl Fn() + Sync + Send + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(3);
     builder.check(run);
 }
 
-/// What a call writes: a place for each of its parts, which only one thread may touch at a time.
+/// The results of a call: a cell for each task, which only one thread may access at a time.
 struct Results<const N: usize>([UnsafeCell<usize>; N]);
 
-// SAFETY: loom tells if two threads touch one at a time.
+// SAFETY: loom fails the test if two threads access a cell at the same time.
 unsafe impl<const N: usize> Sync for Results<N> {}
 
 impl<const N: usize> Results<N> {
@@ -45,119 +46,119 @@ impl<const N: usize> Results<N> {
         Self(std::array::from_fn(|_| UnsafeCell::new(0)))
     }
 
-    fn add(&self, part: usize) {
-        // SAFETY: see above.
-        self.0[part].with_mut(|result| unsafe { *result += 1 });
+    fn add(&self, task: usize) {
+        // SAFETY: as above.
+        self.0[task].with_mut(|result| unsafe { *result += 1 });
     }
 
     fn all_done(&self) -> bool {
-        // SAFETY: see above.
+        // SAFETY: as above.
         self.0.iter().all(|result| result.with(|result| unsafe { *result } == 1))
     }
 }
 
-/// Helpers that each look at their place so many times.
-fn helpers(places: &Arc<Vec<Place>>, looks: usize) -> Vec<thread::JoinHandle<()>> {
-    let helper = |number: usize| {
-        let places = Arc::clone(places);
+/// Starts a worker for each mailbox, which looks at it `looks` times.
+fn workers(mailboxes: &Arc<Vec<Mailbox>>, looks: usize) -> Vec<thread::JoinHandle<()>> {
+    let worker = |number: usize| {
+        let mailboxes = Arc::clone(mailboxes);
         thread::spawn(move || {
             for _ in 0..looks {
-                places[number].serve(number + 1);
+                mailboxes[number].try_run(number + 1);
                 thread::yield_now();
             }
         })
     };
-    (0..places.len()).map(helper).collect()
+    (0..mailboxes.len()).map(worker).collect()
 }
 
-/// A call of `N` parts, done by its caller and whoever comes; all that it borrows is gone when it returns.
-fn call<const N: usize>(places: &[Place]) {
+/// Runs `N` tasks on the caller and the workers that come; what the job borrows is dropped on return.
+fn call<const N: usize>(mailboxes: &[Mailbox]) {
     let results = Results::<N>::new();
-    let mut parts = Parts::new();
-    (0..N).for_each(|part| parts.push(part));
-    let work = |who: usize| {
-        while let Some((number, part)) = parts.take(who) {
-            assert_eq!(number, part);
-            results.add(part);
+    let mut tasks = Tasks::new();
+    (0..N).for_each(|task| tasks.push(task));
+    let job = |thread: usize| {
+        while let Some((number, task)) = tasks.take(thread) {
+            assert_eq!(number, task);
+            results.add(task);
         }
     };
-    let offered = Offered(places);
-    for place in places {
-        // SAFETY: as in `Team::share`.
-        unsafe { place.put(&work) };
+    let offers = Offers(mailboxes);
+    for mailbox in mailboxes {
+        // SAFETY: as in `SpinPool::fork_join`.
+        unsafe { mailbox.offer(&job) };
     }
-    work(0);
-    offered.end();
+    job(0);
+    offers.join();
     assert!(results.all_done());
 }
 
-fn places(count: usize) -> Arc<Vec<Place>> {
-    Arc::new((0..count).map(|_| Place::new()).collect())
+fn mailboxes(count: usize) -> Arc<Vec<Mailbox>> {
+    Arc::new((0..count).map(|_| Mailbox::new()).collect())
 }
 
 #[test]
-fn every_part_of_call_after_call_is_done_once_and_seen_by_the_caller() {
+fn each_task_of_two_calls_runs_once_and_the_caller_sees_it() {
     model(|| {
-        let places = places(1);
-        let helpers = helpers(&places, 2);
-        call::<2>(&places);
-        call::<2>(&places);
-        helpers.into_iter().for_each(|helper| helper.join().unwrap());
+        let mailboxes = mailboxes(1);
+        let workers = workers(&mailboxes, 2);
+        call::<2>(&mailboxes);
+        call::<2>(&mailboxes);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
 
 #[test]
-fn two_helpers_and_a_caller_share_the_parts() {
+fn two_workers_and_a_caller_share_the_tasks() {
     model(|| {
-        let places = places(2);
-        let helpers = helpers(&places, 1);
-        call::<2>(&places);
-        helpers.into_iter().for_each(|helper| helper.join().unwrap());
+        let mailboxes = mailboxes(2);
+        let workers = workers(&mailboxes, 1);
+        call::<2>(&mailboxes);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
 
 #[test]
-fn a_caller_without_helpers_does_all() {
-    model(|| call::<3>(&places(2)));
+fn a_caller_without_workers_runs_all_tasks() {
+    model(|| call::<3>(&mailboxes(2)));
 }
 
 #[test]
-fn a_helper_that_panics_makes_its_caller_panic_and_leaves_the_place_free() {
+fn a_panic_of_a_worker_reaches_the_caller_and_empties_the_mailbox() {
     model(|| {
-        let places = places(1);
-        let helpers = helpers(&places, 1);
-        let helped = loom::sync::atomic::AtomicBool::new(false);
-        let offered = Offered(&places);
-        let work = |who: usize| {
-            if who > 0 {
-                helped.store(true, loom::sync::atomic::Ordering::Relaxed);
-                panic::resume_unwind(Box::new("the helper's"));
+        let mailboxes = mailboxes(1);
+        let workers = workers(&mailboxes, 1);
+        let ran = loom::sync::atomic::AtomicBool::new(false);
+        let offers = Offers(&mailboxes);
+        let job = |thread: usize| {
+            if thread > 0 {
+                ran.store(true, loom::sync::atomic::Ordering::Relaxed);
+                panic::resume_unwind(Box::new("the worker's"));
             }
         };
-        // SAFETY: as in `Team::share`.
-        unsafe { places[0].put(&work) };
-        let end = panic::catch_unwind(AssertUnwindSafe(|| offered.end()));
-        assert_eq!(end.is_err(), helped.load(loom::sync::atomic::Ordering::Relaxed));
-        helpers.into_iter().for_each(|helper| helper.join().unwrap());
-        call::<1>(&places);
+        // SAFETY: as in `SpinPool::fork_join`.
+        unsafe { mailboxes[0].offer(&job) };
+        let end = panic::catch_unwind(AssertUnwindSafe(|| offers.join()));
+        assert_eq!(end.is_err(), ran.load(loom::sync::atomic::Ordering::Relaxed));
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
+        call::<1>(&mailboxes);
     });
 }
 
 #[test]
-fn a_caller_that_panics_waits_for_its_helpers() {
+fn a_caller_that_panics_waits_for_its_workers() {
     model(|| {
-        let places = places(1);
-        let helpers = helpers(&places, 1);
+        let mailboxes = mailboxes(1);
+        let workers = workers(&mailboxes, 1);
         let end = panic::catch_unwind(AssertUnwindSafe(|| {
             let results = Results::<2>::new();
-            let work = |who: usize| results.add(who);
-            let _offered = Offered(&places);
-            // SAFETY: as in `Team::share`.
-            unsafe { places[0].put(&work) };
+            let job = |thread: usize| results.add(thread);
+            let _offers = Offers(&mailboxes);
+            // SAFETY: as in `SpinPool::fork_join`.
+            unsafe { mailboxes[0].offer(&job) };
             panic::resume_unwind(Box::new("the caller's"));
         }));
         assert!(end.is_err());
-        call::<2>(&places);
-        helpers.into_iter().for_each(|helper| helper.join().unwrap());
+        call::<2>(&mailboxes);
+        workers.into_iter().for_each(|worker| worker.join().unwrap());
     });
 }
