@@ -142,7 +142,7 @@ fn steps(backend: &Backend, optimizer: Optimizer, dropout: bool, each: &mut impl
     let mut model = builder.layer(Dense::new(10, nn::Activation::Softmax)).build().unwrap();
     model.compile(optimizer).unwrap();
     let rows = 40;
-    let x = Matrix::new([rows, 60], Layout::RowMajor, Values::Normal, 1);
+    let x = Matrix::random([rows, 60], Layout::RowMajor, Values::Normal, 1);
     let labels: Vec<u8> = (0..rows).map(|row| (row * 7 % 10) as u8).collect();
     let mut gradients = vec![0.0; model.count_params()];
     model.train_on_batch(x.view(), &labels).unwrap(); // makes room
@@ -166,7 +166,7 @@ fn predictions(backend: &Backend, each: &mut impl FnMut(&str, &mut dyn FnMut()))
     let builder = builder.layer(Dense::new(50, nn::Activation::Relu)).layer(Dense::new(10, nn::Activation::Softmax));
     let predictor = Predictor::new(&builder.build().unwrap());
     for rows in [1, 300] {
-        let x = Matrix::new([rows, 60], Layout::RowMajor, Values::Normal, 1);
+        let x = Matrix::random([rows, 60], Layout::RowMajor, Values::Normal, 1);
         let mut y = Matrix::unwritten([rows, 10], Layout::RowMajor);
         let name = format!("predictions of {rows} rows on {}", backend.isa());
         each(&name, &mut || predictor.predict_into(x.view(), y.view_mut()).unwrap());
@@ -180,7 +180,7 @@ fn layer_calls(
     layout: Layout,
     each: &mut impl FnMut(&str, &mut dyn FnMut()),
 ) {
-    let matrix = |shape, layout| Matrix::new(shape, layout, Values::Normal, 1);
+    let matrix = |shape, layout| Matrix::random(shape, layout, Values::Normal, 1);
     let (x, dy) = (matrix([batch, inputs], Layout::RowMajor), matrix([batch, outputs], Layout::RowMajor));
     let w = matrix([inputs, outputs], w_layout);
     let packed = PackedWeights::new(w.view());
@@ -208,7 +208,7 @@ fn row_calls(
     layout: Layout,
     each: &mut impl FnMut(&str, &mut dyn FnMut()),
 ) {
-    let (x, mut y) = (Matrix::new(shape, layout, Values::Normal, 1), Matrix::unwritten(shape, layout));
+    let (x, mut y) = (Matrix::random(shape, layout, Values::Normal, 1), Matrix::unwritten(shape, layout));
     let labels: Vec<u32> = (0..rows).map(|row| (row * 7 % cols) as u32).collect();
     let name = |operation: &str| format!("{operation} of {shape:?} on {}", backend.isa());
     each(&name("tanh"), &mut || activation::forward(backend, Activation::Tanh, x.view(), y.view_mut()).unwrap());
@@ -227,9 +227,9 @@ fn row_calls(
 const CALLS: usize = if EMULATED { 10 } else { 100 };
 
 #[test]
-fn the_calling_thread_allocates_nothing() {
+fn calling_thread_allocates_nothing_for_a_known_shape() {
     static COUNTER_OF_CALLER: Counter = Counter::new();
-    for backend in backends() {
+    for backend in serial_backends() {
         // All shapes are known before the first is counted: none takes another's memory away.
         for_each_call(&backend, |_, call| call());
         COUNTER.set(Some(&COUNTER_OF_CALLER));
@@ -248,12 +248,12 @@ const STAY: Duration = Duration::from_micros(500);
 const BOX: usize = 256;
 
 #[test]
-fn a_pool_allocates_nothing_but_a_box_for_a_helper_that_is_called_in() {
+fn pool_allocates_only_a_small_box_for_each_helper_it_wakes() {
     static COUNTER_OF_POOL: Counter = Counter::new();
     let count = |_| COUNTER.set(Some(&COUNTER_OF_POOL));
     let helpers = 2;
     let pool = ThreadPoolBuilder::new().num_threads(helpers + 1).start_handler(count).build().unwrap();
-    for serial in backends() {
+    for serial in serial_backends() {
         // A worker that has done the whole of a call knows the parts of it.
         pool.broadcast(|_| for_each_call(&serial, |_, call| call()));
         let backend = serial.with_threads(Threads::Auto);
@@ -313,7 +313,7 @@ fn boastful_files() -> Vec<(String, Vec<u8>)> {
 }
 
 #[test]
-fn a_file_that_claims_gigabytes_takes_no_more_memory_than_twice_what_it_has() {
+fn loading_a_forged_file_allocates_at_most_twice_its_size() {
     const INPUTS: usize = 2048;
     let path = &std::env::temp_dir().join(format!("densely-boastful-{}", std::process::id()));
     let (x, labels) = (vec![0.5; INPUTS], [1u8]);

@@ -184,7 +184,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_are_read() {
+    fn flags_are_parsed() {
         let line = "--epochs 3 --batch-size=64 --optimizer sgd --learning-rate 0.1 --seed 7 --threads 2 --save a --checkpoint b --resume --quiet";
         let args = parse(line).expect("good flags").expect("no help");
         assert_eq!((args.epochs, args.batch_size.get(), args.seed), (3, 64, 7));
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_flag_what_was_expected_and_what_came() {
+    fn errors_name_the_flag_the_expectation_and_the_value() {
         for (line, error) in [
             ("--epochs -1", "--epochs: expected a whole number from 0 to 2^32 - 1, got `-1`"),
             ("--epochs", "--epochs: expected a whole number from 0 to 2^32 - 1, got nothing"),

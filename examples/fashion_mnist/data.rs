@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_subset_is_whole() {
+    fn embedded_subset_is_complete() {
         let (train, test) = (Source::Embedded.train().expect("good data"), Source::Embedded.test().expect("good data"));
         assert_eq!((train.len(), test.len()), (12_000, 2_000));
         assert_eq!((train.labels[0], test.labels[0]), (9, 9));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn a_named_folder_without_the_files_is_an_error() {
+    fn named_folder_without_the_files_is_an_error() {
         let source = Source::find(Some(Path::new("no/such/folder")));
         let error = source.train().err().expect("no data").to_string();
         let expected =

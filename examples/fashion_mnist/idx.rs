@@ -151,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn good_files_are_read_plain_and_gzipped() {
+    fn valid_files_are_read_plain_and_gzipped() {
         let file = two_images();
         assert_eq!(images(&file[..]).expect("a good file"), file[16..]);
         assert_eq!(images(&gzip(&file)[..]).expect("a good file"), file[16..]);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_cut_anywhere_is_refused() {
+    fn truncated_files_are_refused() {
         let file = two_images();
         for length in 0..file.len() {
             let error = images_error(&file[..length]);
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_end_are_refused() {
+    fn trailing_bytes_are_refused() {
         let file = two_images();
         let longer = [&file[..], &[0]].concat();
         assert_eq!(images_error(&longer), "expected 1568 bytes behind the header, got more");
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_gzip_trailer_that_lies_is_refused() {
+    fn wrong_gzip_trailers_are_refused() {
         let packed = gzip(&two_images());
         for from_end in 1..=8 {
             let mut lying = packed.clone();

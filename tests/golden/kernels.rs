@@ -93,8 +93,8 @@ fn written<R>(
 /// Every activation and its gradient, on values of all magnitudes and on any bits.
 fn activations(backend: &Backend) -> Vec<(String, String)> {
     let shape = [67, 131];
-    let inputs = [Values::Wide, Values::AnyBits].map(|values| Matrix::new(shape, Layout::RowMajor, values, 6));
-    let dy = Matrix::new(shape, Layout::RowMajor, Values::Normal, 7);
+    let inputs = [Values::Wide, Values::AnyBits].map(|values| Matrix::random(shape, Layout::RowMajor, values, 6));
+    let dy = Matrix::random(shape, Layout::RowMajor, Values::Normal, 7);
     let of = |function: Activation, x: MatRef<'_>, kind: &str| {
         let forward = |y: MatMut<'_>| activation::forward(backend, function, x, y);
         let backward = |dx: MatMut<'_>| activation::backward(backend, function, x, dy.view(), dx);
@@ -107,13 +107,13 @@ fn activations(backend: &Backend) -> Vec<(String, String)> {
         let [wide, any] = &inputs;
         [of(function, wide.view(), "wide values"), of(function, any.view(), "any bits")].concat()
     };
-    ACTIVATIONS.into_iter().flat_map(all).collect()
+    activations().into_iter().flat_map(all).collect()
 }
 
 /// Rows that are added up in pieces.
 fn long_rows(backend: &Backend) -> Vec<(String, String)> {
     let shape = [3, 5 * ROW_PIECE + 77];
-    let x = Matrix::new(shape, Layout::RowMajor, Values::Wide, 8);
+    let x = Matrix::random(shape, Layout::RowMajor, Values::Wide, 8);
     let labels = [0u32, 4096, 20_000];
     let (dlogits, loss) = written("cross_entropy of long rows".to_owned(), shape, |dlogits| {
         CrossEntropy::new().forward_backward(backend, x.view(), &labels, None, dlogits)
@@ -126,7 +126,7 @@ fn long_rows(backend: &Backend) -> Vec<(String, String)> {
 
 /// A layer of packed weights.
 fn packed(backend: &Backend) -> (String, String) {
-    let matrix = |shape, seed| Matrix::new(shape, Layout::Padded, Values::Normal, seed);
+    let matrix = |shape, seed| Matrix::random(shape, Layout::Padded, Values::Normal, seed);
     let (x, w) = (matrix([77, 300], 9), PackedWeights::new(matrix([300, 150], 10).view()));
     let run = |y: MatMut<'_>| dense::forward(backend, x.view(), &w, None, Activation::Gelu, y);
     written("forward with packed weights".to_owned(), [77, 150], run).0
@@ -139,7 +139,7 @@ fn all(backend: &Backend) -> Vec<(String, String)> {
 }
 
 #[test]
-fn kernels_write_the_golden_bits() {
+fn kernels_have_golden_bits() {
     for backend in exact() {
         for threads in [1, 2, 7] {
             let backend = backend.with_threads(exactly(threads));

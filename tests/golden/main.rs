@@ -16,7 +16,7 @@ type Golden = (&'static str, &'static str);
 
 /// The instruction sets of this processor that promise these bits, the best first.
 fn exact() -> Vec<Backend> {
-    common::backends().filter(|backend| backend.isa() != Isa::Portable).collect()
+    common::serial_backends().filter(|backend| backend.isa() != Isa::Portable).collect()
 }
 
 /// Of the values' bits, little-endian; all NaNs count as one.

@@ -20,7 +20,7 @@ fn zeros(shape: Shape) -> Matrix {
 /// Calls an operation on every instruction set, and its reference, which is given no backend; all
 /// must refuse and leave the output as it is. Gives the errors.
 fn refusals<T>(output: Shape, mut call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
-    let backends = backends().map(Some).chain([None]);
+    let backends = serial_backends().map(Some).chain([None]);
     let refusal = |backend: Option<Backend>| {
         let mut output = Matrix::unwritten(output, Layout::Padded);
         let result = call(backend.as_ref(), output.view_mut());
@@ -45,7 +45,7 @@ fn assert_refused<T>(name: &str, output: Shape, call: impl FnMut(Option<&Backend
 }
 
 #[test]
-fn forward() {
+fn forward_refuses_wrong_shapes() {
     // The argument at fault; x, w, bias, y.
     let cases: [(_, _, _, _, Shape); 9] = [
         ("w", [3, 5], [4, 6], 6, [3, 6]),
@@ -69,7 +69,7 @@ fn forward() {
 }
 
 #[test]
-fn backward_input() {
+fn backward_input_refuses_wrong_shapes() {
     // The argument at fault; dy, w, gate, dx.
     let cases: [(_, _, _, _, Shape); 7] = [
         ("w", [3, 5], [4, 6], [3, 4], [3, 4]),
@@ -91,7 +91,7 @@ fn backward_input() {
 }
 
 #[test]
-fn backward_params() {
+fn backward_params_refuses_wrong_shapes() {
     // The argument at fault; x, dy, dw, db.
     let cases: [(_, _, _, Shape, _); 6] = [
         ("dy", [3, 4], [2, 6], [4, 6], 6),
@@ -134,7 +134,7 @@ fn relu_backward_reference(y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Res
 
 /// Parameters of activations out of range, at every call that takes an activation.
 #[test]
-fn activation_parameters() {
+fn bad_activation_parameters_are_refused() {
     fn assert_value<T>(call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
         for error in refusals([3, 3], call) {
             assert!(matches!(error, Error::Value { argument: "activation", .. }), "{error}");
@@ -176,7 +176,7 @@ fn activation_parameters() {
 
 /// Gradients in place: of another shape than what they go back through.
 #[test]
-fn gradients_in_place() {
+fn in_place_gradients_refuse_wrong_shapes() {
     type InPlace = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [InPlace; 3] = [
         |backend, kept, dy| activation::backward_in_place(backend, Activation::Tanh, kept, dy),
@@ -185,7 +185,7 @@ fn gradients_in_place() {
     ];
     for operation in operations {
         for kept in [[2, 4], [3, 5], [4, 3], [0, 4]] {
-            for backend in backends() {
+            for backend in serial_backends() {
                 let (kept, mut dy) = (zeros(kept), Matrix::unwritten([3, 4], Layout::Padded));
                 let error = operation(&backend, kept.view(), dy.view_mut()).unwrap_err();
                 assert!(matches!(error, Error::Shape { argument: "dy", .. }), "{error}");
@@ -196,7 +196,7 @@ fn gradients_in_place() {
 }
 
 #[test]
-fn activations_of_one_input() {
+fn activations_refuse_wrong_shapes() {
     type Kernel = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 5] = [
@@ -219,7 +219,7 @@ fn activations_of_one_input() {
 }
 
 #[test]
-fn activations_of_two_inputs() {
+fn activation_gradients_refuse_wrong_shapes() {
     type Kernel = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 3] = [
@@ -249,7 +249,7 @@ fn cross_entropy_refusals(logits: Shape, labels: Labels<'_>, dlogits: Shape) -> 
 }
 
 #[test]
-fn cross_entropy() {
+fn cross_entropy_refuses_wrong_shapes() {
     let cases: [(_, _, &[u8], _); 6] = [
         ("dlogits", [3, 4], &[0; 3], [2, 4]),
         ("dlogits", [3, 4], &[0; 3], [3, 5]),
@@ -269,7 +269,7 @@ fn cross_entropy() {
 }
 
 #[test]
-fn cross_entropy_with_options() {
+fn cross_entropy_refuses_bad_options() {
     let (weights, probabilities) = ([1.0; 4], zeros([3, 4]));
     let labels = Targets::from(&[0u8, 200, 3]);
     let plain = CrossEntropy::new().ignored_label(200);
@@ -319,7 +319,7 @@ fn cross_entropy_with_options() {
 }
 
 #[test]
-fn labels_out_of_range() {
+fn labels_out_of_range_are_refused() {
     let assert_label = |labels: Labels<'_>, [expected_index, expected_label]: [usize; 2]| {
         for error in cross_entropy_refusals([3, 4], labels, [3, 4]) {
             let Error::Label { argument: "labels", index, label, classes } = error else { panic!("{error:?}") };
@@ -355,14 +355,14 @@ fn refused_view([rows, cols]: Shape, strides: Option<Shape>, len: usize) -> &'st
 const MAX: usize = usize::MAX;
 
 #[test]
-fn views_of_the_wrong_length() {
+fn views_of_wrong_length_are_refused() {
     for (shape, len) in [([2, 3], 5), ([2, 3], 7), ([2, 3], 0), ([0, 3], 1), ([3, 0], 1), ([1, 1], 0)] {
         assert_eq!(refused_view(shape, None, len), "data");
     }
 }
 
 #[test]
-fn views_whose_size_overflows() {
+fn views_whose_size_overflows_are_refused() {
     for shape in [[MAX, 2], [2, MAX], [MAX, MAX], [1 << 32, 1 << 32], [MAX / 2 + 1, 2]] {
         assert_eq!(refused_view(shape, None, 0), "data");
         assert_eq!(refused_view(shape, None, 6), "data");
@@ -370,7 +370,7 @@ fn views_whose_size_overflows() {
 }
 
 #[test]
-fn views_that_overrun() {
+fn views_beyond_their_slice_are_refused() {
     let cases = [
         ([2, 3], [3, 1], 5),
         ([2, 3], [4, 1], 6),
@@ -391,7 +391,7 @@ fn views_that_overrun() {
 }
 
 #[test]
-fn views_that_overlap() {
+fn views_with_overlapping_elements_are_refused() {
     let cases = [
         ([2, 3], [2, 1]),
         ([2, 3], [1, 1]),
@@ -410,7 +410,7 @@ fn views_that_overlap() {
 }
 
 #[test]
-fn row_ranges_outside() {
+fn row_ranges_out_of_bounds_are_refused() {
     let mut x = zeros([3, 4]);
     #[allow(clippy::reversed_empty_ranges)]
     for range in [0..4, 4..4, 3..2, 2..MAX, MAX..MAX, MAX..0] {
@@ -421,7 +421,7 @@ fn row_ranges_outside() {
 }
 
 #[test]
-fn flatten_refuses() {
+fn flatten_refuses_shapes_that_do_not_fit() {
     let cases: [(&[usize], _); 9] = [
         (&[], "shape"),
         (&[1, MAX, 2], "shape"),
@@ -441,9 +441,9 @@ fn flatten_refuses() {
 
 /// Views without elements take any strides; nothing may be computed from those.
 #[test]
-fn empty_views_with_enormous_strides() {
+fn empty_views_take_enormous_strides() {
     let empty = |rows, cols| MatRef::with_strides(&[], rows, cols, MAX, MAX).unwrap();
-    for backend in backends() {
+    for backend in serial_backends() {
         for rows in [1, 9, 40] {
             let mut y = Matrix::unwritten([rows, 40], Layout::RowMajor);
             dense::forward(&backend, empty(rows, 0), empty(0, 40), None, Activation::Relu, y.view_mut()).unwrap();
@@ -461,11 +461,11 @@ fn empty_views_with_enormous_strides() {
 
 /// An axis of one step takes any stride.
 #[test]
-fn enormous_strides_that_are_never_stepped() {
+fn axes_of_length_one_take_enormous_strides() {
     fn row(data: &[f32]) -> MatRef<'_> {
         MatRef::with_strides(data, 1, data.len(), MAX, 1).unwrap()
     }
-    for backend in backends() {
+    for backend in serial_backends() {
         for len in [1, 40, 300] {
             let (ones, two) = (vec![1.0; len], [2.0]);
             let (w, dy) = (row(&ones).t(), row(&two).t());
@@ -491,7 +491,7 @@ fn enormous_strides_that_are_never_stepped() {
 
 /// No element, however many rows or columns: nothing to do, and no time to lose.
 #[test]
-fn enormous_empty_views() {
+fn enormous_empty_views_take_no_time() {
     fn empty<'a>(rows: usize, cols: usize) -> MatMut<'a> {
         MatMut::new(&mut [], rows, cols).unwrap()
     }
@@ -500,7 +500,7 @@ fn enormous_empty_views() {
         let (tall, flat) = (MatRef::new(&[], MAX, 0).unwrap(), MatRef::new(&[], 0, MAX).unwrap());
         let none = MatRef::new(&[], 0, 0).unwrap();
         let packed = PackedWeights::new(flat);
-        for backend in backends() {
+        for backend in serial_backends() {
             let threads =
                 [Threads::One, Threads::Auto, exactly(3)].map(|threads| backend.clone().with_threads(threads));
             for backend in threads {
@@ -525,14 +525,14 @@ fn enormous_empty_views() {
             done.send(backend.isa()).unwrap();
         }
     });
-    for backend in backends() {
+    for backend in serial_backends() {
         assert_eq!(finished.recv_timeout(Duration::from_secs(60)), Ok(backend.isa()), "loops over rows of nothing");
     }
 }
 
 #[test]
-fn messages_say_what_was_expected_and_what_came() {
-    let backend = backends().next().unwrap();
+fn messages_say_what_was_expected_and_found() {
+    let backend = serial_backends().next().unwrap();
     let (x, w) = (zeros([3, 4]), zeros([5, 6]));
     let mut y = zeros([3, 6]);
     let linear = Activation::Linear;

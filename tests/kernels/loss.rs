@@ -1,6 +1,6 @@
 //! Cross-entropy with all its options: against the reference, against PyTorch's figures and against its definition.
 
-use crate::common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, cases, check, check_serial};
+use crate::common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, cases, check, check_kernel_serially};
 use densely::loss::{self, CrossEntropy, Reduction};
 use densely::{Backend, Labels, MatMut, MatRef, Targets, reference};
 use proptest::array::uniform4;
@@ -66,15 +66,15 @@ impl Case {
 
     fn check(&self) {
         let [batch, classes] = self.shape;
-        let logits = Matrix::new(self.shape, self.layouts[0], self.values, self.seed);
-        let mut random = Random(self.seed);
+        let logits = Matrix::random(self.shape, self.layouts[0], self.values, self.seed);
+        let mut random = Random::new(self.seed);
         let ignored = |random: &mut Random| self.ignored.is_some_and(|of_four| random.below(4) < of_four);
         let labels: Vec<usize> =
             (0..batch).map(|_| if ignored(&mut random) { IGNORED } else { random.below(classes.min(256)) }).collect();
         let bytes: Vec<u8> = labels.iter().map(|&label| label as u8).collect();
         let words: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
         let probabilities = match self.kind {
-            Kind::Probabilities(values) => Matrix::new(self.shape, self.layouts[1], values, self.seed + 1),
+            Kind::Probabilities(values) => Matrix::random(self.shape, self.layouts[1], values, self.seed + 1),
             _ => Matrix::unwritten([0, 0], Layout::RowMajor),
         };
         let targets: Targets<'_> = match self.kind {
@@ -111,7 +111,7 @@ impl Case {
             losses.assert_close(expected_losses, |row, _| lacks[row]);
             loss.assert_close(expected_loss, |_, _| all);
         };
-        check(
+        check_kernel(
             [Matrix::unwritten(self.shape, self.layouts[2]), column(batch), column(1)],
             expected,
             |backend, [dlogits, losses, loss]| {
@@ -122,7 +122,7 @@ impl Case {
             &close,
         );
         // The labels' type is no matter here, nor are the threads.
-        check_serial(
+        check_kernel_serially(
             [Matrix::in_place(&logits, self.layouts[3]), column(batch), column(1)],
             expected,
             |backend, [dlogits, losses, loss]| {
@@ -131,7 +131,7 @@ impl Case {
             },
             &close,
         );
-        check_serial(
+        check_kernel_serially(
             [column(1)],
             |[loss]| {
                 loss.slice_mut()[0] = reference::cross_entropy(&options, logits.view(), targets, None, None).unwrap();
@@ -173,13 +173,13 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn any_shape_layout_values_and_options(case in any_case()) {
+    fn cross_entropy_matches_reference(case in any_case()) {
         case.check();
     }
 }
 
 #[test]
-fn every_row_length() {
+fn matches_reference_for_every_row_length() {
     for cols in 1..=130 {
         Case::new(3, cols).check();
         Case::all(3, cols).nth(cols % 8).unwrap().check();
@@ -187,7 +187,7 @@ fn every_row_length() {
 }
 
 #[test]
-fn long_rows() {
+fn matches_reference_for_long_rows() {
     // Of one piece, and of 2 and 6 of them.
     for cols in [1000, 4096, 4097, 20_500] {
         for case in Case::all(2, cols) {
@@ -200,7 +200,7 @@ fn long_rows() {
 }
 
 #[test]
-fn every_kind_of_values() {
+fn matches_reference_for_every_kind_of_values() {
     for values in Values::ALL {
         for cols in [13, 77] {
             for case in Case::all(7, cols) {
@@ -211,7 +211,7 @@ fn every_kind_of_values() {
 }
 
 #[test]
-fn every_batch_around_the_groups_of_the_loss() {
+fn matches_reference_around_loss_group_edges() {
     for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257, 1111] {
         for (seed, kind) in [Kind::U8, Kind::U32, Kind::Usize].into_iter().enumerate() {
             Case { seed: seed as u64, kind, ..Case::new(batch, 10) }.check();
@@ -262,7 +262,7 @@ const PYTORCH: [(bool, f32, bool, bool, bool, [f64; 4]); 24] = [
 ];
 
 #[test]
-fn the_figures_of_pytorch() {
+fn losses_and_gradients_match_pytorch() {
     let logits = Matrix::from_fn([4, 5], Layout::RowMajor, |row, col| 3.0 * ((1 + 3 * row + col * col) as f32).sin());
     let probabilities = MatRef::new(&PROBABILITIES, 4, 5).unwrap();
     for (soft, smoothing, weighted, ignored, sum, expected) in PYTORCH {
@@ -277,7 +277,7 @@ fn the_figures_of_pytorch() {
             options = options.reduction(Reduction::Sum);
         }
         let targets: Targets<'_> = if soft { probabilities.into() } else { Labels::from(&LABELS).into() };
-        for backend in backends() {
+        for backend in serial_backends() {
             let mut dx = Matrix::unwritten([4, 5], Layout::RowMajor);
             let loss = options.forward_backward(&backend, logits.view(), targets, None, dx.view_mut()).unwrap();
             let found = [loss, dx.at(2, 1), dx.at(3, 2), dx.at(0, 4)];
@@ -306,8 +306,8 @@ fn one_row<'a>(
 }
 
 #[test]
-fn rows_that_are_left_out_count_for_nothing_whatever_they_hold() {
-    for backend in backends() {
+fn ignored_rows_contribute_nothing_whatever_their_values() {
+    for backend in serial_backends() {
         for classes in [5, 70, 5000] {
             for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let logits = vec![special; classes];
@@ -328,8 +328,8 @@ fn rows_that_are_left_out_count_for_nothing_whatever_they_hold() {
 }
 
 #[test]
-fn targets_of_0_count_for_nothing_though_the_logarithm_be_infinite() {
-    for backend in backends() {
+fn zero_targets_contribute_nothing_at_infinite_logits() {
+    for backend in serial_backends() {
         for classes in [5, 70, 9000] {
             let mut logits = vec![f32::NEG_INFINITY; classes];
             logits[1] = 3.0;
@@ -350,7 +350,7 @@ fn targets_of_0_count_for_nothing_though_the_logarithm_be_infinite() {
 }
 
 #[test]
-fn the_sum_over_no_row_is_0() {
+fn sum_over_no_rows_is_zero() {
     let (backend, sum) = (Backend::new().unwrap(), CrossEntropy::new().reduction(Reduction::Sum));
     let empty = MatRef::new(&[], 0, 3).unwrap();
     assert_eq!(sum.forward(&backend, empty, &[0u8; 0], None).unwrap(), 0.0);
@@ -358,9 +358,9 @@ fn the_sum_over_no_row_is_0() {
 }
 
 #[test]
-fn the_short_form_is_the_mean() {
+fn cross_entropy_function_is_the_mean_reduction() {
     let backend = Backend::new().unwrap();
-    let logits = Matrix::new([9, 12], Layout::RowMajor, Values::Normal, 3);
+    let logits = Matrix::random([9, 12], Layout::RowMajor, Values::Normal, 3);
     let labels = [1u8, 0, 11, 3, 7, 5, 5, 2, 9];
     let [mut a, mut b] = [(); 2].map(|()| Matrix::unwritten([9, 12], Layout::RowMajor));
     let short = loss::cross_entropy(&backend, logits.view(), &labels, a.view_mut()).unwrap();

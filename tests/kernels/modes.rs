@@ -57,23 +57,23 @@ fn flushed<T: Send>(run: impl FnOnce() -> T + Send) -> T {
 }
 
 #[test]
-fn ordinary_numbers_give_the_same_bits() {
+fn normal_numbers_keep_their_bits_in_flush_to_zero_mode() {
     let layer = |backend: &Backend| {
         // Whole numbers: no product, and no sum, is near 0 without being 0.
         let [x, w] = [([40, 50], 1), ([50, 70], 2)]
-            .map(|(shape, seed)| Matrix::new(shape, Layout::RowMajor, Values::Integers, seed));
+            .map(|(shape, seed)| Matrix::random(shape, Layout::RowMajor, Values::Integers, seed));
         let mut y = Matrix::unwritten([40, 70], Layout::RowMajor);
         dense::forward(backend, x.view(), w.view(), None, Activation::Relu, y.view_mut()).unwrap();
         y.slice().iter().copied().map(canonical).collect::<Vec<_>>()
     };
-    for backend in backends() {
+    for backend in serial_backends() {
         assert!(flushed(|| layer(&backend)) == layer(&backend), "{}", backend.isa());
     }
 }
 
 #[test]
-fn other_bits_are_zeros_for_subnormals() {
-    for backend in backends() {
+fn subnormals_become_zero_in_flush_to_zero_mode() {
+    for backend in serial_backends() {
         let exp = |x: f32| {
             let mut y = [f32::NAN];
             let x = [x];
@@ -90,8 +90,8 @@ fn other_bits_are_zeros_for_subnormals() {
 }
 
 #[test]
-fn nothing_becomes_nan_and_nothing_ends() {
-    for backend in backends() {
+fn every_operation_works_in_flush_to_zero_mode() {
+    for backend in serial_backends() {
         let [usual, flushed] = [run_all(&backend), flushed(|| run_all(&backend))];
         for ((name, usual), (_, flushed)) in usual.iter().zip(&flushed) {
             let near = usual.iter().zip(flushed).all(|(&usual, &flushed)| {

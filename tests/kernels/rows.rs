@@ -64,7 +64,7 @@ impl Case {
     }
 
     fn operand(&self, index: usize) -> Matrix {
-        Matrix::new(self.shape, self.layouts[index], self.values[index], self.seed + index as u64)
+        Matrix::random(self.shape, self.layouts[index], self.values[index], self.seed + index as u64)
     }
 
     fn output(&self) -> Matrix {
@@ -78,14 +78,14 @@ impl Case {
     fn unary(&self, op: &Unary) {
         let x = self.operand(0);
         let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| op.unit);
-        check(
+        check_kernel(
             [self.output()],
             |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| (op.kernel)(backend, x.view(), y.view_mut()).unwrap(),
             &close,
         );
         if let Some(in_place) = op.in_place {
-            check(
+            check_kernel(
                 [self.in_place(&x)],
                 |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| in_place(backend, y.view_mut()),
@@ -101,13 +101,13 @@ impl Case {
         // Where GELU's argument is large, the error of the product is that of the exponent.
         let unit = if function == Activation::Gelu { 1e-6 } else { f32::MIN_POSITIVE };
         let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| unit);
-        check(
+        check_kernel(
             [self.output()],
             value,
             |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&x)],
             value,
             |backend, [y]| activation::forward_in_place(backend, function, y.view_mut()).unwrap(),
@@ -122,13 +122,13 @@ impl Case {
                 f32::MIN_POSITIVE + dy.at(row, col).abs() * (1.0 + x.at(row, col).powi(2))
             });
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::backward(backend, function, x.view(), dy.view(), dx.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::backward_in_place(backend, function, x.view(), dx.view_mut()).unwrap(),
@@ -141,13 +141,13 @@ impl Case {
         let gradient = |[dx]: &mut [Matrix; 1]| {
             reference::softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap();
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
             &exact,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
@@ -165,13 +165,13 @@ impl Case {
             let sums: Vec<f32> = (0..self.shape[0]).map(sum).collect();
             dx.assert_close(expected, |row, col| dy.at(row, col).abs() + y.at(row, col).exp() * sums[row]);
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::log_softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::log_softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
@@ -200,14 +200,14 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn any_shape_layout_and_values(case in any_case()) {
+    fn row_kernels_match_reference(case in any_case()) {
         case.all();
     }
 }
 
 #[test]
-fn every_activation() {
-    for function in ACTIVATIONS {
+fn activations_match_reference() {
+    for function in activations() {
         for cols in 0..=35 {
             Case::new(3, cols).activation(function);
         }
@@ -219,14 +219,14 @@ fn every_activation() {
 }
 
 #[test]
-fn every_row_length() {
+fn matches_reference_for_every_row_length() {
     for cols in 0..=130 {
         Case::new(3, cols).all();
     }
 }
 
 #[test]
-fn long_rows() {
+fn matches_reference_for_long_rows() {
     // Of one piece, and of 2, 3 and 6 of them.
     for cols in [1000, 4096, 4097, 9000, 20_500] {
         Case::new(2, cols).all();
@@ -239,7 +239,7 @@ fn long_rows() {
 }
 
 #[test]
-fn every_layout() {
+fn matches_reference_for_every_layout() {
     for input in Layout::ALL {
         for output in Layout::ALL {
             Case { layouts: [input, output, output], ..Case::new(5, 37) }.all();
@@ -249,7 +249,7 @@ fn every_layout() {
 }
 
 #[test]
-fn every_kind_of_values() {
+fn matches_reference_for_every_kind_of_values() {
     for values in Values::ALL {
         for other in Values::ALL {
             Case { values: [values, other], ..Case::new(7, 45) }.all();

@@ -1,6 +1,6 @@
 //! Special values at every position of rows of every length, on one thread.
 
-use crate::common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
+use crate::common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_kernel_serially};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
 
@@ -15,7 +15,7 @@ fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
 
 /// A row of ordinary values for each position, with the special value there.
 fn one_at_each_position(len: usize, special: f32) -> Matrix {
-    let mut random = Random(len as u64);
+    let mut random = Random::new(len as u64);
     Matrix::from_fn([len, len], Layout::Padded, |row, col| if row == col { special } else { random.normal() })
 }
 
@@ -33,18 +33,18 @@ fn inputs() -> impl Iterator<Item = Matrix> {
 }
 
 #[test]
-fn activations() {
+fn activations_match_reference_at_special_values() {
     let any = |_: &[Matrix; 1], _: &[Matrix; 1]| ();
-    for function in ACTIVATIONS {
+    for function in activations() {
         for x in inputs().filter(|x| x.shape()[1] <= 33) {
             let y = || [Matrix::unwritten(x.shape(), Layout::Padded)];
-            check_serial(
+            check_kernel_serially(
                 y(),
                 |[y]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
                 &any,
             );
-            check_serial(
+            check_kernel_serially(
                 y(),
                 |[y]| reference::activation_backward(function, x.view(), x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| activation::backward(backend, function, x.view(), x.view(), y.view_mut()).unwrap(),
@@ -55,9 +55,9 @@ fn activations() {
 }
 
 #[test]
-fn softmax() {
+fn softmax_matches_reference_at_special_values() {
     for x in inputs() {
-        check_serial(
+        check_kernel_serially(
             [Matrix::unwritten(x.shape(), Layout::Padded)],
             |[y]| reference::softmax(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| activation::softmax(backend, x.view(), y.view_mut()).unwrap(),
@@ -67,9 +67,9 @@ fn softmax() {
 }
 
 #[test]
-fn log_softmax() {
+fn log_softmax_matches_reference_at_special_values() {
     for x in inputs() {
-        check_serial(
+        check_kernel_serially(
             [Matrix::unwritten(x.shape(), Layout::Padded)],
             |[y]| reference::log_softmax(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| activation::log_softmax(backend, x.view(), y.view_mut()).unwrap(),
@@ -80,12 +80,12 @@ fn log_softmax() {
 
 /// The label on the special value, and beside it.
 #[test]
-fn cross_entropy() {
+fn cross_entropy_matches_reference_at_special_values() {
     for x in inputs() {
         let [batch, classes] = x.shape();
         for shift in 0..2 {
             let labels: Vec<usize> = (0..batch).map(|row| (row + shift) % classes).collect();
-            check_serial(
+            check_kernel_serially(
                 [Matrix::unwritten(x.shape(), Layout::Padded), Matrix::unwritten([1, 1], Layout::RowMajor)],
                 |[dx, loss]| {
                     loss.slice_mut()[0] =
@@ -106,18 +106,18 @@ fn cross_entropy() {
 
 fn check_forward(x: &Matrix, w: &Matrix) {
     let (x, w) = (x.view(), w.view());
-    check_serial(
+    check_kernel_serially(
         [Matrix::unwritten([x.rows(), w.cols()], Layout::Padded)],
         |[y]| reference::dense_forward(x, w, None, Activation::Linear, y.view_mut()).unwrap(),
         |backend, [y]| dense::forward(backend, x, w, None, Activation::Linear, y.view_mut()).unwrap(),
-        &|[y], _| y.assert_product(x, w, None, |_, _, value| value),
+        &|[y], _| y.assert_product(x, w, None),
     );
 }
 
 #[test]
-fn input_of_a_dense_layer() {
+fn forward_matches_reference_at_special_inputs() {
     for (len, special) in lengths_and_values() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let w = Matrix::from_fn([len, 3], Layout::Padded, |_, _| random.normal());
         // All positions as one batch, and some as a batch of one.
         let x = one_at_each_position(len, special);
@@ -129,9 +129,9 @@ fn input_of_a_dense_layer() {
 }
 
 #[test]
-fn weight_of_a_dense_layer() {
+fn forward_matches_reference_at_special_weights() {
     for (len, special) in lengths_and_values() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let x = Matrix::from_fn([1, len], Layout::Padded, |_, _| random.normal());
         check_forward(&x, &one_at_each_position(len, special));
     }
@@ -141,7 +141,7 @@ type RowOperation = fn(&densely::Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
 
 /// y of one row, on each instruction set.
 fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>> {
-    backends().map(move |backend| {
+    serial_backends().map(move |backend| {
         let mut y = vec![0.0; x.len()];
         let x = MatRef::new(x, 1, x.len()).unwrap();
         operation(&backend, x, MatMut::new(&mut y, 1, x.cols()).unwrap()).unwrap();
@@ -162,7 +162,7 @@ fn relu_keeps_nan_and_negative_zero() {
 
 /// Every activation at NaN, the infinities and the zeros, as the documentation has it.
 #[test]
-fn activations_at_the_ends() {
+fn activations_have_documented_limits() {
     let x = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0];
     let ends = |function: Activation| match function {
         Activation::Linear => [f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0],
@@ -175,8 +175,8 @@ fn activations_at_the_ends() {
         Activation::Silu | Activation::Gelu => [-0.0, f32::INFINITY, -0.0, 0.0],
         other => panic!("nothing is said of {other:?}"),
     };
-    for function in ACTIVATIONS {
-        for backend in backends() {
+    for function in activations() {
+        for backend in serial_backends() {
             let mut y = [7.0; 5];
             let (input, output) = (MatRef::new(&x, 1, 5).unwrap(), MatMut::new(&mut y, 1, 5).unwrap());
             activation::forward(&backend, function, input, output).unwrap();
@@ -203,7 +203,7 @@ fn activations_at_the_ends() {
 }
 
 #[test]
-fn rows_without_a_distribution_are_nan_throughout() {
+fn rows_without_a_distribution_become_nan() {
     let nan = [1.0, f32::NAN, 2.0];
     let infinite = [1.0, f32::INFINITY, f32::NEG_INFINITY, 2.0];
     let nowhere = [f32::NEG_INFINITY; 20];
@@ -218,7 +218,7 @@ fn rows_without_a_distribution_are_nan_throughout() {
 
 /// Long rows are taken in pieces: one of nothing but -inf adds 0, one that holds NaN or +inf spoils the row.
 #[test]
-fn pieces_of_long_rows() {
+fn split_rows_with_special_values_have_documented_results() {
     for (special, spoilt) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
         for masked in 0..3 {
             let piece = masked * densely::ROW_PIECE..(masked + 1) * densely::ROW_PIECE;
@@ -238,14 +238,14 @@ fn pieces_of_long_rows() {
 }
 
 #[test]
-fn log_softmax_gradients_that_sum_to_zero_are_unchanged() {
+fn log_softmax_gradient_is_dy_where_dy_sums_to_zero() {
     for (rows, len) in [1, 40].into_iter().flat_map(|rows| [3, 15, 19, 71, 1503].map(|len| (rows, len))) {
         // Zeros of either sign, which they keep.
         let row = [1.0, -0.0, -1.0, 0.0].into_iter().cycle().take(len);
         let dy: Vec<f32> = (0..rows).flat_map(|_| row.clone()).collect();
         let y = vec![-1.0; dy.len()];
         let [y, dy] = [&y, &dy].map(|values| MatRef::new(values, rows, len).unwrap());
-        for backend in backends() {
+        for backend in serial_backends() {
             let mut dx = vec![f32::NAN; rows * len];
             activation::log_softmax_backward(&backend, y, dy, MatMut::new(&mut dx, rows, len).unwrap()).unwrap();
             let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
@@ -263,7 +263,7 @@ fn impossible_classes_have_probability_zero() {
     for y in outputs(activation::log_softmax, &x) {
         assert_eq!(y, [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY]);
     }
-    for backend in backends() {
+    for backend in serial_backends() {
         let mut dx = [0.0; 3];
         let (x, dx) = (MatRef::new(&x, 1, 3).unwrap(), MatMut::new(&mut dx, 1, 3).unwrap());
         assert_eq!(loss::cross_entropy(&backend, x, &[0u8], dx).unwrap(), f32::INFINITY);

@@ -14,7 +14,7 @@ type Serial = (Backend, Vec<Written>);
 
 /// What each instruction set writes on the calling thread alone.
 static SERIAL: LazyLock<Vec<Serial>> = LazyLock::new(|| {
-    let serial = backends().map(|backend| (backend.clone(), run_all(&backend)));
+    let serial = serial_backends().map(|backend| (backend.clone(), run_all(&backend)));
     serial.collect()
 });
 
@@ -34,7 +34,7 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 #[test]
-fn instruction_sets_agree() {
+fn instruction_sets_give_the_same_bits() {
     let exact: Vec<_> = SERIAL.iter().filter(|(backend, _)| backend.isa() != Isa::Portable).collect();
     for pair in exact.windows(2) {
         assert!(pair[0].1 == pair[1].1, "{} and {}", pair[0].0.isa(), pair[1].0.isa());
@@ -42,14 +42,14 @@ fn instruction_sets_agree() {
 }
 
 #[test]
-fn inside_of_a_pool() {
-    for &threads in some(&[3, 1, 2, 7], 1) {
+fn bits_are_the_same_inside_a_pool() {
+    for &threads in first_if_emulated(&[3, 1, 2, 7], 1) {
         pool(threads).install(|| assert_all_same(Threads::Auto, &format!("in a pool of {threads}")));
     }
 }
 
 #[test]
-fn more_or_fewer_pieces_than_the_pool_has_threads() {
+fn bits_are_the_same_for_any_parts_and_pool_size() {
     for threads in [1, 2, 3, 7] {
         let serial = &SERIAL[threads % SERIAL.len()];
         pool(threads).install(|| assert_same(serial, exactly(9 - threads), &format!("in a pool of {threads}")));
@@ -57,14 +57,14 @@ fn more_or_fewer_pieces_than_the_pool_has_threads() {
 }
 
 #[test]
-fn outside_of_a_pool() {
+fn bits_are_the_same_outside_a_pool() {
     for threads in [Threads::Auto, exactly(1), exactly(2), exactly(3), exactly(7)] {
         assert_all_same(threads, "outside of a pool");
     }
 }
 
 #[test]
-fn nested_in_a_parallel_iterator() {
+fn bits_are_the_same_nested_in_a_parallel_iterator() {
     let calls = [Threads::Auto, Threads::One, exactly(2), exactly(7)].into_par_iter().enumerate();
     pool(3).install(|| {
         calls.for_each(|(call, threads)| assert_same(&SERIAL[call % SERIAL.len()], threads, "in par_iter"));
@@ -72,7 +72,7 @@ fn nested_in_a_parallel_iterator() {
 }
 
 #[test]
-fn from_eight_threads_at_once() {
+fn bits_are_the_same_for_eight_concurrent_callers() {
     std::thread::scope(|scope| {
         for caller in 0..8 {
             let threads = if caller % 2 == 0 { Threads::Auto } else { exactly(caller) };
@@ -97,11 +97,11 @@ fn small_calls(backend: &Backend, [x, w]: &[Matrix; 2], labels: &[u8], bits: &mu
 }
 
 #[test]
-fn sixty_four_callers_with_ten_thousand_calls_each() {
-    let matrix = |shape, seed| Matrix::new(shape, Layout::RowMajor, Values::Normal, seed);
+fn bits_are_the_same_for_64_callers_of_10000_calls_each() {
+    let matrix = |shape, seed| Matrix::random(shape, Layout::RowMajor, Values::Normal, seed);
     let operands = [matrix([16, 40], 1), matrix([40, 24], 2)];
     let labels: Vec<u8> = (0..16).collect();
-    let serial: Vec<(Backend, Vec<u32>)> = backends()
+    let serial: Vec<(Backend, Vec<u32>)> = serial_backends()
         .filter(|backend| backend.isa() != Isa::Portable)
         .map(|backend| {
             let mut bits = Vec::new();

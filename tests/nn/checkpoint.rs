@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{Folder, assert_bits, backends, exactly, matrix, random, random_labels};
+use crate::common::{Folder, assert_identical, backends, exactly, matrix, random, random_labels};
 use densely::nn::{
     Activation, Adam, AdamW, Callback, Clip, Dense, Dropout, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor,
     Optimizer, Schedule, Sequential, Sgd,
@@ -19,7 +19,7 @@ const CLASSES: usize = 3;
 const EPOCHS: usize = 6;
 
 fn data() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
+    (random_values(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
 }
 
 fn model(backend: &Backend, optimizer: impl Into<Optimizer>) -> Sequential {
@@ -87,7 +87,7 @@ impl Task {
         let mut options = options(Fit::default()).batch_size(15).callback(&mut trainer);
         options = if self.shuffled { options.shuffle(5) } else { options.no_shuffle() };
         let class_weights = [1.0, 0.5, 2.0];
-        let sample_weights: Vec<f32> = random(3, SAMPLES).into_iter().map(f32::abs).collect();
+        let sample_weights: Vec<f32> = random_values(3, SAMPLES).into_iter().map(f32::abs).collect();
         if self.weights {
             options = options.class_weights(&class_weights).sample_weights(&sample_weights);
         }
@@ -97,7 +97,7 @@ impl Task {
         if let Some(stopping) = self.early_stopping {
             options = options.early_stopping(stopping);
         }
-        model.fit(matrix(&x, SAMPLES), &labels, options)
+        model.fit(row_major(&x, SAMPLES), &labels, options)
     }
 }
 
@@ -106,14 +106,14 @@ impl Task {
 fn assert_same(found: &(History, Sequential), expected: &(History, Sequential), what: &str) {
     assert_eq!(found.0, expected.0, "{what}");
     let [mut found, mut expected] = [found, expected].map(|(_, model)| model.clone());
-    assert_bits(found.parameters(), expected.parameters(), what);
+    assert_identical(found.parameters(), expected.parameters(), what);
     assert_eq!(found.iterations(), expected.iterations(), "{what}");
     assert_eq!(found.learning_rate(), expected.learning_rate(), "{what}");
     let (x, labels) = data();
     for model in [&mut found, &mut expected] {
-        model.train_on_batch(matrix(&x, SAMPLES), &labels).unwrap();
+        model.train_on_batch(row_major(&x, SAMPLES), &labels).unwrap();
     }
-    assert_bits(found.parameters(), expected.parameters(), &format!("{what}: a step more"));
+    assert_identical(found.parameters(), expected.parameters(), &format!("{what}: a step more"));
 }
 
 /// Asserts that a training that is interrupted behind any epoch comes to what it comes to as a whole.
@@ -141,27 +141,27 @@ fn assert_resumes(task: Task, name: &str) {
 }
 
 #[test]
-fn plain_descent_and_momentum_go_on() {
+fn sgd_and_momentum_resume() {
     let sgd = Sgd::default().learning_rate(0.1);
     assert_resumes(Task { shuffled: false, ..Task::new(sgd) }, "plain");
     assert_resumes(Task::new(sgd.momentum(0.9).nesterov(true)), "momentum");
 }
 
 #[test]
-fn adam_with_clipping_and_a_schedule_goes_on() {
+fn adam_with_clipping_and_schedule_resumes() {
     let adam = Optimizer::from(Adam::default().learning_rate(0.02)).l2(0.01).clip(Clip::GlobalNorm(0.3));
     assert_resumes(Task::new(adam.schedule(Schedule::cosine(12).to(0.1).warm_up(4))), "schedule");
     assert_resumes(Task::new(adam.schedule(Schedule::step(2, 0.7))), "steps");
 }
 
 #[test]
-fn the_rate_that_a_callback_gave_goes_on() {
+fn learning_rate_of_a_callback_resumes() {
     let trainer = Trainer { factor: Some(|_| 0.7), ..Trainer::default() };
     assert_resumes(Task { trainer, ..Task::new(AdamW::default().learning_rate(0.05)) }, "callback");
 }
 
 #[test]
-fn dropout_and_weights_go_on() {
+fn dropout_and_sample_weights_resume() {
     let adam = Adam::default().learning_rate(0.02);
     assert_resumes(Task { dropout: true, ..Task::new(adam) }, "dropout");
     assert_resumes(Task { weights: true, ..Task::new(adam) }, "weights");
@@ -175,7 +175,7 @@ fn with_early_stopping(stopping: EarlyStopping) -> Task {
 }
 
 #[test]
-fn early_stopping_goes_on() {
+fn early_stopping_resumes() {
     for (name, start, patience, restore_best, ended, epochs, best) in [
         ("never", 0, 9, true, Ended::Finished, 6, Some(2)),
         ("none-was-best", 9, 9, true, Ended::Finished, 6, None),
@@ -222,7 +222,7 @@ impl Callback for Looker<'_> {
 }
 
 #[test]
-fn checkpoints_are_written_when_they_should() {
+fn checkpoints_are_written_every_n_epochs_and_at_the_end() {
     let folder = Folder::new("when");
     let file = folder.file("checkpoint");
     let (x, labels) = data();
@@ -232,7 +232,7 @@ fn checkpoints_are_written_when_they_should() {
         let mut looker = Looker { file: &file, seen: Vec::new(), stop_behind, flag: &flag, break_behind, stop_in };
         let options = Fit::default().epochs(5).batch_size(15).checkpoint(&file, every).stop(&flag);
         let mut model = model(&Backend::new().unwrap(), Sgd::default());
-        model.fit(matrix(&x, SAMPLES), &labels, options.callback(&mut looker)).unwrap();
+        model.fit(row_major(&x, SAMPLES), &labels, options.callback(&mut looker)).unwrap();
         assert_eq!((&looker.seen[..], epochs_of(&file)), (seen, last), "every {every}");
     };
     check(1, [None; 3], &[None, Some(1), Some(2), Some(3), Some(4)], Some(5));
@@ -247,7 +247,7 @@ fn checkpoints_are_written_when_they_should() {
 }
 
 #[test]
-fn the_same_training_writes_the_same_bytes() {
+fn same_training_writes_the_same_bytes() {
     let folder = Folder::new("same-bytes");
     let task = with_early_stopping(EarlyStopping::new(Monitor::ValidationLoss).patience(9));
     let bytes = ["first", "second"].map(|name| {

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Folder, assert_bits, matrix, path_on_full_disk, random, random_labels, run_on_full_disk};
+use crate::common::{Folder, assert_identical, matrix, path_on_full_disk, random, random_labels, run_on_full_disk};
 use densely::nn::{
     Activation, Adam, AdamW, Clip, Dense, Dropout, EarlyStopping, Fit, Flatten, History, Layer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
@@ -65,7 +65,7 @@ impl Task {
     }
 
     fn fit(&self, model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Result<History> {
-        let (x, labels) = (random(1, self.samples * INPUTS), random_labels(2, self.samples, CLASSES));
+        let (x, labels) = (random_values(1, self.samples * INPUTS), random_labels(2, self.samples, CLASSES));
         let mut fit = options(Fit::default()).epochs(self.epochs).batch_size(self.batch_size);
         fit = if let Some(seed) = self.shuffle { fit.shuffle(seed) } else { fit.no_shuffle() };
         if let Some(weights) = &self.class_weights {
@@ -77,7 +77,7 @@ impl Task {
         if let Some(stopping) = self.early_stopping {
             fit = fit.early_stopping(stopping);
         }
-        model.fit(matrix(&x, self.samples), &labels, fit)
+        model.fit(row_major(&x, self.samples), &labels, fit)
     }
 
     /// Writes the checkpoint of a training of 2 epochs.
@@ -92,13 +92,13 @@ impl Task {
         let mut model = self.model();
         let mut untouched = model.clone();
         let error = self.fit(&mut model, |fit| fit.resume(file)).unwrap_err();
-        assert_bits(model.parameters(), untouched.parameters(), "parameters after a refused checkpoint");
+        assert_identical(model.parameters(), untouched.parameters(), "parameters after a refused checkpoint");
         assert_eq!(model.iterations(), untouched.iterations());
         assert_eq!(model.learning_rate(), untouched.learning_rate());
         for model in [&mut model, &mut untouched] {
             step(model);
         }
-        assert_bits(model.parameters(), untouched.parameters(), "parameters a step after a refused checkpoint");
+        assert_identical(model.parameters(), untouched.parameters(), "parameters a step after a refused checkpoint");
         error
     }
 
@@ -116,12 +116,12 @@ impl Task {
 }
 
 fn step(model: &mut Sequential) {
-    let x = random(3, SAMPLES * INPUTS);
-    model.train_on_batch(matrix(&x, SAMPLES), &random_labels(4, SAMPLES, CLASSES)).unwrap();
+    let x = random_values(3, SAMPLES * INPUTS);
+    model.train_on_batch(row_major(&x, SAMPLES), &random_labels(4, SAMPLES, CLASSES)).unwrap();
 }
 
 #[test]
-fn what_differs_is_named() {
+fn resume_names_the_setting_that_differs() {
     let folder = Folder::new("mismatch");
     let file = folder.file("checkpoint");
     let task = Task::new();
@@ -208,7 +208,7 @@ fn what_differs_is_named() {
 }
 
 #[test]
-fn a_checkpoint_cut_anywhere_is_refused() {
+fn truncated_checkpoints_are_refused() {
     let folder = Folder::new("checkpoint-cut");
     let task = Task::new();
     task.checkpoint(&folder.file("whole"));
@@ -223,7 +223,7 @@ fn a_checkpoint_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn no_bit_of_header_and_text_can_be_flipped_unseen() {
+fn flipped_bits_of_header_and_settings_are_detected() {
     let folder = Folder::new("checkpoint-flipped");
     let task = Task::new();
     task.checkpoint(&folder.file("whole"));
@@ -253,7 +253,7 @@ fn changed(file: &Path, name: &str, tensor: Option<(Dtype, Vec<usize>, &[u8])>) 
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_refused_by_name() {
+fn mismatched_tensors_are_refused_by_name() {
     let folder = Folder::new("checkpoint-tensors");
     let whole = folder.file("whole");
     let task = Task::new();
@@ -296,7 +296,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
-fn the_last_step_of_all_overflows_nothing() {
+fn step_counter_at_its_maximum_does_not_overflow() {
     let folder = Folder::new("checkpoint-steps");
     let (whole, file) = (folder.file("whole"), folder.file("changed"));
     let task = Task::new();
@@ -308,7 +308,7 @@ fn the_last_step_of_all_overflows_nothing() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_read_is_named() {
+fn unreadable_checkpoints_are_named() {
     let folder = Folder::new("checkpoint-missing");
     for file in [folder.file("missing"), folder.path().to_owned()] {
         let error = Task::new().refused(&file);
@@ -317,7 +317,7 @@ fn a_checkpoint_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() {
+fn unwritable_checkpoint_ends_fit_and_keeps_the_parameters() {
     let folder = Folder::new("checkpoint-unwritable");
     let file = folder.file("no/such/folder");
     let task = Task { early_stopping: None, ..Task::new() };
@@ -325,7 +325,7 @@ fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() 
     let error = task.fit(&mut model, |fit| fit.checkpoint(&file, 2)).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot write {}: ", file.display())), "{error}");
     Task { epochs: 2, ..task }.fit(&mut expected, |fit| fit).unwrap();
-    assert_bits(model.parameters(), expected.parameters(), "parameters after two epochs");
+    assert_identical(model.parameters(), expected.parameters(), "parameters after two epochs");
     assert_eq!(model.iterations(), expected.iterations());
     assert!(folder.names().is_empty());
 }
@@ -333,7 +333,7 @@ fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() 
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_write_that_fails_leaves_the_old_checkpoint() {
+fn failed_write_keeps_the_old_checkpoint() {
     let task = Task::new();
     if let Some(path) = path_on_full_disk() {
         let error = task.fit(&mut task.model(), |fit| fit.checkpoint(&path, 1)).unwrap_err();

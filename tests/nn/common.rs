@@ -33,13 +33,13 @@ pub fn mlp(backend: &Backend, inputs: usize, units: &[usize]) -> Sequential {
     let builder = Sequential::builder(inputs).backend(backend.clone());
     let builder = hidden.iter().fold(builder, |builder, &units| builder.layer(Dense::new(units, Activation::Relu)));
     let mut model = builder.layer(Dense::new(classes, Activation::Softmax)).build().unwrap();
-    let noise = random(99, model.count_params());
+    let noise = random_values(99, model.count_params());
     model.parameters_mut().iter_mut().zip(noise).for_each(|(weight, noise)| *weight += 0.1 * noise);
     model
 }
 
 /// Uniform in -1..1, the same on every machine: Steele et al., SplitMix64 (2014).
-pub fn random(seed: u64, len: usize) -> Vec<f32> {
+pub fn random_values(seed: u64, len: usize) -> Vec<f32> {
     let mut state = seed;
     let next = || {
         state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -52,18 +52,18 @@ pub fn random(seed: u64, len: usize) -> Vec<f32> {
 
 /// Random labels below `classes`.
 pub fn random_labels(seed: u64, len: usize, classes: usize) -> Vec<u8> {
-    random(seed, len).iter().map(|value| ((value + 1.0) / 2.0 * classes as f32) as u8).collect()
+    random_values(seed, len).iter().map(|value| ((value + 1.0) / 2.0 * classes as f32) as u8).collect()
 }
 
 /// A row-major matrix of so many rows.
 #[track_caller]
-pub fn matrix(data: &[f32], rows: usize) -> MatRef<'_> {
+pub fn row_major(data: &[f32], rows: usize) -> MatRef<'_> {
     MatRef::new(data, rows, data.len() / rows).unwrap()
 }
 
 /// Asserts that two slices are the same, bit for bit.
 #[track_caller]
-pub fn assert_bits(found: &[f32], expected: &[f32], what: &str) {
+pub fn assert_identical(found: &[f32], expected: &[f32], what: &str) {
     assert_eq!(found.len(), expected.len(), "{what}: length");
     let differs = found.iter().zip(expected).position(|(a, b)| a.to_bits() != b.to_bits());
     if let Some(i) = differs {

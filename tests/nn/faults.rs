@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Folder, assert_bits, matrix, mlp, random, random_labels, within_a_minute};
+use crate::common::{Folder, assert_identical, matrix, mlp, random, random_labels, within_a_minute};
 use densely::nn::{Fit, Sequential, Sgd};
 use densely::{Backend, Error};
 
@@ -42,7 +42,7 @@ fn child(test: &str, file: &Path) -> Command {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn saves_for_ever() {
+fn saves_forever() {
     let Some(file) = file_of_child() else { return };
     for weight in 1.. {
         model(weight as f32).save_weights(&file).unwrap();
@@ -51,7 +51,7 @@ fn saves_for_ever() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
+fn killed_process_leaves_a_whole_file() {
     const SAVES: f32 = 1000.0;
     let folder = Folder::new("killed");
     let file = folder.file("weights");
@@ -69,7 +69,7 @@ fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
     }
     let (mut saves, mut kills) = (0.0, 0);
     within_a_minute("a thousand saves", || {
-        let moments = random(5, 10_000);
+        let moments = random_values(5, 10_000);
         while saves < SAVES || kills < 50 {
             let saving = Killed(child("faults::saves_for_ever", &file).spawn().unwrap());
             // Until it has begun.
@@ -95,7 +95,7 @@ fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
 }
 
 #[test]
-fn readers_of_a_file_that_is_saved_over_see_one_or_the_other() {
+fn readers_see_the_old_or_the_new_file() {
     let folder = Folder::new("saved-over");
     let file = folder.file("weights");
     model(1.0).save_weights(&file).unwrap();
@@ -123,7 +123,7 @@ fn readers_of_a_file_that_is_saved_over_see_one_or_the_other() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_is_open_elsewhere_keeps_its_content_there() {
+fn open_file_keeps_its_content_when_saved_over() {
     use std::io::Read;
     let folder = Folder::new("open");
     let file = folder.file("weights");
@@ -141,7 +141,7 @@ fn a_file_that_is_open_elsewhere_keeps_its_content_there() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn cannot_save() {
+fn fails_to_save() {
     let Some(file) = file_of_child() else { return };
     let error = model(2.0).save_weights(&file).unwrap_err();
     assert!(matches!(error, Error::File { .. }), "{error:?}");
@@ -151,7 +151,7 @@ fn cannot_save() {
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_folder_that_is_read_only_keeps_its_file() {
+fn read_only_folder_keeps_its_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("read-only");
     let file = folder.file("weights");
@@ -173,8 +173,8 @@ fn a_folder_that_is_read_only_keeps_its_file() {
 fn trained() -> Sequential {
     let mut model = mlp(&Backend::new().unwrap(), 200, &[300, 10]);
     model.compile(Sgd::default()).unwrap();
-    let (x, labels) = (random(1, 400 * 200), random_labels(2, 400, 10));
-    model.fit(matrix(&x, 400), &labels, Fit::default().batch_size(200)).unwrap();
+    let (x, labels) = (random_values(1, 400 * 200), random_labels(2, 400, 10));
+    model.fit(row_major(&x, 400), &labels, Fit::default().batch_size(200)).unwrap();
     model
 }
 
@@ -195,7 +195,7 @@ fn trains_without_helpers() {
 #[cfg(target_os = "linux")]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn where_the_system_refuses_threads_training_gives_the_same_bits() {
+fn training_without_threads_gives_the_same_bits() {
     let folder = Folder::new("without-threads");
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
     // rayon has another error for whoever asks for its threads again.
@@ -216,7 +216,7 @@ fn where_the_system_refuses_threads_training_gives_the_same_bits() {
         }
         let mut read = mlp(&Backend::new().unwrap(), 200, &[300, 10]);
         read.load_weights(&file).unwrap();
-        assert_bits(read.parameters(), trained().parameters(), "parameters");
+        assert_identical(read.parameters(), trained().parameters(), "parameters");
     }
 }
 
@@ -250,7 +250,7 @@ fn assert_child(status: std::io::Result<std::process::ExitStatus>) -> bool {
 }
 
 #[test]
-fn a_bit_that_is_flipped_is_an_error_or_that_bit_of_that_weight() {
+fn flipped_bit_is_an_error_or_one_bit_of_one_weight() {
     let folder = Folder::new("bits");
     let saved = mlp(&Backend::new().unwrap(), 3, &[2, 2]);
     let whole = folder.file("whole");
@@ -268,7 +268,7 @@ fn a_bit_that_is_flipped_is_an_error_or_that_bit_of_that_weight() {
             Err(error) => {
                 assert!(matches!(error, Error::Format { .. }), "bit {bit}: {error}");
                 assert!(bit < 8 * values, "bit {bit}: {error}");
-                assert_bits(model.parameters(), saved.parameters(), "weights after a refused load");
+                assert_identical(model.parameters(), saved.parameters(), "weights after a refused load");
             }
             Ok(()) => {
                 assert!(bit >= 8 * values, "bit {bit} of the header");

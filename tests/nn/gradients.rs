@@ -114,9 +114,9 @@ fn check(
     let builder = builder.layer(dense(classes, last));
 
     let sizes = [&[inputs], units].concat();
-    let (x, labels) = (random(1, batch * inputs), random_labels(2, batch, classes));
+    let (x, labels) = (random_values(1, batch * inputs), random_labels(2, batch, classes));
     let net = Net { sizes, bias, activation: each, x, labels };
-    let parameters = random(3, builder.clone().build().unwrap().count_params());
+    let parameters = random_values(3, builder.clone().build().unwrap().count_params());
     let in_f64: Vec<f64> = parameters.iter().map(|&parameter| parameter.into()).collect();
     let (expected_loss, expected) = (net.loss(&in_f64).0 as f32, net.gradients(&in_f64));
 
@@ -125,7 +125,7 @@ fn check(
         let mut model = builder.clone().backend(backend).build().unwrap();
         model.parameters_mut().copy_from_slice(&parameters);
         let mut gradients = vec![f32::NAN; parameters.len()];
-        let loss = model.gradients(matrix(&net.x, batch), &net.labels, &mut gradients).unwrap();
+        let loss = model.gradients(row_major(&net.x, batch), &net.labels, &mut gradients).unwrap();
         assert_close(&[loss], &[expected_loss], TOLERANCE, 0.0, &format!("{isa}: loss"));
         assert_close(&gradients, &expected, 0.0, TOLERANCE, &format!("{isa}: gradients"));
     }
@@ -134,37 +134,37 @@ fn check(
 const CLASSIFIER: (Activation, DenseActivation) = (Activation::Relu, Activation::Softmax);
 
 #[test]
-fn three_layers() {
+fn gradients_match_finite_differences_for_three_layers() {
     check(6, &[5, 4, 3], true, CLASSIFIER, 7);
 }
 
 #[test]
-fn one_layer() {
+fn gradients_match_finite_differences_for_one_layer() {
     check(6, &[3], true, CLASSIFIER, 7);
 }
 
 #[test]
-fn one_sample() {
+fn gradients_match_finite_differences_for_one_sample() {
     check(4, &[8, 2], true, CLASSIFIER, 1);
 }
 
 #[test]
-fn colour_images() {
+fn gradients_match_finite_differences_for_colour_images() {
     check((3, 4, 4), &[9, 17], true, CLASSIFIER, 5);
 }
 
 #[test]
-fn without_biases() {
+fn gradients_match_finite_differences_without_biases() {
     check(6, &[5, 4, 3], false, CLASSIFIER, 7);
 }
 
 #[test]
-fn logits() {
+fn gradients_match_finite_differences_for_a_linear_output() {
     check(6, &[5, 4, 3], true, (Activation::Relu, Activation::Linear.into()), 7);
 }
 
 #[test]
-fn every_activation() {
+fn gradients_match_finite_differences_for_every_activation() {
     for &each in Activation::ALL {
         check(6, &[5, 4, 3], true, (each, Activation::Softmax), 7);
     }

@@ -55,10 +55,10 @@ fn assert_parameters(mut flat: &[f32], keras: &BTreeMap<String, Vec<f32>>, prefi
 }
 
 #[test]
-fn probabilities_and_gradients_are_those_of_keras() {
+fn probabilities_and_gradients_match_keras() {
     let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(BATCH);
-    let x = matrix(&images, BATCH);
+    let x = row_major(&images, BATCH);
     for backend in backends() {
         let mut model = model(&backend, &keras);
         assert_close(&model.predict(x).unwrap(), &keras["probabilities"], 1e-5, 0.0, backend.isa().name());
@@ -73,11 +73,11 @@ fn probabilities_and_gradients_are_those_of_keras() {
 fn trained(model: &mut Sequential, optimizer: Optimizer, images: &[f32], labels: &[u8]) -> Vec<f32> {
     model.compile(optimizer).unwrap();
     let batches = images.chunks(BATCH * 784).zip(labels.chunks(BATCH));
-    batches.map(|(x, labels)| model.train_on_batch(matrix(x, BATCH), labels).unwrap().loss).collect()
+    batches.map(|(x, labels)| model.train_on_batch(row_major(x, BATCH), labels).unwrap().loss).collect()
 }
 
 #[test]
-fn training_goes_as_in_keras() {
+fn training_matches_keras() {
     let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let optimizers: [(&str, Optimizer); 4] = [
@@ -97,7 +97,7 @@ fn training_goes_as_in_keras() {
 }
 
 #[test]
-fn clipping_l2_and_weight_decay_go_as_in_keras() {
+fn clipping_l2_and_weight_decay_match_keras() {
     let (initial, keras) = (fixture("tutorial"), fixture("options"));
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let sgd = Sgd::default().learning_rate(0.1);
@@ -118,7 +118,7 @@ fn clipping_l2_and_weight_decay_go_as_in_keras() {
 }
 
 #[test]
-fn weights_of_classes_and_samples_go_as_in_keras() {
+fn class_and_sample_weights_match_keras() {
     let (initial, keras) = (fixture("tutorial"), fixture("weights"));
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let classes: Vec<f32> = (0..10u8).map(|label| 0.25 * f32::from(label % 4)).collect();
@@ -132,7 +132,7 @@ fn weights_of_classes_and_samples_go_as_in_keras() {
         for (name, options) in kinds {
             let mut model = model(&backend, &initial);
             model.compile(Sgd::default().momentum(0.9)).unwrap();
-            let history = model.fit(matrix(&images, STEPS * BATCH), &labels, options).unwrap();
+            let history = model.fit(row_major(&images, STEPS * BATCH), &labels, options).unwrap();
             let end = history.epochs()[0];
             assert_close(&[end.loss], &keras[&format!("{name}/loss")], 1e-5, 0.0, name);
             assert_close(&[end.accuracy], &keras[&format!("{name}/accuracy")], 1e-6, 0.0, name);
@@ -142,7 +142,7 @@ fn weights_of_classes_and_samples_go_as_in_keras() {
 }
 
 #[test]
-fn activations_have_the_names_of_keras() {
+fn activation_names_match_keras() {
     let names = "linear relu leaky_relu elu sigmoid tanh softplus silu gelu softmax";
     assert_eq!(DenseActivation::all().map(DenseActivation::name).collect::<Vec<_>>().join(" "), names);
     for activation in DenseActivation::all() {
@@ -154,7 +154,7 @@ fn activations_have_the_names_of_keras() {
 }
 
 #[test]
-fn summaries_are_those_of_keras() {
+fn summaries_match_keras() {
     let dense = |units| Dense::new(units, Activation::Relu);
     let nets = [
         ("tutorial", Sequential::builder((28, 28)).layer(Flatten).layer(dense(128)).layer(dense(10))),

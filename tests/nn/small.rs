@@ -11,7 +11,7 @@ pub const CLASSES: usize = 3;
 pub const BATCH: usize = 10; // batches of 10, 10 and 5
 
 pub fn data() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
+    (random_values(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
 }
 
 pub fn model() -> Sequential {

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::common::{assert_bits, exactly, matrix, mlp, random, random_labels, within_a_minute};
+use crate::common::{assert_identical, exactly, matrix, mlp, random, random_labels, within_a_minute};
 use densely::loss::CrossEntropy;
 use densely::nn::{self, Adam, Fit, Sequential};
 use densely::{
@@ -23,9 +23,9 @@ fn model(threads: Threads) -> Sequential {
 
 /// The parameters after two epochs.
 fn learn(threads: Threads) -> Vec<f32> {
-    let (x, labels) = (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES));
+    let (x, labels) = (random_values(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES));
     let mut model = model(threads);
-    model.fit(matrix(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
+    model.fit(row_major(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
     model.parameters().to_vec()
 }
 
@@ -34,7 +34,7 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 #[test]
-fn eight_fits_on_one_pool_learn_the_same() {
+fn eight_fits_on_one_pool_give_the_same_bits() {
     let expected = learn(Threads::One);
     within_a_minute("eight fits on one pool", || {
         let pool = pool(2);
@@ -45,7 +45,7 @@ fn eight_fits_on_one_pool_learn_the_same() {
                 scope.spawn(move || {
                     for _ in 0..3 {
                         let found = pool.install(|| learn(threads));
-                        assert_bits(&found, expected, &format!("on {threads:?}"));
+                        assert_identical(&found, expected, &format!("on {threads:?}"));
                     }
                 });
             }
@@ -54,52 +54,52 @@ fn eight_fits_on_one_pool_learn_the_same() {
 }
 
 #[test]
-fn sixty_four_threads_on_few_cores_learn_the_same() {
+fn sixty_four_threads_on_few_cores_give_the_same_bits() {
     let expected = learn(Threads::One);
     within_a_minute("64 threads", || {
         for threads in [Threads::Auto, exactly(64), exactly(usize::MAX)] {
             let found = pool(64).install(|| learn(threads));
-            assert_bits(&found, &expected, &format!("on {threads:?} in a pool of 64"));
+            assert_identical(&found, &expected, &format!("on {threads:?} in a pool of 64"));
         }
     });
 }
 
 #[test]
-fn a_pool_of_one_thread_learns_the_same() {
+fn pool_of_one_thread_gives_the_same_bits() {
     let expected = learn(Threads::One);
     within_a_minute("a pool of one thread", || {
         for threads in [Threads::Auto, exactly(2), exactly(7)] {
             let found = pool(1).install(|| learn(threads));
-            assert_bits(&found, &expected, &format!("on {threads:?} in a pool of one"));
+            assert_identical(&found, &expected, &format!("on {threads:?} in a pool of one"));
         }
     });
 }
 
 #[test]
-fn fits_inside_of_other_parallel_work_learn_the_same() {
+fn fits_inside_parallel_work_give_the_same_bits() {
     let expected = learn(Threads::One);
     within_a_minute("fits in par_iter", || {
         let fits = (0..16).into_par_iter().map(|_| learn(Threads::Auto));
         let found: Vec<_> = pool(3).install(|| fits.collect());
-        found.iter().for_each(|found| assert_bits(found, &expected, "in par_iter"));
+        found.iter().for_each(|found| assert_identical(found, &expected, "in par_iter"));
     });
 }
 
 #[test]
-fn a_loss_that_panics_leaves_the_model_as_it_was() {
-    let x = random(1, SAMPLES * INPUTS);
+fn panicking_loss_leaves_the_model_unchanged() {
+    let x = random_values(1, SAMPLES * INPUTS);
     let mut model = model(exactly(3));
     let (before, mut gradients) = (model.parameters().to_vec(), vec![0.0; model.count_params()]);
     let panics = |_: MatRef<'_>, _: MatMut<'_>| -> densely::Result<()> { std::panic::resume_unwind(Box::new("mine")) };
-    let call = || model.gradients_with(matrix(&x, SAMPLES), panics, &mut gradients);
+    let call = || model.gradients_with(row_major(&x, SAMPLES), panics, &mut gradients);
     let panic = catch_unwind(AssertUnwindSafe(call)).unwrap_err();
     assert_eq!(panic.downcast_ref(), Some(&"mine"));
-    assert_bits(model.parameters(), &before, "parameters");
+    assert_identical(model.parameters(), &before, "parameters");
     let labels = random_labels(2, SAMPLES, CLASSES);
     within_a_minute("a fit after a panic", || {
-        model.fit(matrix(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
+        model.fit(row_major(&x, SAMPLES), &labels, Fit::default().epochs(2)).unwrap();
     });
-    assert_bits(model.parameters(), &learn(Threads::One), "parameters of the next fit");
+    assert_identical(model.parameters(), &learn(Threads::One), "parameters of the next fit");
 }
 
 #[cfg(target_os = "linux")]
@@ -121,19 +121,19 @@ mod fork {
 
     /// Layers large enough for helpers.
     fn layers() -> Vec<f32> {
-        let (x, w) = (random(3, 64 * 300), random(4, 300 * 200));
+        let (x, w) = (random_values(3, 64 * 300), random_values(4, 300 * 200));
         let backend = Backend::new().unwrap();
         let mut y = vec![0.0; 64 * 200];
         for _ in 0..300 {
             let to = MatMut::new(&mut y, 64, 200).unwrap();
-            dense::forward(&backend, matrix(&x, 64), matrix(&w, 300), None, Activation::Relu, to).unwrap();
+            dense::forward(&backend, row_major(&x, 64), row_major(&w, 300), None, Activation::Relu, to).unwrap();
         }
         y
     }
 
     #[test]
     #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a process of many threads can't fork")]
-    fn a_child_without_the_threads_of_its_parent_works_alone() {
+    fn forked_child_works_without_its_parents_threads() {
         let expected = (layers(), learn(Threads::One));
         for calls_before in [false, true] {
             if calls_before {
@@ -165,7 +165,7 @@ mod fork {
 
 /// But `Fit`, which may have a callback that may not.
 #[test]
-fn everything_can_be_sent_to_other_threads_and_shared_with_them() {
+fn public_types_are_send_sync_and_unpin() {
     fn free<T: Send + Sync + Unpin>() {}
     free::<(Backend, Isa, Threads, Error, Activation, CrossEntropy<'_>)>();
     free::<(MatRef<'_>, MatMut<'_>, PackedWeights, Weights<'_>, Labels<'_>, Targets<'_>)>();

@@ -96,7 +96,7 @@ fn places(count: usize) -> Arc<Vec<Place>> {
 }
 
 #[test]
-fn every_part_of_call_after_call_is_done_once_and_seen_by_the_caller() {
+fn caller_sees_every_part_done_once_in_consecutive_calls() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 2);
@@ -117,12 +117,12 @@ fn two_helpers_and_a_caller_share_the_parts() {
 }
 
 #[test]
-fn a_caller_without_helpers_does_all() {
+fn caller_without_helpers_does_all_parts() {
     model(|| call::<3>(&places(2)));
 }
 
 #[test]
-fn a_helper_that_panics_makes_its_caller_panic_and_leaves_the_place_free() {
+fn helper_panic_reaches_the_caller_and_frees_the_mailbox() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 1);
@@ -144,7 +144,7 @@ fn a_helper_that_panics_makes_its_caller_panic_and_leaves_the_place_free() {
 }
 
 #[test]
-fn a_caller_that_panics_waits_for_its_helpers() {
+fn panicking_caller_waits_for_its_helpers() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 1);

@@ -1,0 +1,24 @@
+//! An end for tests that hang.
+
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::thread;
+use std::time::Duration;
+
+use crate::emulation::EMULATED;
+
+/// Runs `run`, and aborts the process with a message if that takes longer than a minute, ten under emulation.
+pub fn within_a_minute<T>(what: &str, run: impl FnOnce() -> T) -> T {
+    let limit = Duration::from_secs(if EMULATED { 600 } else { 60 });
+    let (done, is_done) = channel::<()>();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            if is_done.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+                eprintln!("{what}: not done after {limit:?}");
+                std::process::abort();
+            }
+        });
+        // Dropped when `run` panics, too, which ends the wait above.
+        let _done = done;
+        run()
+    })
+}
