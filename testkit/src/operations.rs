@@ -10,6 +10,7 @@ use crate::matrix::{Layout, Matrix};
 use crate::values::Values;
 
 /// What an operation wrote.
+#[derive(Clone)]
 pub struct Written {
     pub name: String,
     /// [Canonical](crate::bits::canonical).

@@ -1,8 +1,9 @@
 //! Compares dense layers with the reference: every instruction set, number of threads, layout and kind of values.
 
-use crate::common::emulated::some;
-use crate::common::{Layout, Matrix, Values, any_activation, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, Isa, PackedWeights, Threads, Weights, activation, dense, reference};
+use densely_testkit::kernel::exact;
+use densely_testkit::strategies::{any_activation, any_layout, any_values, cases};
+use densely_testkit::{Layout, Matrix, Values, check_kernel, first_if_emulated};
 use proptest::array::{uniform3, uniform4};
 use proptest::prelude::*;
 
@@ -51,7 +52,10 @@ impl Case {
                 &|[y], _| match self.activation {
                     Activation::Linear => y.assert_product(x.view(), w.view(), bias),
                     // A fused activation gives the bits of one applied afterwards.
-                    _ => y.assert_same_bits(&self.forward_in_two_steps(&x, weights, bias), "activation applied afterwards"),
+                    _ => y.assert_same_bits(
+                        &self.forward_in_two_steps(&x, weights, bias),
+                        "activation applied afterwards",
+                    ),
                 },
             );
         }
@@ -238,10 +242,7 @@ fn matches_reference_when_both_operands_are_packed() {
 
 /// A packed x of more than MC rows.
 #[test]
-#[cfg_attr(
-    target_arch = "aarch64",
-    ignore = "takes minutes under emulation; the other tiers run the same loops"
-)]
+#[cfg_attr(target_arch = "aarch64", ignore = "takes minutes under emulation; the other tiers run the same loops")]
 fn matches_reference_for_several_packed_blocks_of_a() {
     Case::new(1800, 1024, 64).forward();
     // The last block has fewer rows than amortise packing B.
@@ -253,10 +254,7 @@ fn matches_reference_for_several_packed_blocks_of_a() {
 
 /// A depth at which no row of x and no column of w fits a block.
 #[test]
-#[cfg_attr(
-    target_arch = "aarch64",
-    ignore = "takes minutes under emulation; the other tiers run the same loops"
-)]
+#[cfg_attr(target_arch = "aarch64", ignore = "takes minutes under emulation; the other tiers run the same loops")]
 fn matches_reference_for_enormous_k() {
     Case::new(9, 131_584, 64).transposed().forward();
     Case::new(4, 262_656, 64).transposed().forward();

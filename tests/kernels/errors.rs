@@ -1,15 +1,11 @@
-//! Bad input of every kind: an error that names the argument, nothing written, no panic.
+//! Passes bad input of every kind: an error that names the argument, nothing written, no panic.
 
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-
-use crate::common::{Layout, Matrix, backends, exactly};
 use densely::loss::{self, CrossEntropy};
 use densely::{
     Activation, Backend, Error, Labels, MatMut, MatRef, PackedWeights, Result, Targets, Threads, activation, dense,
     flatten, reference,
 };
+use densely_testkit::{Layout, Matrix, exactly, serial_backends, within_a_minute};
 
 type Shape = [usize; 2];
 
@@ -17,10 +13,10 @@ fn zeros(shape: Shape) -> Matrix {
     Matrix::from_fn(shape, Layout::Padded, |_, _| 0.0)
 }
 
-/// Calls an operation on every instruction set, and its reference, which is given no backend; all
-/// must refuse and leave the output as it is. Gives the errors.
+/// Calls an operation on every instruction set, and its reference without a backend. All must refuse and leave the output
+/// untouched; gives their errors.
 fn refusals<T>(output: Shape, mut call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
-    let backends = serial_backends().map(Some).chain([None]);
+    let backends = serial_backends().into_iter().map(Some).chain([None]);
     let refusal = |backend: Option<Backend>| {
         let mut output = Matrix::unwritten(output, Layout::Padded);
         let result = call(backend.as_ref(), output.view_mut());
@@ -132,7 +128,7 @@ fn relu_backward_reference(y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Res
     reference::activation_backward(Activation::Relu, y, dy, dx)
 }
 
-/// Parameters of activations out of range, at every call that takes an activation.
+/// Parameters out of range, in every call that takes an activation.
 #[test]
 fn bad_activation_parameters_are_refused() {
     fn assert_value<T>(call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
@@ -161,7 +157,7 @@ fn bad_activation_parameters_are_refused() {
                 Some(backend) => activation::backward(backend, function, x, x, dx),
                 None => reference::activation_backward(function, x, x, dx),
             });
-            // The reference has nothing in place.
+            // The reference has no in-place form.
             assert_value(|backend, y| match backend {
                 Some(backend) => activation::forward_in_place(backend, function, y),
                 None => reference::activation_forward(function, x, y),
@@ -174,20 +170,20 @@ fn bad_activation_parameters_are_refused() {
     }
 }
 
-/// Gradients in place: of another shape than what they go back through.
+/// A dy of another shape than what was saved for backward.
 #[test]
 fn in_place_gradients_refuse_wrong_shapes() {
     type InPlace = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [InPlace; 3] = [
-        |backend, kept, dy| activation::backward_in_place(backend, Activation::Tanh, kept, dy),
+        |backend, saved, dy| activation::backward_in_place(backend, Activation::Tanh, saved, dy),
         activation::softmax_backward_in_place,
         activation::log_softmax_backward_in_place,
     ];
     for operation in operations {
-        for kept in [[2, 4], [3, 5], [4, 3], [0, 4]] {
+        for saved in [[2, 4], [3, 5], [4, 3], [0, 4]] {
             for backend in serial_backends() {
-                let (kept, mut dy) = (zeros(kept), Matrix::unwritten([3, 4], Layout::Padded));
-                let error = operation(&backend, kept.view(), dy.view_mut()).unwrap_err();
+                let (saved, mut dy) = (zeros(saved), Matrix::unwritten([3, 4], Layout::Padded));
+                let error = operation(&backend, saved.view(), dy.view_mut()).unwrap_err();
                 assert!(matches!(error, Error::Shape { argument: "dy", .. }), "{error}");
                 dy.assert_untouched();
             }
@@ -203,7 +199,7 @@ fn activations_refuse_wrong_shapes() {
         (relu, relu_reference),
         (activation::softmax, reference::softmax),
         (activation::log_softmax, reference::log_softmax),
-        // exp and ln of the reference are scalar.
+        // The reference has exp and ln of scalars alone.
         (activation::exp, relu_reference),
         (activation::ln, relu_reference),
     ];
@@ -313,7 +309,7 @@ fn cross_entropy_refuses_bad_options() {
     for bad in [-0.1, 1.1, f32::NAN, f32::NEG_INFINITY] {
         is(refused(plain.label_smoothing(bad), [3, 4], labels, None), "label_smoothing", true);
     }
-    // What is no error: labels that are all ignored, and nothing to add up.
+    // A batch of ignored labels alone is no error: its loss is 0.
     let (backend, logits) = (Backend::new().unwrap(), zeros([3, 4]));
     assert_eq!(plain.forward(&backend, logits.view(), &[200u8; 3], None).unwrap(), 0.0);
 }
@@ -335,7 +331,7 @@ fn labels_out_of_range_are_refused() {
     }
 }
 
-/// Makes both kinds of view, which must refuse, and gives the argument that the errors name.
+/// Asserts that both kinds of view are refused; gives the argument that the errors name.
 fn refused_view([rows, cols]: Shape, strides: Option<Shape>, len: usize) -> &'static str {
     let mut data = vec![0.0; len];
     let read = match strides {
@@ -400,7 +396,7 @@ fn views_with_overlapping_elements_are_refused() {
         ([2, 3], [0, 0]),
         ([1, 2], [5, 0]),
         ([2, 1], [0, 5]),
-        // No two elements share a place here, but the rows are woven into each other.
+        // No two elements share a place here, but rows interleave.
         ([2, 3], [3, 2]),
         ([3, 2], [2, 3]),
     ];
@@ -439,7 +435,7 @@ fn flatten_refuses_shapes_that_do_not_fit() {
     }
 }
 
-/// Views without elements take any strides; nothing may be computed from those.
+/// Views without elements take any strides: nothing may be computed from these.
 #[test]
 fn empty_views_take_enormous_strides() {
     let empty = |rows, cols| MatRef::with_strides(&[], rows, cols, MAX, MAX).unwrap();
@@ -459,7 +455,7 @@ fn empty_views_take_enormous_strides() {
     }
 }
 
-/// An axis of one step takes any stride.
+/// The stride of an axis of length 1 is never used.
 #[test]
 fn axes_of_length_one_take_enormous_strides() {
     fn row(data: &[f32]) -> MatRef<'_> {
@@ -489,14 +485,13 @@ fn axes_of_length_one_take_enormous_strides() {
     }
 }
 
-/// No element, however many rows or columns: nothing to do, and no time to lose.
+/// Without elements a call returns at once, however many rows or columns there are.
 #[test]
 fn enormous_empty_views_take_no_time() {
     fn empty<'a>(rows: usize, cols: usize) -> MatMut<'a> {
         MatMut::new(&mut [], rows, cols).unwrap()
     }
-    let (done, finished) = mpsc::channel();
-    thread::spawn(move || {
+    within_a_minute("calls on views without elements", || {
         let (tall, flat) = (MatRef::new(&[], MAX, 0).unwrap(), MatRef::new(&[], 0, MAX).unwrap());
         let none = MatRef::new(&[], 0, 0).unwrap();
         let packed = PackedWeights::new(flat);
@@ -522,17 +517,13 @@ fn enormous_empty_views_take_no_time() {
             dense::forward(&backend, tall, none, Some(&[]), Activation::Relu, empty(MAX, 0)).unwrap();
             dense::backward_input(&backend, tall, none, None, empty(MAX, 0)).unwrap();
             dense::backward_params(&backend, tall, tall, empty(0, 0), Some(&mut [])).unwrap();
-            done.send(backend.isa()).unwrap();
         }
     });
-    for backend in serial_backends() {
-        assert_eq!(finished.recv_timeout(Duration::from_secs(60)), Ok(backend.isa()), "loops over rows of nothing");
-    }
 }
 
 #[test]
 fn messages_say_what_was_expected_and_found() {
-    let backend = serial_backends().next().unwrap();
+    let backend = Backend::new().unwrap();
     let (x, w) = (zeros([3, 4]), zeros([5, 6]));
     let mut y = zeros([3, 6]);
     let linear = Activation::Linear;

@@ -1,11 +1,11 @@
-//! Instruction sets: their names, which are available, and how one is chosen.
+//! Tests instruction sets: their names, which are available, and how one is selected.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-use crate::common::exactly;
-
 use densely::{Backend, Error, ISA_VARIABLE, Isa, Threads};
+use densely_testkit::backends::expected_isas;
+use densely_testkit::exactly;
 
 #[test]
 fn names_round_trip() {
@@ -70,14 +70,12 @@ fn backends_refuse_unavailable_instruction_sets() {
 /// A skip must not look like a pass: CI names what it expects in `DENSELY_EXPECT_ISA`.
 #[test]
 fn expected_instruction_sets_are_available() {
-    let expected = std::env::var("DENSELY_EXPECT_ISA").unwrap_or_default();
-    for name in expected.split(',').filter(|name| !name.is_empty()) {
-        let isa: Isa = name.parse().unwrap();
+    for isa in expected_isas() {
         assert!(isa.is_available(), "{isa} is expected, available are {:?}", Isa::available());
     }
 }
 
-/// Run by the tests below in a process of its own; prints what `Backend::new` gives.
+/// Runs in a process of its own, started by the tests below; prints the result of `Backend::new`.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
 fn prints_the_default_backend() {
@@ -88,10 +86,10 @@ fn prints_the_default_backend() {
     }
 }
 
-/// What [`child`] prints when the variable has this value.
+/// What [`prints_the_default_backend`] prints when the variable has this value.
 fn child_with(value: Option<&OsStr>) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "isa::child", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
+    command.args(["--exact", "isa::prints_the_default_backend", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
     if let Some(value) = value {
         command.env(ISA_VARIABLE, value);
     }

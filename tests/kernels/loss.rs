@@ -1,13 +1,14 @@
-//! Cross-entropy with all its options: against the reference, against PyTorch's figures and against its definition.
+//! Compares cross-entropy with all its options with the reference, with PyTorch's results and with its definition.
 
-use crate::common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, cases, check, check_kernel_serially};
 use densely::loss::{self, CrossEntropy, Reduction};
 use densely::{Backend, Labels, MatMut, MatRef, Targets, reference};
+use densely_testkit::strategies::{any_layout, any_values, cases};
+use densely_testkit::{Layout, Matrix, Random, Values, check_kernel, check_kernel_serially, serial_backends};
 use proptest::array::uniform4;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// What the targets are.
+/// The type of the targets.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     U8,
@@ -21,12 +22,12 @@ const IGNORED: usize = 250;
 #[derive(Clone, Debug)]
 struct Case {
     shape: [usize; 2],
-    /// Of the logits, the probabilities, the gradient, and what holds both in place.
+    /// Of the logits, the probabilities, dlogits, and dlogits in place of the logits.
     layouts: [Layout; 4],
     values: Values,
     kind: Kind,
     smoothing: f32,
-    /// How many of four rows have the ignored label, if there is one.
+    /// How many rows in four have the ignored label; `None` without such a label.
     ignored: Option<usize>,
     weighted: bool,
     reduction: Reduction,
@@ -34,7 +35,7 @@ struct Case {
 }
 
 impl Case {
-    /// The plain mean over labels.
+    /// The mean over labels, without options.
     fn new(rows: usize, cols: usize) -> Self {
         Self {
             shape: [rows, cols],
@@ -49,19 +50,19 @@ impl Case {
         }
     }
 
-    /// Everything that there is to choose from, with labels and with probabilities.
+    /// Every option, with labels and with probabilities.
     fn all(rows: usize, cols: usize) -> impl Iterator<Item = Self> {
         let kinds = [Kind::U32, Kind::Probabilities(Values::Normal)];
-        let choices = kinds.into_iter().flat_map(|kind| [0.0, 0.1].map(|smoothing| (kind, smoothing)));
-        let choices = choices.flat_map(|(kind, smoothing)| [false, true].map(|weighted| (kind, smoothing, weighted)));
-        choices.map(move |(kind, smoothing, weighted)| Self {
-            kind,
-            smoothing,
+        let weighting = move |weighted: bool| Self {
             weighted,
             ignored: weighted.then_some(1),
             reduction: if weighted { Reduction::Mean } else { Reduction::Sum },
             ..Self::new(rows, cols)
-        })
+        };
+        let smoothing = move |smoothing| [false, true].map(|weighted| Self { smoothing, ..weighting(weighted) });
+        kinds
+            .into_iter()
+            .flat_map(move |kind| [0.0, 0.1].into_iter().flat_map(smoothing).map(move |case| Self { kind, ..case }))
     }
 
     fn check(&self) {
@@ -83,7 +84,7 @@ impl Case {
             Kind::Usize => (&labels).into(),
             Kind::Probabilities(_) => probabilities.view().into(),
         };
-        // Classes without weight are among them.
+        // Some classes weigh 0.
         let weights: Vec<f32> = (0..classes).map(|_| random.below(4) as f32 / 2.0).collect();
         let mut options = CrossEntropy::new().label_smoothing(self.smoothing).reduction(self.reduction);
         if self.weighted {
@@ -100,16 +101,16 @@ impl Case {
         };
         let close = |[dlogits, losses, loss]: &[Matrix; 3],
                      [expected_dlogits, expected_losses, expected_loss]: &[Matrix; 3]| {
-            // A gradient's error is relative to the targets, a loss's to the logits, too.
+            // The error of a gradient is relative to the targets, that of a loss to the logits, too.
             let size = |row, col| if probabilities.shape() == [0, 0] { 1.0 } else { probabilities.at(row, col).abs() };
             let of_row = |row| (0..classes).map(|col| 1.0 + size(row, col)).sum::<f32>() * 2.0;
             let of_rows: Vec<f32> = (0..batch).map(of_row).collect();
-            let lack = |row| (0..classes).map(|col| logits.at(row, col).abs()).fold(1.0, f32::max) * of_rows[row];
-            let lacks: Vec<f32> = (0..batch).map(lack).collect();
-            let all = lacks.iter().sum::<f32>();
+            let of_loss = |row| (0..classes).map(|col| logits.at(row, col).abs()).fold(1.0, f32::max) * of_rows[row];
+            let of_losses: Vec<f32> = (0..batch).map(of_loss).collect();
+            let of_sum = of_losses.iter().sum::<f32>();
             dlogits.assert_close(expected_dlogits, |row, _| of_rows[row]);
-            losses.assert_close(expected_losses, |row, _| lacks[row]);
-            loss.assert_close(expected_loss, |_, _| all);
+            losses.assert_close(expected_losses, |row, _| of_losses[row]);
+            loss.assert_close(expected_loss, |_, _| of_sum);
         };
         check_kernel(
             [Matrix::unwritten(self.shape, self.layouts[2]), column(batch), column(1)],
@@ -121,7 +122,7 @@ impl Case {
             },
             &close,
         );
-        // The labels' type is no matter here, nor are the threads.
+        // Neither the labels' type nor the threads matter in place.
         check_kernel_serially(
             [Matrix::in_place(&logits, self.layouts[3]), column(batch), column(1)],
             expected,
@@ -188,7 +189,7 @@ fn matches_reference_for_every_row_length() {
 
 #[test]
 fn matches_reference_for_long_rows() {
-    // Of one piece, and of 2 and 6 of them.
+    // Rows of 1, 2 and 6 pieces.
     for cols in [1000, 4096, 4097, 20_500] {
         for case in Case::all(2, cols) {
             case.check();
@@ -219,20 +220,20 @@ fn matches_reference_around_loss_group_edges() {
         }
         Case { ignored: Some(1), smoothing: 0.1, weighted: true, ..Case::new(batch, 10) }.check();
     }
-    // Each row a part of its own.
+    // Each row is a task of its own.
     for batch in [2, 16, 17, 35] {
         Case::new(batch, 5000).check();
     }
 }
 
-/// `targets` of shape, `kind` of labels: 4 x 5 of them.
+/// Targets of 4 rows and 5 classes.
 const LABELS: [u8; 4] = [3, 0, 4, 2];
 const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.0, 0.25, 3.0];
 const PROBABILITIES: [f32; 20] =
     [0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.0, 0.5, 0.0, 0.0, 0.5];
 
-/// The loss and dlogits at (2, 1), (3, 2) and (0, 4) that `torch.nn.functional.cross_entropy` of PyTorch 2.15 gives in
-/// float64, by probabilities, smoothing, weights, ignored label 4, sum.
+/// The loss, then dlogits at (2, 1), (3, 2) and (0, 4), of `torch.nn.functional.cross_entropy` in PyTorch 2.15 in float64, for
+/// each choice of: probabilities, smoothing, class weights, ignored label 4, sum.
 #[rustfmt::skip]
 const PYTORCH: [(bool, f32, bool, bool, bool, [f64; 4]); 24] = [
     (false, 0.0, false, false, false, [4.300263374, 0.178925214, -0.093492411, 0.000497473]),
@@ -289,7 +290,7 @@ fn losses_and_gradients_match_pytorch() {
     }
 }
 
-/// Runs on a row, in place too, and gives the loss and the gradient.
+/// The loss and dlogits of one row.
 fn one_row<'a>(
     backend: &Backend,
     options: CrossEntropy<'_>,
@@ -340,7 +341,7 @@ fn zero_targets_contribute_nothing_at_infinite_logits() {
             let row = MatRef::new(&targets, 1, classes).unwrap();
             let (loss, dx) = one_row(&backend, CrossEntropy::new(), &logits, row);
             assert!((loss - 2f32.ln()).abs() < 1e-6 && dx.iter().all(|&dx| dx == 0.0), "{loss} {dx:?}");
-            // A target that can't be met.
+            // A positive target at a logit of -inf.
             targets[0] = 0.5;
             let row = MatRef::new(&targets, 1, classes).unwrap();
             let (loss, dx) = one_row(&backend, CrossEntropy::new(), &logits, row);

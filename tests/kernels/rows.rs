@@ -1,8 +1,9 @@
-//! Activations against the reference: every instruction set, number of threads,
-//! layout of the operands and kind of values.
+//! Compares activations with the reference: every instruction set, number of threads, layout and kind of values.
 
-use crate::common::{ACTIVATIONS, Layout, Matrix, Values, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, MatMut, MatRef, Result, activation, reference};
+use densely_testkit::kernel::exact;
+use densely_testkit::strategies::{any_layout, any_values, cases};
+use densely_testkit::{Layout, Matrix, Values, activations, check_kernel};
 use proptest::array::{uniform2, uniform3};
 use proptest::prelude::*;
 
@@ -10,7 +11,7 @@ struct Unary {
     kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
     in_place: Option<fn(&Backend, MatMut<'_>)>,
     reference: fn(MatRef<'_>, MatMut<'_>) -> Result<()>,
-    /// What the portable tier's error is relative to besides the result.
+    /// The error of the portable tier is relative to the result plus this.
     unit: f32,
 }
 
@@ -52,7 +53,7 @@ fn each(x: MatRef<'_>, mut y: MatMut<'_>, f: fn(f32) -> f32) -> Result<()> {
 #[derive(Clone, Debug)]
 struct Case {
     shape: [usize; 2],
-    /// Of the inputs in the order of the call, and of the result.
+    /// Of the inputs in the order of the call, then of the result.
     layouts: [Layout; 3],
     values: [Values; 2],
     seed: u64,
@@ -94,11 +95,11 @@ impl Case {
         }
     }
 
-    /// An activation and its gradient, each in place, too.
+    /// Checks an activation and its gradient, each also in place.
     fn activation(&self, function: Activation) {
         let (x, dy) = (self.operand(0), self.operand(1));
         let value = |[y]: &mut [Matrix; 1]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap();
-        // Where GELU's argument is large, the error of the product is that of the exponent.
+        // Where GELU's argument is large, the product has the error of the exponent.
         let unit = if function == Activation::Gelu { 1e-6 } else { f32::MIN_POSITIVE };
         let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| unit);
         check_kernel(
@@ -181,9 +182,9 @@ impl Case {
 
     fn all(&self) {
         UNARY.iter().for_each(|op| self.unary(op));
-        // One of them, which is another in each case; `every_activation` has all.
-        let [rows, cols] = self.shape;
-        self.activation(ACTIVATIONS[(self.seed as usize % 9 + rows + cols) % ACTIVATIONS.len()]);
+        // One activation, another in each case; `activations_match_reference` has all.
+        let ([rows, cols], activations) = (self.shape, activations());
+        self.activation(activations[(self.seed as usize % 9 + rows + cols) % activations.len()]);
         self.softmax_backward();
         self.log_softmax_backward();
     }
@@ -227,12 +228,12 @@ fn matches_reference_for_every_row_length() {
 
 #[test]
 fn matches_reference_for_long_rows() {
-    // Of one piece, and of 2, 3 and 6 of them.
+    // Rows of 1, 2, 3 and 6 pieces.
     for cols in [1000, 4096, 4097, 9000, 20_500] {
         Case::new(2, cols).all();
         Case { layouts: [Layout::Scattered, Layout::Padded, Layout::Transposed], ..Case::new(2, cols) }.all();
     }
-    // Neighbours on one side alone.
+    // Contiguous rows on one side only.
     for (inputs, output) in [(Layout::RowMajor, Layout::Scattered), (Layout::Scattered, Layout::RowMajor)] {
         Case { layouts: [inputs, inputs, output], ..Case::new(2, 4097) }.all();
     }

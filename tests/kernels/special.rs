@@ -1,11 +1,12 @@
-//! Special values at every position of rows of every length, on one thread.
+//! Puts special values at every position of rows of every length, on one thread.
 
-use crate::common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_kernel_serially};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
+use densely_testkit::values::SPECIAL;
+use densely_testkit::{Layout, Matrix, Random, activations, assert_identical, check_kernel_serially, serial_backends};
 
-/// Every length, in turn with one of the values; short rows, and those around the vectors' edges,
-/// where lanes are masked off, with all of them.
+/// Every length with one of the values in turn; short rows, and lengths around the edges of vectors, where lanes are
+/// masked off, with all of them.
 fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     (1..=130usize).flat_map(|len| {
         let turns = if len <= 33 || matches!(len % 16, 15 | 0 | 1) { 1 } else { SPECIAL.len() };
@@ -13,13 +14,13 @@ fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     })
 }
 
-/// A row of ordinary values for each position, with the special value there.
+/// For each position a row of normal values with the special value there.
 fn one_at_each_position(len: usize, special: f32) -> Matrix {
     let mut random = Random::new(len as u64);
     Matrix::from_fn([len, len], Layout::Padded, |row, col| if row == col { special } else { random.normal() })
 }
 
-/// Two special values that take turns, for each pair of them.
+/// For each pair of special values a row in which they alternate.
 fn pairs(len: usize) -> Matrix {
     let kinds = SPECIAL.len();
     Matrix::from_fn([kinds * kinds, len], Layout::Padded, |row, col| {
@@ -78,7 +79,7 @@ fn log_softmax_matches_reference_at_special_values() {
     }
 }
 
-/// The label on the special value, and beside it.
+/// The label is at the special value, then beside it.
 #[test]
 fn cross_entropy_matches_reference_at_special_values() {
     for x in inputs() {
@@ -119,7 +120,7 @@ fn forward_matches_reference_at_special_inputs() {
     for (len, special) in lengths_and_values() {
         let mut random = Random::new(7);
         let w = Matrix::from_fn([len, 3], Layout::Padded, |_, _| random.normal());
-        // All positions as one batch, and some as a batch of one.
+        // All positions as one batch, and three as batches of one.
         let x = one_at_each_position(len, special);
         check_forward(&x, &w);
         for position in [0, len / 2, len - 1] {
@@ -139,9 +140,9 @@ fn forward_matches_reference_at_special_weights() {
 
 type RowOperation = fn(&densely::Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
 
-/// y of one row, on each instruction set.
+/// The output of one row on each instruction set.
 fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>> {
-    serial_backends().map(move |backend| {
+    serial_backends().into_iter().map(move |backend| {
         let mut y = vec![0.0; x.len()];
         let x = MatRef::new(x, 1, x.len()).unwrap();
         operation(&backend, x, MatMut::new(&mut y, 1, x.cols()).unwrap()).unwrap();
@@ -149,7 +150,7 @@ fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>>
     })
 }
 
-// What the documentation says of special values, whatever the reference does.
+// What the documentation says of special values, independent of the reference.
 
 #[test]
 fn relu_keeps_nan_and_negative_zero() {
@@ -160,7 +161,7 @@ fn relu_keeps_nan_and_negative_zero() {
     }
 }
 
-/// Every activation at NaN, the infinities and the zeros, as the documentation has it.
+/// Every activation at NaN, the infinities and the zeros, as documented.
 #[test]
 fn activations_have_documented_limits() {
     let x = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0];
@@ -184,13 +185,13 @@ fn activations_have_documented_limits() {
             let (y, ends) = (y[1..].iter().map(|y| y.to_bits()), ends(function).map(f32::to_bits));
             assert_eq!(y.collect::<Vec<_>>(), ends, "{function:?} on {}", backend.isa());
 
-            // And the slopes there: finite, whatever is kept.
-            let kept =
-                if function.saves_input() { x.to_vec() } else { [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat() };
+            // The slopes there are finite, whatever is saved for backward.
+            let outputs = [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat();
+            let saved = if function.saves_input() { x.to_vec() } else { outputs };
             let mut dx = [7.0; 5];
             let dy = [1.0; 5];
-            let [kept, dy] = [&kept[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());
-            activation::backward(&backend, function, kept, dy, MatMut::new(&mut dx, 1, 5).unwrap()).unwrap();
+            let [saved, dy] = [&saved[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());
+            activation::backward(&backend, function, saved, dy, MatMut::new(&mut dx, 1, 5).unwrap()).unwrap();
             let at_minus_infinity = match function {
                 Activation::Linear => 1.0,
                 Activation::LeakyRelu { slope } => slope,
@@ -216,10 +217,10 @@ fn rows_without_a_distribution_become_nan() {
     }
 }
 
-/// Long rows are taken in pieces: one of nothing but -inf adds 0, one that holds NaN or +inf spoils the row.
+/// Long rows are split into pieces: one of -inf alone adds 0; one with NaN or +inf makes the whole row NaN.
 #[test]
 fn split_rows_with_special_values_have_documented_results() {
-    for (special, spoilt) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
+    for (special, is_nan) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
         for masked in 0..3 {
             let piece = masked * densely::ROW_PIECE..(masked + 1) * densely::ROW_PIECE;
             let x: Vec<f32> = (0..3 * densely::ROW_PIECE)
@@ -227,11 +228,11 @@ fn split_rows_with_special_values_have_documented_results() {
                 .collect();
             for y in outputs(activation::softmax, &x) {
                 let sum: f64 = y.iter().map(|&y| f64::from(y)).sum();
-                assert!(if spoilt { y.iter().all(|y| y.is_nan()) } else { (sum - 1.0).abs() < 1e-5 }, "sum {sum}");
+                assert!(if is_nan { y.iter().all(|y| y.is_nan()) } else { (sum - 1.0).abs() < 1e-5 }, "sum {sum}");
             }
             for y in outputs(activation::log_softmax, &x) {
-                assert!(y.iter().all(|y| y.is_nan()) == spoilt);
-                assert!(spoilt || y[piece.clone()].iter().all(|&y| y == f32::NEG_INFINITY));
+                assert!(y.iter().all(|y| y.is_nan()) == is_nan);
+                assert!(is_nan || y[piece.clone()].iter().all(|&y| y == f32::NEG_INFINITY));
             }
         }
     }
@@ -240,7 +241,7 @@ fn split_rows_with_special_values_have_documented_results() {
 #[test]
 fn log_softmax_gradient_is_dy_where_dy_sums_to_zero() {
     for (rows, len) in [1, 40].into_iter().flat_map(|rows| [3, 15, 19, 71, 1503].map(|len| (rows, len))) {
-        // Zeros of either sign, which they keep.
+        // Zeros of either sign keep it.
         let row = [1.0, -0.0, -1.0, 0.0].into_iter().cycle().take(len);
         let dy: Vec<f32> = (0..rows).flat_map(|_| row.clone()).collect();
         let y = vec![-1.0; dy.len()];
@@ -248,8 +249,7 @@ fn log_softmax_gradient_is_dy_where_dy_sums_to_zero() {
         for backend in serial_backends() {
             let mut dx = vec![f32::NAN; rows * len];
             activation::log_softmax_backward(&backend, y, dy, MatMut::new(&mut dx, rows, len).unwrap()).unwrap();
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&dx), bits(&dy.to_vec()), "{rows} x {len} on {backend:?}");
+            assert_identical(&dx, &dy.to_vec(), &format!("{rows} x {len} on {backend:?}"));
         }
     }
 }

@@ -1,12 +1,13 @@
-//! Matrix views: what they give, and which layouts they accept.
+//! Tests matrix views: their elements, and which layouts they accept.
 
 use std::collections::HashSet;
 
-use crate::common::{Layout, Matrix, cases};
 use densely::{Labels, MatMut, MatRef, PackedWeights, Weights, flatten};
+use densely_testkit::strategies::cases;
+use densely_testkit::{Layout, Matrix};
 use proptest::prelude::*;
 
-/// 0, 1, 2, ... by rows.
+/// 0, 1, 2, ... row by row.
 fn counted(rows: usize, cols: usize, layout: Layout) -> Matrix {
     Matrix::from_fn([rows, cols], layout, |row, col| (row * cols + col) as f32)
 }
@@ -172,8 +173,7 @@ fn any_stride() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(cases(20_000))]
 
-    /// Accepted layouts stay inside and hold no element twice; what is refused leaves the slice,
-    /// overlaps, or has rows woven into each other.
+    /// Accepted layouts stay inside the slice and hold no element twice; refused ones leave it, overlap or interleave rows.
     #[test]
     fn views_are_accepted_if_inside_and_not_overlapping(rows in 0..8usize, cols in 0..8usize, row_stride in any_stride(), col_stride in any_stride(),
                len in 0..120usize) {
@@ -191,7 +191,7 @@ proptest! {
         prop_assert_eq!(accepted, inside && apart);
         if let Ok(x) = MatMut::with_strides(&mut data, rows, cols, row_stride, col_stride) {
             prop_assert!(accepted);
-            // The data are their own offsets.
+            // Each element is its own offset.
             let offsets = x.to_vec();
             let distinct: HashSet<u32> = offsets.iter().map(|offset| offset.to_bits()).collect();
             prop_assert_eq!((offsets.len(), distinct.len()), (rows * cols, rows * cols));

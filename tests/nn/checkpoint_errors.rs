@@ -1,22 +1,24 @@
-//! Checkpoints that do not fit, are broken or can't be written: an error, and nothing is lost.
+//! Resumes from checkpoints that do not fit or are damaged, and writes where nothing can be written: errors that lose nothing.
 
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Folder, assert_identical, matrix, path_on_full_disk, random, random_labels, run_on_full_disk};
 use densely::nn::{
     Activation, Adam, AdamW, Clip, Dense, Dropout, EarlyStopping, Fit, Flatten, History, Layer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, Result};
+use densely_testkit::{Folder, assert_identical, random_labels, random_values, row_major};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
+
+use crate::common::{path_on_full_disk, run_on_full_disk};
 
 const SAMPLES: usize = 20;
 const INPUTS: usize = 4;
 const CLASSES: usize = 3;
 
-/// A training with every kind of option.
+/// A training with every option.
 #[derive(Clone)]
 struct Task {
     layers: Vec<Layer>,
@@ -55,7 +57,7 @@ impl Task {
         }
     }
 
-    /// A model that has learnt something already.
+    /// Builds a model that was trained for a step.
     fn model(&self) -> Sequential {
         let builder = Sequential::builder(INPUTS).backend(Backend::new().unwrap()).seed(self.seed);
         let mut model = self.layers.iter().fold(builder, |builder, &layer| builder.layer(layer)).build().unwrap();
@@ -65,7 +67,7 @@ impl Task {
     }
 
     fn fit(&self, model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Result<History> {
-        let (x, labels) = (random_values(1, self.samples * INPUTS), random_labels(2, self.samples, CLASSES));
+        let (x, labels) = (random_values(1, self.samples * INPUTS), random_labels::<u8>(2, self.samples, CLASSES));
         let mut fit = options(Fit::default()).epochs(self.epochs).batch_size(self.batch_size);
         fit = if let Some(seed) = self.shuffle { fit.shuffle(seed) } else { fit.no_shuffle() };
         if let Some(weights) = &self.class_weights {
@@ -80,13 +82,13 @@ impl Task {
         model.fit(row_major(&x, self.samples), &labels, fit)
     }
 
-    /// Writes the checkpoint of a training of 2 epochs.
+    /// Trains for 2 epochs and writes a checkpoint.
     fn checkpoint(&self, file: &Path) {
         let task = Self { epochs: 2, ..self.clone() };
         task.fit(&mut task.model(), |fit| fit.checkpoint(file, 1)).unwrap();
     }
 
-    /// The error of going on from this file, which must leave no trace.
+    /// Asserts that resuming from a file fails and leaves the model unchanged; returns the error.
     #[track_caller]
     fn refused(&self, file: &Path) -> Error {
         let mut model = self.model();
@@ -102,7 +104,7 @@ impl Task {
         error
     }
 
-    /// What was expected and found.
+    /// Returns what a file was expected to be and was found to be.
     #[track_caller]
     fn mismatch(&self, file: &Path) -> [String; 2] {
         match self.refused(file) {
@@ -117,7 +119,7 @@ impl Task {
 
 fn step(model: &mut Sequential) {
     let x = random_values(3, SAMPLES * INPUTS);
-    model.train_on_batch(row_major(&x, SAMPLES), &random_labels(4, SAMPLES, CLASSES)).unwrap();
+    model.train_on_batch(row_major(&x, SAMPLES), &random_labels::<u8>(4, SAMPLES, CLASSES)).unwrap();
 }
 
 #[test]
@@ -188,7 +190,7 @@ fn resume_names_the_setting_that_differs() {
         with_rule(Sgd::default().into()).mismatch(&file),
         ["a checkpoint with momentum: 0.0", "momentum: 0.5"].map(str::to_owned)
     );
-    // The seed matters where values are dropped.
+    // The seed matters to dropout alone.
     let other_seed = Task { seed: 2, ..sgd.clone() };
     other_seed.fit(&mut other_seed.model(), |fit| fit.resume(&file)).unwrap();
     let dropout = |rate| with(&[task.layers[0], Dropout::new(rate).into(), task.layers[1]]);
@@ -200,7 +202,7 @@ fn resume_names_the_setting_that_differs() {
 
     let short = Task { epochs: 1, ..sgd.clone() };
     assert_eq!(short.mismatch(&file), ["a checkpoint of at most 1 epochs", "one of 2"].map(str::to_owned));
-    // The rate is the checkpoint's.
+    // The learning rate comes from the checkpoint.
     let other_rate = with_rule(Sgd::default().momentum(0.5).learning_rate(0.5).into());
     let mut model = other_rate.model();
     other_rate.fit(&mut model, |fit| fit.resume(&file)).unwrap();
@@ -214,7 +216,7 @@ fn truncated_checkpoints_are_refused() {
     task.checkpoint(&folder.file("whole"));
     let bytes = fs::read(folder.file("whole")).unwrap();
     for len in 0..bytes.len() {
-        // Another file each time: cutting a file short and writing it again takes milliseconds on ext4.
+        // A new file each time: truncating and rewriting one takes milliseconds on ext4.
         let file = folder.file(&format!("cut-{len}"));
         fs::write(&file, &bytes[..len]).unwrap();
         task.mismatch(&file);
@@ -241,7 +243,7 @@ fn flipped_bits_of_header_and_settings_are_detected() {
     }
 }
 
-/// The file with one tensor replaced, or taken out.
+/// Returns a file's bytes with one tensor replaced, or removed.
 fn changed(file: &Path, name: &str, tensor: Option<(Dtype, Vec<usize>, &[u8])>) -> Vec<u8> {
     let bytes = fs::read(file).unwrap();
     let old = SafeTensors::deserialize(&bytes).unwrap();
@@ -271,7 +273,7 @@ fn mismatched_tensors_are_refused_by_name() {
         format!("{expected} / {found}")
     };
     for name in &names {
-        // A missing history leaves the question how long it is.
+        // Without `history.loss` the length of the history is unknown, which has another message.
         let missing = refused(name, None);
         assert!(missing.contains("no such tensor") || name == "history.loss", "{missing}");
         for (dtype, shape, len) in [(Dtype::F32, vec![3], 12), (Dtype::F16, vec![2], 4), (Dtype::F32, vec![1, 1], 4)] {
@@ -342,6 +344,6 @@ fn failed_write_keeps_the_old_checkpoint() {
     let folder = Folder::new("checkpoint-full-disk");
     let path = folder.file("checkpoint");
     task.checkpoint(&path);
-    run_on_full_disk("checkpoint_errors::a_write_that_fails_leaves_the_old_checkpoint", &path);
+    run_on_full_disk("checkpoint_errors::failed_write_keeps_the_old_checkpoint", &path);
     task.fit(&mut task.model(), |fit| fit.resume(&path)).unwrap();
 }

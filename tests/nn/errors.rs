@@ -1,15 +1,17 @@
-//! Bad input of level 2: each is refused with the argument's name, and leaves no trace.
+//! Passes bad input to the network API: errors that name the argument and leave the model unchanged.
 
 use std::fmt::Debug;
 
-use crate::common::{assert_identical, matrix, mlp, random};
 use densely::nn::{
     Activation, Adam, AdamW, Builder, Clip, Dense, EarlyStopping, Fit, Flatten, Initializer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, MatMut, MatRef, Result};
+use densely_testkit::{assert_identical, random_values, row_major};
 
-/// The variant and the argument that it names.
+use crate::common::mlp;
+
+/// Returns an error's variant and the argument that it names.
 fn name(error: &Error) -> String {
     match error {
         Error::Shape { argument, .. } => format!("Shape {argument}"),
@@ -25,7 +27,7 @@ const INPUTS: usize = 4;
 const CLASSES: usize = 3;
 const LABELS: [u8; SAMPLES] = [0, 1, 2, 0, 1, 2];
 
-/// SAMPLES x INPUTS.
+/// Returns SAMPLES x INPUTS values.
 fn samples() -> Vec<f32> {
     random_values(1, SAMPLES * INPUTS)
 }
@@ -34,7 +36,7 @@ fn uncompiled() -> Sequential {
     mlp(&Backend::new().unwrap(), INPUTS, &[5, CLASSES])
 }
 
-/// A model in the midst of its training.
+/// Builds a model that was trained for a step.
 fn model() -> Sequential {
     let mut model = uncompiled();
     model.compile(Adam::default()).unwrap();
@@ -42,8 +44,7 @@ fn model() -> Sequential {
     model
 }
 
-/// The error of a call that must be refused; the model must then stand, and go on, as if there
-/// had been no call.
+/// Asserts that a call fails, and that the model is then unchanged and trains as if there had been no call; returns the error.
 #[track_caller]
 fn refused<T: Debug>(model: &mut Sequential, call: impl FnOnce(&mut Sequential) -> Result<T>) -> String {
     let mut untouched = model.clone();
@@ -89,7 +90,7 @@ fn builder_refuses_bad_networks() {
     assert_eq!(refused(Sequential::builder(4).layer(leaky(f32::NAN)).layer(softmax(3))), "Value activation");
     assert_eq!(refused(Sequential::builder(4).layer(leaky(-1.0)).layer(softmax(3))), "Value activation");
 
-    // Products and sums that overflow, and a size that only fits the address space on paper.
+    // Products and sums that overflow, and a size beyond any memory.
     assert_eq!(refused(Sequential::builder(2).layer(dense(usize::MAX))), "Shape units");
     assert_eq!(refused(Sequential::builder(1).layer(dense(usize::MAX))), "Shape units");
     assert_eq!(refused(Sequential::builder(usize::MAX).layer(dense(1))), "Shape units");
@@ -183,7 +184,7 @@ fn training_refuses_a_last_layer_without_a_loss() {
     assert!(gradients.iter().all(|&gradient| gradient == 7.0));
     assert!(model.predict(x).is_ok());
 
-    // It can be trained by another loss.
+    // A custom loss can train it.
     model.compile(Adam::default()).unwrap();
     let before = model.parameters().to_vec();
     assert_eq!(name(&model.train_on_batch(x, &LABELS).unwrap_err()), "Value activation");
@@ -209,7 +210,7 @@ fn fit_refuses_bad_options() {
     assert_eq!(fit(Fit::default().batch_size(0)), "Value batch_size");
     #[cfg(target_pointer_width = "64")]
     assert_eq!(fit(Fit::default().epochs(1 << 32)), "Value epochs");
-    // The last two leave nothing to validate and nothing to train: floor(6 (1 - split)) is 6 and 0.
+    // The last two leave no sample to validate, and none to train on: floor(6 (1 - split)) is 6 and 0.
     for split in [0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, 1e-300, 0.9] {
         assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
     }
@@ -232,7 +233,7 @@ fn fit_refuses_bad_options() {
     assert_eq!(data(x, &[0, 1, 2, 0, 1, 3]), "Label at 5");
 }
 
-/// What every call with samples and labels must refuse.
+/// Asserts what every call with samples and labels must refuse.
 fn check_samples(call: impl Fn(&mut Sequential, MatRef<'_>, &[u8]) -> Result<()>) {
     let x = samples();
     let refused = |x: MatRef<'_>, labels: &[u8]| refused(&mut model(), |model| call(model, x, labels));
@@ -368,7 +369,7 @@ fn messages_say_what_was_expected_and_found() {
 
 #[test]
 fn predictions_beyond_memory_are_refused() {
-    // 256 TiB: more than there are addresses, on most processors.
+    // 256 TiB, beyond the address space of most processors.
     let (samples, outputs) = (1 << 24, 1 << 22);
     let model = Sequential::builder(1).layer(Dense::new(outputs, Activation::Relu)).build().unwrap();
     let x = vec![0.0; samples];

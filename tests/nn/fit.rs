@@ -1,34 +1,37 @@
-//! What `fit` and its companions do with samples, labels, callbacks and the optimizer.
+//! Tests what `fit`, `train_on_batch`, `evaluate` and `predict` do with samples, labels, callbacks and the optimizer.
 
-use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 
-use crate::common::{assert_identical, backends, matrix, mlp, random, random_labels};
-use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{
     Activation, Adam, BatchEnd, Callback, Dense, EarlyStopping, Ended, EpochEnd, Fit, Initializer, Metrics, Monitor,
     Sequential, Sgd,
 };
-use densely::{Backend, MatMut, MatRef, Threads};
+use densely::{Backend, MatMut, MatRef};
+use densely_testkit::{
+    Layout, Matrix, Strides, assert_identical, backends, exactly, random_labels, random_values, row_major,
+};
 
-/// The first steps of [`in_order`], batch after batch, and their metrics with the batches' sizes.
+use crate::common::mlp;
+use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
+
+/// Takes the first steps of [`in_order`] one by one; returns their metrics and batch sizes.
 fn train_by_hand(model: &mut Sequential, steps: usize) -> Vec<(Metrics, usize)> {
     let (x, labels) = data();
     let batches = x.chunks(BATCH * INPUTS).zip(labels.chunks(BATCH)).cycle().take(steps);
-    let step =
-        |(x, labels): (&[f32], &[u8])| (model.train_on_batch(row_major(x, labels.len()), labels).unwrap(), labels.len());
+    let step = |(x, labels): (&[f32], &[u8])| {
+        (model.train_on_batch(row_major(x, labels.len()), labels).unwrap(), labels.len())
+    };
     batches.map(step).collect()
 }
 
-/// A model whose first layer has owners on two threads.
-fn model_with_owners() -> Sequential {
-    let threads = Threads::Exactly(NonZeroUsize::new(2).unwrap());
-    let mut model = mlp(&Backend::new().unwrap().with_threads(threads), INPUTS, &[32, CLASSES]);
+/// Builds a model whose first layer is trained in column shards on two threads.
+fn model_with_shards() -> Sequential {
+    let mut model = mlp(&Backend::new().unwrap().with_threads(exactly(2)), INPUTS, &[32, CLASSES]);
     model.compile(Adam::default()).unwrap();
     model
 }
 
-/// Keeps what it is told, and stops where it is told to: behind so many batches or epochs in all.
+/// Records what it is called with, and stops after the given number of batches or epochs.
 #[derive(Default)]
 struct Recorder {
     batches: Vec<BatchEnd>,
@@ -91,7 +94,7 @@ fn callbacks_and_history_report_every_batch_and_epoch() {
 #[test]
 fn callback_can_stop_training_and_keeps_the_parameters() {
     let (x, labels) = data();
-    // Stopped behind the first batch of the second epoch, and behind that epoch.
+    // Stopped after the first batch of the second epoch, and after that epoch.
     let stops = [
         (Recorder { last_batch: Some(4), ..Recorder::default() }, 4, 1),
         (Recorder { last_epoch: Some(2), ..Recorder::default() }, 6, 2),
@@ -106,8 +109,9 @@ fn callback_can_stop_training_and_keeps_the_parameters() {
     }
 }
 
-/// The order in which `fit` takes the samples 0..count in each epoch: nothing is learnt, and the
-/// loss of sample i, alone in its batch, is ln(1 + exp(i)).
+/// Returns the order in which `fit` takes the samples 0..count in each epoch.
+///
+/// The learning rate is 0, and the loss of sample i, alone in its batch, is ln(1 + exp(i)), which tells i.
 fn orders(count: usize, epochs: usize, fit: impl Fn(Fit<'_>) -> Fit<'_>) -> Vec<Vec<usize>> {
     let builder = Sequential::builder(1).layer(Dense::new(2, Activation::Linear).use_bias(false));
     let mut model = builder.build().unwrap();
@@ -220,25 +224,25 @@ fn zero_epochs_change_nothing() {
 fn second_fit_continues_the_optimizer_state() {
     let (x, labels) = data();
     let x = row_major(&x, SAMPLES);
-    let [mut once, mut twice, mut anew] = [model(), model(), model()];
+    let [mut once, mut twice, mut recompiled] = [model(), model(), model()];
     once.fit(x, &labels, in_order(2)).unwrap();
     twice.fit(x, &labels, in_order(1)).unwrap();
     twice.fit(x, &labels, in_order(1)).unwrap();
-    anew.fit(x, &labels, in_order(1)).unwrap();
-    anew.compile(Adam::default().learning_rate(0.01)).unwrap();
-    anew.fit(x, &labels, in_order(1)).unwrap();
+    recompiled.fit(x, &labels, in_order(1)).unwrap();
+    recompiled.compile(Adam::default().learning_rate(0.01)).unwrap();
+    recompiled.fit(x, &labels, in_order(1)).unwrap();
     assert_identical(twice.parameters(), once.parameters(), "parameters");
-    assert_ne!(anew.parameters(), once.parameters());
+    assert_ne!(recompiled.parameters(), once.parameters());
 }
 
-/// A clone has kept nothing.
+/// A clone has no buffers of earlier calls.
 #[test]
 fn cached_buffers_change_no_result() {
     let (values, labels) = data();
     let x = row_major(&values, SAMPLES);
     let weights: Vec<f32> = random_values(3, SAMPLES).iter().map(|weight| weight.abs()).collect();
-    let mut keeping = model_with_owners();
-    let mut anew = keeping.clone();
+    let mut reused = model_with_shards();
+    let mut fresh = reused.clone();
     let batches = |size| Fit::default().batch_size(size);
     let calls: [&dyn Fn(&mut Sequential); 8] = [
         &|model| drop(model.fit(x, &labels, batches(10)).unwrap()),
@@ -253,10 +257,10 @@ fn cached_buffers_change_no_result() {
         &|model| drop(model.fit(x, &labels, batches(10)).unwrap()),
     ];
     for (number, call) in calls.iter().enumerate() {
-        call(&mut keeping);
-        anew = anew.clone();
-        call(&mut anew);
-        assert_identical(keeping.parameters(), anew.parameters(), &format!("parameters after call {number}"));
+        call(&mut reused);
+        fresh = fresh.clone();
+        call(&mut fresh);
+        assert_identical(reused.parameters(), fresh.parameters(), &format!("parameters after call {number}"));
     }
 }
 
@@ -295,7 +299,7 @@ fn set_learning_rate_keeps_the_moments() {
         train_by_hand(model, 1);
     }
     assert_identical(back.parameters(), plain.parameters(), "parameters");
-    // Adam's step is the rate times what the moments say.
+    // Adam's step is the learning rate times a function of the moments.
     for ((before, plain), changed) in before.iter().zip(plain.parameters()).zip(changed.parameters()) {
         assert!((2.0 * (plain - before) - (changed - before)).abs() < 1e-6);
     }
@@ -303,7 +307,7 @@ fn set_learning_rate_keeps_the_moments() {
 
 #[test]
 fn separable_problem_is_learned() {
-    let labels = random_labels(3, 90, 3);
+    let labels = random_labels::<u8>(3, 90, 3);
     let noise = random_values(4, 90 * 3);
     let corner = |(i, noise): (usize, &f32)| f32::from(usize::from(labels[i / 3]) == i % 3) + 0.4 * noise;
     let x: Vec<f32> = noise.iter().enumerate().map(corner).collect();
@@ -386,7 +390,7 @@ fn labels_of_every_type_give_the_same_bits() {
     assert_identical(natives.parameters(), bytes.parameters(), "usize");
 }
 
-/// All that can be had of a model with these samples.
+/// Returns every result that a model gives for these samples.
 fn everything(x: MatRef<'_>, labels: &[u8]) -> Vec<f32> {
     let mut model = model();
     let mut all = model.predict(x).unwrap();
@@ -406,16 +410,11 @@ fn samples_in_any_strides_give_the_same_bits() {
     let (x, labels) = data();
     let x = row_major(&x, SAMPLES);
     let expected = everything(x, &labels);
-    // Element (row, col) of `x` at row * row_stride + col * col_stride, the gaps filled with NaN.
-    for (name, row_stride, col_stride) in
-        [("padded rows", INPUTS + 3, 1), ("transposed", 1, SAMPLES + 2), ("gaps in rows", 3 * INPUTS, 3)]
-    {
-        let mut spread = vec![f32::NAN; SAMPLES * row_stride + INPUTS * col_stride];
-        for (i, value) in x.to_vec().into_iter().enumerate() {
-            spread[i / INPUTS * row_stride + i % INPUTS * col_stride] = value;
-        }
-        let x = MatRef::with_strides(&spread, SAMPLES, INPUTS, row_stride, col_stride).unwrap();
-        assert_identical(&everything(x, &labels), &expected, name);
+    let strides = [(INPUTS + 3, 1), (1, SAMPLES + 2), (3 * INPUTS, 3)].map(|(row, col)| Strides { row, col });
+    for layout in Layout::ALL.into_iter().chain(strides.map(Layout::Strided)) {
+        // NaN lies in the gaps.
+        let x = Matrix::from_fn([SAMPLES, INPUTS], layout, |row, col| x.get(row, col).unwrap());
+        assert_identical(&everything(x.view(), &labels), &expected, &format!("{layout:?}"));
     }
 }
 
@@ -431,8 +430,8 @@ fn predictions_are_written_to_any_strides() {
 
 #[test]
 fn many_samples_are_predicted_and_evaluated_as_single_ones() {
-    let samples = 2500; // more than two of the blocks that samples are taken through the network in
-    let (x, labels) = (random_values(5, samples * INPUTS), random_labels(6, samples, CLASSES));
+    let samples = 2500; // more than two of the blocks in which inference takes samples
+    let (x, labels) = (random_values(5, samples * INPUTS), random_labels::<u8>(6, samples, CLASSES));
     let x = row_major(&x, samples);
     for backend in backends() {
         let model = mlp(&backend, INPUTS, &[11, CLASSES]);
@@ -444,10 +443,10 @@ fn many_samples_are_predicted_and_evaluated_as_single_ones() {
         let p = |row: usize| f64::from(all[row * CLASSES + usize::from(labels[row])]);
         let loss = (0..samples).map(|row| -p(row).ln()).sum::<f64>() / samples as f64;
         let classes = model.predict_classes(x).unwrap();
-        let hits = classes.iter().zip(&labels).filter(|&(&class, &label)| class == usize::from(label)).count();
+        let correct = classes.iter().zip(&labels).filter(|&(&class, &label)| class == usize::from(label)).count();
         let metrics = model.evaluate(x, &labels).unwrap();
         assert!((f64::from(metrics.loss) - loss).abs() < 1e-6 * loss, "{} {loss}", metrics.loss);
-        assert_eq!(metrics.accuracy, (hits as f64 / samples as f64) as f32);
+        assert_eq!(metrics.accuracy, (correct as f64 / samples as f64) as f32);
     }
 }
 
@@ -456,11 +455,11 @@ fn many_threads_can_share_one_model() {
     fn assert_send_sync<T: Send + Sync>(_: &T) {}
     let model = &model();
     assert_send_sync(model);
-    // Each thread has samples of its own, and asks so often that they meet.
+    // Each thread has samples of its own, and predicts a thousand times, so that calls overlap.
     let samples = (0..8).map(|seed| random_values(seed, SAMPLES * INPUTS));
-    let asked = samples.map(|x| (model.predict(row_major(&x, SAMPLES)).unwrap(), x)).collect::<Vec<_>>();
+    let predicted = samples.map(|x| (model.predict(row_major(&x, SAMPLES)).unwrap(), x)).collect::<Vec<_>>();
     std::thread::scope(|scope| {
-        for (expected, x) in &asked {
+        for (expected, x) in &predicted {
             scope.spawn(move || {
                 for _ in 0..1000 {
                     assert_identical(&model.predict(row_major(x, SAMPLES)).unwrap(), expected, "concurrent");
@@ -470,7 +469,7 @@ fn many_threads_can_share_one_model() {
     });
 }
 
-/// Fits a model of its own whenever it is told of a batch.
+/// Fits a model of its own after every batch.
 struct Nested;
 
 impl Callback for Nested {
@@ -504,7 +503,7 @@ fn concurrent_fits_on_one_pool_give_the_same_bits() {
 
 #[test]
 fn panicking_callback_ends_fit_and_keeps_the_model() {
-    /// Panics behind so many steps, in one of three calls.
+    /// Panics after this number of steps, in one of three methods.
     struct Panics(usize);
     fn panic_if(panics: bool) -> ControlFlow<()> {
         if panics { std::panic::resume_unwind(Box::new("the callback's")) } else { stop_if(false) }
@@ -522,9 +521,9 @@ fn panicking_callback_ends_fit_and_keeps_the_model() {
         }
     }
     let (x, labels) = data();
-    // The other's threads have the parameters of its first layer, and what the optimizer remembers of them, to themselves.
+    // The second model's column shards hold the parameters and moments of its first layer when the callback panics.
     for (mut fitted, steps) in
-        [model(), model_with_owners()].into_iter().flat_map(|model| [2, 3, 6].map(|steps| (model.clone(), steps)))
+        [model(), model_with_shards()].into_iter().flat_map(|model| [2, 3, 6].map(|steps| (model.clone(), steps)))
     {
         let mut by_hand = fitted.clone();
         let stopping = EarlyStopping::new(Monitor::Loss);

@@ -1,28 +1,30 @@
-//! Gradients of whole networks against finite differences of a network in f64.
+//! Compares gradients of whole networks with finite differences of a naive network in f64.
 
-use crate::common::{assert_close, backends, matrix, random, random_labels};
 use densely::nn::{Activation, Dense, DenseActivation, Flatten, Sequential, Shape};
+use densely_testkit::{Tolerance, assert_close, backends, random_labels, random_values, row_major};
 
-/// Moves of a parameter to either side. The differences are then off by about 1e-10: the square
-/// of this, and f64's rounding divided by it.
+/// How far a parameter is moved to either side.
+///
+/// The differences are then off by about 1e-10: the square of this, plus the rounding of f64 divided by it.
 const STEP: f64 = 1e-5;
 
-/// A parameter's gradient in f32 adds products along every path from it to the loss. Those sums
-/// have fewer than 60 terms in these nets, each rounded to 2^-24, and where terms cancel the error
-/// stays: 60 * 2^-24 of the largest gradient of the net.
-const TOLERANCE: f32 = 60.0 / (1 << 24) as f32;
+/// Bounds the rounding of f32 by 60 * 2^-24 of the largest gradient.
+///
+/// The gradient with respect to a parameter adds products along every path from it to the loss: fewer than 60 terms in these
+/// networks, each rounded to 2^-24. Where terms cancel, the error stays.
+const ROUNDING: f32 = 60.0 / (1 << 24) as f32;
 
-/// Dense layers with logits at the end, in f64, and a batch.
+/// Dense layers with logits at the end, computed in f64, and a batch.
 struct Net {
     sizes: Vec<usize>,
     bias: bool,
-    /// Of all layers but the last.
+    /// Of every layer but the last.
     activation: Activation,
     x: Vec<f32>,
     labels: Vec<u8>,
 }
 
-/// The function in f64.
+/// Computes an activation in f64.
 fn apply(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
@@ -54,7 +56,7 @@ fn apply(activation: Activation, x: f64) -> f64 {
 }
 
 impl Net {
-    /// The mean cross-entropy, and which sums are above 0: there some activations have a kink.
+    /// Computes the mean cross-entropy, and which pre-activations are above 0: some activations have a kink there.
     fn loss(&self, parameters: &[f64]) -> (f64, Vec<bool>) {
         let (mut total, mut open) = (0.0, Vec::new());
         for (sample, &label) in self.x.chunks(self.sizes[0]).zip(&self.labels) {
@@ -77,16 +79,16 @@ impl Net {
         (total / self.labels.len() as f64, open)
     }
 
-    /// The gradient by every parameter, by central differences.
+    /// Computes the gradient with respect to every parameter by central differences.
     fn gradients(&self, parameters: &[f64]) -> Vec<f32> {
         let (_, open) = self.loss(parameters);
-        assert_eq!(open.contains(&true), open.contains(&false), "both sides of 0 must be tried");
+        assert_eq!(open.contains(&true), open.contains(&false), "pre-activations on both sides of 0");
         let difference = |i: usize| {
             let [above, below] = [STEP, -STEP].map(|step| {
                 let mut moved = parameters.to_vec();
                 moved[i] += step;
                 let (loss, still_open) = self.loss(&moved);
-                assert_eq!(still_open, open, "parameter {i} stands at a kink: choose another seed");
+                assert_eq!(still_open, open, "parameter {i} is at a kink: choose another seed");
                 loss
             });
             ((above - below) / (2.0 * STEP)) as f32
@@ -95,8 +97,8 @@ impl Net {
     }
 }
 
-/// Compares the gradients of a network with dense layers of these units, the activation of each
-/// but the last and that of the last, on every instruction set.
+/// Compares the gradients of dense layers of these units on every instruction set. `each` is the activation of every layer
+/// but the last.
 #[track_caller]
 fn check(
     input: impl Into<Shape>,
@@ -126,8 +128,8 @@ fn check(
         model.parameters_mut().copy_from_slice(&parameters);
         let mut gradients = vec![f32::NAN; parameters.len()];
         let loss = model.gradients(row_major(&net.x, batch), &net.labels, &mut gradients).unwrap();
-        assert_close(&[loss], &[expected_loss], TOLERANCE, 0.0, &format!("{isa}: loss"));
-        assert_close(&gradients, &expected, 0.0, TOLERANCE, &format!("{isa}: gradients"));
+        assert_close(&[loss], &[expected_loss], Tolerance::relative(ROUNDING), &format!("{isa}: loss"));
+        assert_close(&gradients, &expected, Tolerance::of_largest(ROUNDING), &format!("{isa}: gradients"));
     }
 }
 

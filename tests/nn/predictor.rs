@@ -1,13 +1,15 @@
-//! `Predictor`: the bits of the model that it was made from, whoever asks.
+//! Compares a `Predictor` with the model that it was made from.
 
-use std::num::NonZeroUsize;
-
-use crate::common::{assert_identical, backends, matrix, mlp, random, some};
 use densely::nn::{Activation, Dense, DenseActivation, Predictor, Sequential};
 use densely::{Error, MatMut, MatRef, Threads, activation};
+use densely_testkit::{
+    Layout, Matrix, Strides, assert_identical, backends, exactly, first_if_emulated, random_values, row_major,
+};
 use rayon::ThreadPoolBuilder;
 
-/// Inputs and units; the last net's weights are many, those of most others few.
+use crate::common::mlp;
+
+/// Inputs and units of networks; the last has over 2^20 weights, most others have few.
 const NETS: [(usize, &[usize]); 7] = [
     (6, &[64, 8, 4]),
     (784, &[128, 10]),
@@ -17,7 +19,7 @@ const NETS: [(usize, &[usize]); 7] = [
     (2, &[129, 9]),
     (1030, &[1024, 30]),
 ];
-/// None, few, a block and more, several blocks.
+/// No row, few, one block and more, several blocks.
 const BATCHES: [usize; 11] = [0, 1, 2, 3, 4, 7, 16, 33, 128, 129, 300];
 
 fn predict(predictor: &Predictor, x: MatRef<'_>) -> Vec<f32> {
@@ -39,7 +41,7 @@ fn predictor_matches_the_model_on_any_number_of_threads() {
                 let expected = model.predict(x).unwrap();
                 let name = format!("{rows} rows of {inputs}-{units:?} on {}", backend.isa());
                 assert_identical(&predict(&predictor, x), &expected, &name);
-                for threads in [Threads::One, Threads::Auto, Threads::Exactly(NonZeroUsize::new(5).unwrap())] {
+                for threads in [Threads::One, Threads::Auto, exactly(5)] {
                     let predictor = predictor.clone().with_threads(threads);
                     let found = pool.install(|| predict(&predictor, x));
                     assert_identical(&found, &expected, &format!("{name}, {threads:?}"));
@@ -77,8 +79,9 @@ fn logits_and_log_probabilities_match_the_probabilities() {
         let [mut logits, mut logs, mut expected] = [(); 3].map(|()| vec![f32::NAN; rows * 7]);
         predictor.logits_into(x, MatMut::new(&mut logits, rows, 7).unwrap()).unwrap();
         predictor.log_probabilities_into(x, MatMut::new(&mut logs, rows, 7).unwrap()).unwrap();
-        activation::log_softmax(&backend, row_major(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
-        assert_identical(&logs, &expected, "logarithms");
+        activation::log_softmax(&backend, row_major(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap())
+            .unwrap();
+        assert_identical(&logs, &expected, "log-probabilities");
         activation::softmax(&backend, row_major(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
         assert_identical(&predict(&predictor, x), &expected, "probabilities");
     }
@@ -88,17 +91,15 @@ fn logits_and_log_probabilities_match_the_probabilities() {
 fn predictor_leaves_gaps_between_elements_untouched() {
     let model = mlp(&backends()[0], 6, &[64, 4]);
     let predictor = Predictor::new(&model);
-    for (rows, [row, col]) in [2, 140].into_iter().flat_map(|rows| [[9, 1], [17, 2]].map(|strides| (rows, strides))) {
-        let x = random_values(5, rows * 6);
-        let (mut gaps, mut y) = (vec![f32::NAN; rows * row], vec![-7.0; rows * row]);
-        let places = || (0..rows * 6).map(|i| i / 6 * row + i % 6 * col);
-        places().zip(&x).for_each(|(place, &x)| gaps[place] = x);
-        let gaps = MatRef::with_strides(&gaps, rows, 6, row, col).unwrap();
-        predictor.predict_into(gaps, MatMut::with_strides(&mut y, rows, 4, row, col).unwrap()).unwrap();
-        let mut expected = vec![-7.0; rows * row];
-        let values = model.predict(row_major(&x, rows)).unwrap();
-        (0..rows * 4).zip(values).for_each(|(i, value)| expected[i / 4 * row + i % 4 * col] = value);
-        assert_identical(&y, &expected, "all of y");
+    let strides = [(9, 1), (17, 2)].map(|(row, col)| Layout::Strided(Strides { row, col }));
+    for (rows, layout) in [2, 140].into_iter().flat_map(|rows| strides.map(|layout| (rows, layout))) {
+        let values = random_values(5, rows * 6);
+        // NaN lies in the gaps of x.
+        let x = Matrix::from_fn([rows, 6], layout, |row, col| values[6 * row + col]);
+        let mut y = Matrix::unwritten([rows, 4], layout);
+        predictor.predict_into(x.view(), y.view_mut()).unwrap();
+        y.assert_written("predictions");
+        assert_identical(&y.view().to_vec(), &model.predict(row_major(&values, rows)).unwrap(), "predictions");
     }
 }
 
@@ -115,7 +116,7 @@ fn sixteen_threads_share_one_predictor() {
                     let x = row_major(&x, rows);
                     let expected = model.predict(x).unwrap();
                     for _ in 0..20 {
-                        assert_identical(&predict(predictor, x), &expected, "an answer");
+                        assert_identical(&predict(predictor, x), &expected, "a prediction");
                     }
                 }
             });
@@ -129,7 +130,7 @@ fn later_training_does_not_change_a_predictor() {
     let predictor = Predictor::new(&model);
     let before = model.predict(row_major(&[1.0; 4], 1)).unwrap();
     model.parameters_mut().fill(0.0);
-    assert_identical(&predict(&predictor, row_major(&[1.0; 4], 1)), &before, "the answer");
+    assert_identical(&predict(&predictor, row_major(&[1.0; 4], 1)), &before, "the prediction");
 }
 
 #[test]

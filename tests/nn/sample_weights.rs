@@ -1,8 +1,10 @@
-//! Weights of classes and samples in `fit`. Their bits are those of `nn_bits`, their meaning Keras' (`nn_keras`).
+//! Tests class and sample weights in `fit`. Module `bits` compares them with the reference, `keras` with Keras.
 
-use crate::common::{assert_identical, matrix, mlp, random, random_labels};
 use densely::nn::{Activation, Adam, Dense, Fit, History, Sequential, Sgd};
 use densely::{Backend, Error, MatMut, reference};
+use densely_testkit::{assert_identical, random_labels, random_values, row_major};
+
+use crate::common::mlp;
 
 const SAMPLES: usize = 90;
 
@@ -10,7 +12,7 @@ fn data() -> (Vec<f32>, Vec<u8>) {
     (random_values(1, SAMPLES * 20), random_labels(2, SAMPLES, 5))
 }
 
-/// Trains on the first samples, shuffled, with momentum.
+/// Trains on the first samples, shuffled, with momentum; returns the parameters, too.
 fn train(samples: usize, options: Fit<'_>) -> (Vec<f32>, History) {
     let (x, labels) = data();
     let mut model = mlp(&Backend::new().unwrap(), 20, &[40, 5]);
@@ -32,7 +34,7 @@ fn unit_weights_change_nothing() {
 
 #[test]
 fn weights_follow_their_samples_through_shuffling() {
-    // As weights of samples and as weights of classes: the same numbers.
+    // The same numbers as sample weights and as class weights.
     let classes = [0.5, 1.0, 3.0, 0.0, 0.3];
     let samples: Vec<f32> = data().1.iter().map(|&label| classes[usize::from(label)]).collect();
     for seed in [0, 1] {
@@ -49,7 +51,7 @@ fn zero_weight_samples_have_no_influence() {
     let (mut x, labels) = data();
     let weights: Vec<f32> = (0..SAMPLES).map(|sample| if sample % 3 == 1 { 0.0 } else { 1.5 }).collect();
     let mut train = |noise: f32| {
-        // Others in the place of those that weigh nothing.
+        // Replaces the samples of weight 0.
         for (x, other) in x.chunks_mut(20).skip(1).step_by(3).zip(random_values(7, SAMPLES)) {
             x.fill(noise * other);
         }

@@ -1,10 +1,12 @@
-//! Learning rates that change from step to step.
+//! Tests learning-rate schedules, and callbacks that set the learning rate.
 
 use std::ops::ControlFlow;
 
-use crate::common::{assert_identical, backends, exactly, matrix, mlp, random, random_labels};
 use densely::nn::{Adam, AdamW, BatchEnd, Callback, Clip, EpochEnd, Fit, Optimizer, Schedule, Sequential, Sgd};
-use densely::{Backend, Error, Isa, Result, reference};
+use densely::{Backend, Error, Result, reference};
+use densely_testkit::{assert_identical, exact_backends, exactly, random_labels, random_values, row_major};
+
+use crate::common::mlp;
 
 const SAMPLES: usize = 40;
 const INPUTS: usize = 30;
@@ -14,7 +16,7 @@ const BATCHES: usize = 3;
 const EPOCHS: usize = 3;
 const RATE: f64 = 0.05;
 
-/// Warm-up, decay and what stays behind it all lie within the nine steps.
+/// Schedules whose warm-up, decay and final value all lie within the nine steps.
 fn schedules() -> [Schedule; 4] {
     let step = Schedule::step(2, 0.3);
     [step, step.to(0.2).warm_up(3), Schedule::cosine(5).to(0.1).warm_up(2), Schedule::constant().warm_up(4)]
@@ -38,8 +40,7 @@ fn batches<'a>(x: &'a [f32], labels: &'a [u8]) -> impl Iterator<Item = (&'a [f32
     x.chunks(BATCH * INPUTS).zip(labels.chunks(BATCH)).cycle().take(EPOCHS * BATCHES)
 }
 
-/// Asserts the factors before the steps with these numbers. What was computed otherwise is a few
-/// roundings off.
+/// Asserts the factors at steps within 2 epsilon, since Keras rounds in another order.
 #[track_caller]
 fn assert_factors(schedule: Schedule, expected: &[(u64, f64)]) {
     for &(step, expected) in expected {
@@ -71,7 +72,7 @@ fn schedules_have_documented_factors() {
     assert_factors(Schedule::cosine(8), &[(2, 0.5 + 0.125f64.sqrt()), (4, 0.5), (6, 0.5 - 0.125f64.sqrt())]);
 }
 
-/// Keras 3.15.1 on TensorFlow in f64, with `f = numpy.float64`.
+/// Expects the factors of Keras 3.15.1 on TensorFlow in f64, with `f = numpy.float64`.
 #[test]
 fn schedules_match_keras() {
     // CosineDecay(f(1), 100, alpha=f(0.1))
@@ -104,7 +105,7 @@ fn schedules_match_keras() {
     assert_factors(Schedule::step(5, 0.3), &expected);
 }
 
-/// Those of glibc have other bits here.
+/// At these steps the cosines of glibc have other bits.
 #[test]
 fn cosines_are_the_same_on_every_machine() {
     let bits =
@@ -114,7 +115,7 @@ fn cosines_are_the_same_on_every_machine() {
     assert_eq!(bits, expected);
 }
 
-/// Rules with [`RATE`].
+/// Update rules with [`RATE`].
 fn rules() -> [Optimizer; 4] {
     let (sgd, adam) = (Sgd::default().learning_rate(RATE), Adam::default().learning_rate(RATE));
     [sgd.into(), sgd.momentum(0.9).nesterov(true).into(), adam.into(), AdamW::default().learning_rate(RATE).into()]
@@ -168,18 +169,20 @@ fn scheduled_fit_matches_reference() {
     }
 }
 
-/// Keeps the rates that it is told, and gives those it has for each epoch.
+/// Records the learning rates that it is called with, and returns the given ones.
 #[derive(Default)]
 struct Rates {
+    /// The rate of each epoch; none where it is missing.
     given: Vec<f64>,
-    asked: Vec<(usize, f64)>,
+    /// The epochs and rates that `learning_rate` was called with.
+    called: Vec<(usize, f64)>,
     batches: Vec<f64>,
     epochs: Vec<f64>,
 }
 
 impl Callback for Rates {
     fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
-        self.asked.push((epoch, rate));
+        self.called.push((epoch, rate));
         self.given.get(epoch).copied().unwrap_or(rate)
     }
 
@@ -210,7 +213,7 @@ fn callbacks_report_the_learning_rates() {
         let expected: Vec<f64> = (first..first + 9).map(|step| schedule.factor(step)).collect();
         assert_eq!(rates.batches, expected);
         assert_eq!(rates.epochs, [expected[2], expected[5], expected[8]]);
-        assert_eq!(rates.asked, [(0, 1.0), (1, 1.0), (2, 1.0)], "the rate before the schedule");
+        assert_eq!(rates.called, [(0, 1.0), (1, 1.0), (2, 1.0)], "the rate before the schedule");
     }
     assert_eq!(model.learning_rate(), Some(1.0));
 }
@@ -223,7 +226,7 @@ fn callback_changes_the_learning_rate() {
     let [mut fitted, mut by_hand] = [(); 2].map(|()| model(&backend, optimizer));
     let mut rates = Rates { given: vec![0.25, 0.75], ..Rates::default() };
     fit(&mut fitted, &mut rates).unwrap();
-    assert_eq!(rates.asked, [(0, 0.5), (1, 0.25), (2, 0.75)]);
+    assert_eq!(rates.called, [(0, 0.5), (1, 0.25), (2, 0.75)]);
     assert_eq!(rates.batches, [0.0, 0.0625, 0.125, 0.5625, 0.75, 0.75, 0.75, 0.75, 0.75]);
     assert_eq!(fitted.learning_rate(), Some(0.75));
     for (step, (x, labels)) in batches(&x, &labels).enumerate() {
@@ -244,6 +247,6 @@ fn invalid_rate_of_a_callback_ends_fit() {
         let (x, labels) = data();
         expected.set_learning_rate(0.25).unwrap();
         expected.fit(row_major(&x, SAMPLES), &labels, options().epochs(1)).unwrap();
-        assert_identical(fitted.parameters(), expected.parameters(), "what the first epoch learnt");
+        assert_identical(fitted.parameters(), expected.parameters(), "parameters after the first epoch");
     }
 }

@@ -1,9 +1,10 @@
-//! A small model and its data, whose epochs are three batches.
+//! Provides a small model and its data, whose epochs are three batches.
 
 use densely::Backend;
 use densely::nn::{Adam, Fit, Sequential};
+use densely_testkit::{random_labels, random_values};
 
-use crate::common::{mlp, random, random_labels};
+use crate::common::mlp;
 
 pub const SAMPLES: usize = 25;
 pub const INPUTS: usize = 7;

@@ -1,14 +1,16 @@
-//! What ends a training before all its epochs are done.
+//! Ends training before its last epoch: stop flags and early stopping.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{assert_identical, matrix, mlp};
-use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Sequential, Sgd};
 use densely::{Backend, Error};
+use densely_testkit::{assert_identical, row_major};
 
-/// The parameters after the first steps of [`in_order`].
+use crate::common::mlp;
+use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
+
+/// Returns the parameters after the first steps of [`in_order`].
 fn by_hand(steps: usize) -> Vec<f32> {
     let (x, labels) = data();
     let mut model = model();
@@ -18,7 +20,7 @@ fn by_hand(steps: usize) -> Vec<f32> {
     model.parameters().to_vec()
 }
 
-/// Sets a flag behind so many batches or epochs in all.
+/// Sets a stop flag after the given number of batches or epochs.
 #[derive(Default)]
 struct Setter {
     flag: AtomicBool,
@@ -50,7 +52,7 @@ fn stop_flag_ends_training_and_keeps_the_parameters() {
     let history = fitted.fit(row_major(&x, SAMPLES), &labels, in_order(9).stop(&set)).unwrap();
     assert_eq!((history.epochs().len(), history.ended(), fitted.iterations()), (0, Ended::Stopped, Some(1)));
 
-    // Behind a batch, behind the last one of an epoch, which is completed then, and behind an epoch.
+    // After a batch; after the last batch of an epoch, which is completed then; after an epoch.
     for (last_batch, last_epoch, steps, epochs) in
         [(Some(4), None, 4, 1), (Some(5), None, 5, 1), (Some(6), None, 6, 2), (None, Some(2), 6, 2)]
     {
@@ -78,14 +80,14 @@ fn unset_stop_flag_changes_nothing() {
     assert_identical(stoppable.parameters(), plain.parameters(), "parameters");
 }
 
-/// Gives each epoch its learning rate, and ends the training behind so many batches or epochs in all.
+/// Returns [`RATES`], and stops training after the given number of batches or epochs.
 #[derive(Default)]
 struct Script {
     last_batch: Option<usize>,
     last_epoch: Option<usize>,
 }
 
-/// Three epochs make the validation's loss better, the next makes it worse, one more keeps it, and so on.
+/// With these learning rates three epochs improve the validation loss; the fourth makes it worse, the fifth keeps it, and so on.
 const RATES: [f64; 8] = [0.1, 0.1, 0.1, 5.0, 0.0, 5.0, 0.0, 0.0];
 const BEST: usize = 2;
 
@@ -105,7 +107,7 @@ impl Callback for Script {
     }
 }
 
-/// Trains by the script, and gives the model too.
+/// Trains with a [`Script`]; returns the model, too.
 fn scripted(mut script: Script, epochs: usize, stopping: Option<EarlyStopping>) -> (History, Sequential) {
     let (x, labels) = data();
     let x = row_major(&x, SAMPLES);
@@ -119,7 +121,7 @@ fn scripted(mut script: Script, epochs: usize, stopping: Option<EarlyStopping>) 
     (history, model)
 }
 
-/// The parameters after so many epochs of the script.
+/// Returns the parameters after the first epochs of the script.
 fn after(epochs: usize) -> Vec<f32> {
     scripted(Script::default(), epochs, None).1.parameters().to_vec()
 }
@@ -145,7 +147,7 @@ fn early_stopping_restores_the_best_epoch() {
         assert_eq!((history.epochs().len(), history.ended()), (epochs, Ended::EarlyStopping));
         assert_eq!(history.best_epoch(), Some(BEST));
         assert_identical(model.parameters(), &after(BEST + 1), "parameters");
-        assert_eq!(model.iterations(), Some(3 * epochs as u64), "the optimizer goes on from the last step");
+        assert_eq!(model.iterations(), Some(3 * epochs as u64), "the optimizer keeps the state of the last step");
         assert_eq!(model.learning_rate(), Some(RATES[epochs - 1]));
     }
 }

@@ -1,31 +1,33 @@
-//! Weights on disk: what is saved is loaded, and what is broken is refused.
+//! Saves and loads weights: what was saved is loaded, and damaged files are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Folder, assert_identical, matrix, mlp, path_on_full_disk, random, run_on_full_disk};
 use densely::nn::Sequential;
 use densely::{Backend, Error};
+use densely_testkit::{Folder, assert_identical, random_values, row_major};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
-/// Four layers, so that names one bit apart, dense_2 and dense_3, are among them.
+use crate::common::{mlp, path_on_full_disk, run_on_full_disk};
+
+/// Builds four layers, among whose names dense_2 and dense_3 differ in one bit.
 fn model() -> Sequential {
     mlp(&Backend::new().unwrap(), 3, &[2, 3, 2, 2])
 }
 
-/// The same layers with other weights.
+/// Builds the same layers with other weights.
 fn other() -> Sequential {
     let mut model = model();
     model.parameters_mut().iter_mut().for_each(|weight| *weight += 1.0);
     model
 }
 
-/// The error of loading these bytes, which must leave the weights alone.
+/// Asserts that loading these bytes fails and leaves the weights alone; returns the error.
 #[track_caller]
 fn refused(folder: &Folder, content: &[u8]) -> Error {
     let path = folder.file("refused");
-    // Another file each time: cutting a file short and writing it again takes milliseconds on ext4.
+    // A new file each time: truncating and rewriting one takes milliseconds on ext4.
     let _ = fs::remove_file(&path);
     fs::write(&path, content).unwrap();
     let mut model = other();
@@ -186,10 +188,10 @@ fn failed_save_keeps_the_old_file() {
     let folder = Folder::new("full-disk");
     let path = folder.file("weights");
     model.save_weights(&path).unwrap();
-    run_on_full_disk("weights::a_save_that_fails_leaves_the_old_file", &path);
+    run_on_full_disk("weights::failed_save_keeps_the_old_file", &path);
 }
 
-/// The file beside which the saves of this process write first, then those that find it there.
+/// Returns the file that the save with this number, from 0 on, of this process writes before it replaces the old one.
 fn unfinished(folder: &Folder, number: usize) -> PathBuf {
     folder.file(&format!(".densely-{}-{number}.part", std::process::id()))
 }
