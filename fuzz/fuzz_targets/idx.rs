@@ -1,4 +1,4 @@
-//! Any bytes as an IDX file, plain or gzipped: read, or an error.
+//! Reads any bytes as an IDX file, plain or gzipped: success, or an error.
 #![no_main]
 
 #[path = "../../examples/fashion_mnist/idx.rs"]
