@@ -12,13 +12,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::data::assert_close;
 use common::iter_in_pool;
 use common::layer::{Contestant, Layer, Operation, Peer, SHAPES};
 use common::peak::Limits;
 use common::sgemm::{Gemm, Matrixmultiply};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::{Backend, Isa, Threads};
+use densely_testkit::{Tolerance, assert_close};
 
 const OPERATIONS: [Operation; 3] = [Operation::ForwardRelu, Operation::BackwardInput, Operation::BackwardParams];
 
@@ -49,7 +49,7 @@ fn compare(c: &mut Criterion, name: &str, contestants: &[(&str, &dyn Contestant)
                 let id = format!("{batch}x{inputs}x{outputs}/{who}");
                 out.fill(f32::NAN);
                 contestant.work(operation, &layer, &mut out);
-                assert_close(&format!("{name}/{}/{id}", operation.name()), &out, &first);
+                assert_close(&out, &first, Tolerance::REORDERED, &format!("{name}/{}/{id}", operation.name()));
                 group.bench_function(id, |b| iter_in_pool(b, || contestant.work(operation, &layer, &mut out)));
             }
             group.finish();

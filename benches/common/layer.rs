@@ -3,9 +3,9 @@
 //! Everyone does the whole of it: product, bias and ReLU; product; product and bias gradient.
 
 use densely::{Activation, Backend, MatMut, MatRef, dense};
+use densely_testkit::random_values;
 use rayon::prelude::*;
 
-use super::data::random;
 use super::sgemm::{Operand, Product};
 
 /// (batch, inputs, outputs)
@@ -75,8 +75,8 @@ pub struct Layer {
 
 impl Layer {
     pub fn new(shape @ [batch, inputs, outputs]: [usize; 3]) -> Self {
-        let (x, w, dy) = (random(batch * inputs), random(inputs * outputs), random(batch * outputs));
-        Self { shape, x, w, bias: random(outputs), dy }
+        let (x, w) = (random_values(1, batch * inputs), random_values(2, inputs * outputs));
+        Self { shape, x, w, bias: random_values(3, outputs), dy: random_values(4, batch * outputs) }
     }
 }
 

@@ -1,7 +1,6 @@
 //! What the benches share.
 #![allow(dead_code, reason = "each bench uses a part")]
 
-pub mod data;
 pub mod layer;
 pub mod peak;
 pub mod sgemm;

@@ -10,6 +10,9 @@ pub struct Tolerance {
 }
 
 impl Tolerance {
+    /// For products whose terms another library adds in another order.
+    pub const REORDERED: Self = Self::of_largest(1e-4);
+
     pub const fn relative(relative: f32) -> Self {
         Self { relative, of_largest: 0.0 }
     }

@@ -96,7 +96,7 @@ fn places(count: usize) -> Arc<Vec<Place>> {
 }
 
 #[test]
-fn caller_sees_every_part_done_once_in_consecutive_calls() {
+fn every_part_of_call_after_call_is_done_once_and_seen_by_the_caller() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 2);
@@ -117,12 +117,12 @@ fn two_helpers_and_a_caller_share_the_parts() {
 }
 
 #[test]
-fn caller_without_helpers_does_all_parts() {
+fn a_caller_without_helpers_does_all() {
     model(|| call::<3>(&places(2)));
 }
 
 #[test]
-fn helper_panic_reaches_the_caller_and_frees_the_mailbox() {
+fn a_helper_that_panics_makes_its_caller_panic_and_leaves_the_place_free() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 1);
@@ -144,7 +144,7 @@ fn helper_panic_reaches_the_caller_and_frees_the_mailbox() {
 }
 
 #[test]
-fn panicking_caller_waits_for_its_helpers() {
+fn a_caller_that_panics_waits_for_its_helpers() {
     model(|| {
         let places = places(1);
         let helpers = helpers(&places, 1);
