@@ -1,5 +1,5 @@
-//! `infer/<784-128-10|6-64-8-4|3072-512-512-100>/<batch>/densely`: logarithms of probabilities through a `Predictor`, in
-//! samples a second, inside the rayon pool. Answers are checked first, against the model's.
+//! `infer/<784-128-10|6-64-8-4|3072-512-512-100>/<batch>/densely`: logarithms of probabilities through a
+//! `Predictor`, in samples a second, inside the rayon pool. Answers are checked first, against the model's.
 
 mod common;
 

@@ -1,7 +1,8 @@
 //! `loss/<log_softmax|cross_entropy>/<batch>x<classes>/<densely|scalar>` in elements a second, inside
 //! the rayon pool; `scalar` is the naive reference. Answers are checked first, bit for bit.
 //!
-//! `elementwise/<rows>x<cols>/<activation>` likewise; `linear` is a copy of memory. `benches/peers` has more to compare with.
+//! `elementwise/<rows>x<cols>/<activation>` likewise; `linear` is a copy of memory. `benches/peers` has more
+//! to compare with.
 
 mod common;
 

@@ -1,6 +1,6 @@
-//! `train/<epoch_adam|epoch_sgd>/<batch>/densely`: one epoch of the tutorial's network over 60,000
-//! random images, shuffled, with loss and accuracy tracked, in images a second; behind each with Adam, the same on one
-//! thread under `train_1_thread`.
+//! `train/<epoch_adam|epoch_sgd>/<batch>/densely`: one epoch of the tutorial's network over 60,000 random
+//! images, shuffled, with loss and accuracy tracked, in images a second; behind each with Adam, the same on
+//! one thread under `train_1_thread`.
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::nn::{Activation, Adam, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};

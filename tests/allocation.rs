@@ -1,8 +1,9 @@
-//! Counts allocations: none in kernels, a `Predictor` or a step of training once a shape is known, and at most twice its
-//! size and 16 MB in loading a file.
+//! Counts allocations: none in kernels, a `Predictor` or a step of training once a shape is known, and at
+//! most twice its size and 16 MB in loading a file.
 //!
-//! On the calling thread alone that holds without exception. With helpers there is one: the box in which rayon takes the
-//! task that wakes a helper. It is small, and rare, since a helper spins for at least 500 microseconds.
+//! On the calling thread alone that holds without exception. With helpers there is one: the box in which
+//! rayon takes the task that wakes a helper. It is small, and rare, since a helper spins for at least 500
+//! microseconds.
 
 #![allow(unsafe_code, reason = "an allocator that counts")]
 
@@ -41,8 +42,8 @@ impl Counter {
 }
 
 thread_local! {
-    /// Where this thread's allocations are counted. Constant and without a destructor, so that reading it allocates nothing
-    /// and works until the thread has ended.
+    /// Where this thread's allocations are counted. Constant and without a destructor, so that reading it
+    /// allocates nothing and works until the thread has ended.
     static COUNTER: Cell<Option<&'static Counter>> = const { Cell::new(None) };
 }
 
@@ -74,7 +75,8 @@ unsafe impl GlobalAlloc for Counting {
 
     unsafe fn realloc(&self, address: *mut u8, memory: Memory, size: usize) -> *mut u8 {
         Self::count(size);
-        // SAFETY: `address` is of `memory`'s layout and from `System`, which made every allocation; `size` is above 0.
+        // SAFETY: `address` is of `memory`'s layout and from `System`, which made every allocation; `size` is
+        // above 0.
         unsafe { System.realloc(address, memory, size) }
     }
 
@@ -340,7 +342,8 @@ fn loading_a_forged_file_allocates_at_most_twice_its_size() {
     }
 }
 
-/// Asserts that reading a file of this content, which is an error, allocates at most twice its size and 16 MB in total.
+/// Asserts that reading a file of this content, which is an error, allocates at most twice its size and 16 MB
+/// in total.
 #[track_caller]
 fn assert_reading_allocates_little(
     name: &str,

@@ -1,4 +1,4 @@
-//! What the benches share.
+//! Shares contestants, limits and timing among the benches.
 #![allow(dead_code, reason = "each bench uses a part")]
 
 pub mod layer;
@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use criterion::Bencher;
 
-/// Times `work` on a thread of the rayon pool, where a caller with many calls to make should be.
+/// Times `work` on a thread of the rayon pool, from which a caller of many operations should call.
 pub fn iter_in_pool(bencher: &mut Bencher<'_>, mut work: impl FnMut() + Send) {
     bencher.iter_custom(|times| {
         rayon::scope(|_| {

@@ -1,4 +1,5 @@
-//! Resumes from a checkpoint some of whose bytes are replaced, or from any bytes: success, or an error and an unchanged model.
+//! Resumes from a checkpoint some of whose bytes are replaced, or from any bytes: success, or an error and an
+//! unchanged model.
 #![no_main]
 
 use std::path::PathBuf;

@@ -1,4 +1,5 @@
-//! Compares training and inference of networks of any architecture, optimizer and data with the reference, bit for bit.
+//! Compares training and inference of networks of any architecture, optimizer and data with the reference,
+//! bit for bit.
 #![no_main]
 
 use densely::nn::{Adam, AdamW, Clip, Fit, Optimizer, Predictor, Sequential, Sgd};

@@ -2,7 +2,7 @@
 
 use densely::Activation;
 
-/// Every activation, in the order of [`Activation::ALL`], with these parameters where it has one.
+/// Returns every activation in the order of [`Activation::ALL`], with these parameters where it has one.
 pub fn with_parameters(slope: f32, alpha: f32) -> Vec<Activation> {
     let set = |activation| match activation {
         Activation::LeakyRelu { .. } => Activation::LeakyRelu { slope },
@@ -12,7 +12,7 @@ pub fn with_parameters(slope: f32, alpha: f32) -> Vec<Activation> {
     Activation::ALL.iter().copied().map(set).collect()
 }
 
-/// Every activation, with parameters that are no default.
+/// Returns every activation, with parameters that are no defaults.
 pub fn activations() -> Vec<Activation> {
     with_parameters(0.15, 0.7)
 }

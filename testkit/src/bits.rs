@@ -1,11 +1,13 @@
-//! Comparisons bit for bit.
+//! Compares floats bit for bit.
 
-/// A value's bits, the same for every NaN: the numeric contract promises where a result is NaN, not its payload.
+/// Returns a value's bits, the same for every NaN.
+///
+/// The numeric contract promises where a result is NaN, not its payload.
 pub fn canonical(value: f32) -> u32 {
     if value.is_nan() { f32::NAN.to_bits() } else { value.to_bits() }
 }
 
-/// The [`canonical`] bits of values.
+/// Returns the [`canonical`] bits of values.
 pub fn canonical_bits(values: &[f32]) -> Vec<u32> {
     values.iter().copied().map(canonical).collect()
 }
@@ -16,7 +18,7 @@ pub fn assert_same_bits(found: &[f32], expected: &[f32], what: &str) {
     assert_equal_by(canonical, found, expected, what);
 }
 
-/// Asserts that two slices are identical, payloads of NaN included: for what is copied, stored or left alone.
+/// Asserts that two slices are identical, payloads of NaN included: for values that are copied or stored.
 #[track_caller]
 pub fn assert_identical(found: &[f32], expected: &[f32], what: &str) {
     assert_equal_by(f32::to_bits, found, expected, what);

@@ -3,7 +3,7 @@
 /// Whether CI runs these tests under qemu or Miri, at a hundredth of a processor's speed or less.
 pub const EMULATED: bool = cfg!(any(target_arch = "aarch64", miri));
 
-/// All of them; under emulation the first `count`.
+/// Returns all of them; under emulation the first `count`.
 pub fn first_if_emulated<T>(all: &[T], count: usize) -> &[T] {
     if EMULATED { &all[..count] } else { all }
 }

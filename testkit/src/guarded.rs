@@ -70,7 +70,8 @@ mod memory {
         }
 
         pub fn as_slice(&self) -> &[f32] {
-            // SAFETY: `len` floats from `start` on lie within the accessible pages, which the system fills with zeros.
+            // SAFETY: `len` floats from `start` on lie within the accessible pages, which the system fills
+            // with zeros.
             unsafe { slice::from_raw_parts(self.start(), self.len) }
         }
 
@@ -112,7 +113,8 @@ mod memory {
 mod memory {
     use super::Guard;
 
-    /// Floats without guard pages, which this system, or Miri, does not have; Miri sees a stray access by itself.
+    /// Floats without guard pages, which this system, or Miri, does not have; Miri sees a stray access by
+    /// itself.
     #[derive(Clone)]
     pub struct GuardedFloats(Vec<f32>);
 

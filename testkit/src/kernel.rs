@@ -1,4 +1,4 @@
-//! A kernel beside its reference, on every instruction set and number of threads.
+//! Compares a kernel with its reference on every instruction set and number of threads.
 
 use densely::{Backend, Isa, Threads};
 
@@ -8,7 +8,7 @@ use crate::matrix::Matrix;
 /// How the portable tier's outputs, the first, may differ from the reference's: it has no fused multiply-add.
 pub type Portable<'a, const N: usize> = &'a dyn Fn(&[Matrix; N], &[Matrix; N]);
 
-/// For kernels that need no fused multiply-add: the portable tier has the reference's bits, too.
+/// Compares kernels without products, whose portable tier has the bits of the reference, too.
 pub fn exact<const N: usize>(found: &[Matrix; N], expected: &[Matrix; N]) {
     for (found, expected) in found.iter().zip(expected) {
         found.assert_same_bits(expected, "portable");
@@ -17,8 +17,9 @@ pub fn exact<const N: usize>(found: &[Matrix; N], expected: &[Matrix; N]) {
 
 /// Runs a kernel on every instruction set and number of threads.
 ///
-/// Asserts that it writes the reference's bits and nothing beside the elements of its `N` outputs, which are passed
-/// as they are before the call; on the portable tier what `portable` asserts, and the same bits on every number of threads.
+/// `outputs` are passed as they are before the call. Asserts that the kernel writes the bits of the
+/// reference, and nothing beside the elements of its outputs. On the portable tier `portable` compares with
+/// the reference; all numbers of threads must give the same bits there, too.
 pub fn check_kernel<const N: usize>(
     outputs: [Matrix; N],
     reference: impl Fn(&mut [Matrix; N]),
@@ -29,7 +30,7 @@ pub fn check_kernel<const N: usize>(
     check_kernel_on(&threads, outputs, reference, kernel, portable);
 }
 
-/// [`check_kernel`] on the calling thread alone.
+/// Runs [`check_kernel`] on the calling thread alone.
 pub fn check_kernel_serially<const N: usize>(
     outputs: [Matrix; N],
     reference: impl Fn(&mut [Matrix; N]),

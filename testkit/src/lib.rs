@@ -1,9 +1,10 @@
-//! What the tests, benches and fuzz targets of densely share.
+//! Shares what the tests, benches and fuzz targets of densely have in common.
 //!
 //! - [`matrix`]: matrices of any layout that show a stray read or write, on [`guarded`] memory
 //! - [`random`], `values`: numbers that kernels stumble over, the same on every machine
 //! - [`bits`], [`tolerance`]: comparisons, on bits wherever the numeric contract promises them
-//! - [`backends`], [`kernel`]: every instruction set of the host, and a kernel beside its reference on all of them
+//! - [`backends`]: every instruction set of the host
+//! - [`kernel`]: a kernel beside its reference, on all of them
 //! - [`network`]: the reference network, which training and inference are compared with
 //! - `operations`: every operation of the kernel API on fixed data, for tests that compare whole runs
 //! - `images`, `strategies`: Fashion-MNIST and property tests, behind features

@@ -28,7 +28,8 @@ pub enum Layout {
     RowMajor,
     /// Row-major, with a gap after each row.
     Padded,
-    /// Row-major with a row stride of a multiple of 512 floats: cache-set conflicts, for which products pack operands.
+    /// Row-major with a row stride of a multiple of 512 floats: products pack operands with such cache-set
+    /// conflicts.
     Conflicting,
     /// Column-major, as weights stored (outputs, inputs) are passed.
     Transposed,
@@ -39,7 +40,7 @@ pub enum Layout {
 }
 
 impl Layout {
-    /// All with strides that follow from the shape.
+    /// The layouts whose strides follow from the shape.
     pub const ALL: [Self; 5] = [Self::RowMajor, Self::Padded, Self::Conflicting, Self::Transposed, Self::Scattered];
 
     fn strides(self, [rows, cols]: [usize; 2]) -> Strides {
@@ -54,7 +55,7 @@ impl Layout {
     }
 }
 
-/// A matrix whose buffer ends with its last element, at a guard page. Shapes are `[rows, cols]`.
+/// A matrix whose last element lies at a guard page. Shapes are `[rows, cols]`.
 #[derive(Clone)]
 pub struct Matrix {
     shape: [usize; 2],
@@ -73,12 +74,12 @@ impl Matrix {
         Self { shape, strides, buffer }
     }
 
-    /// An output before the call.
+    /// Makes an output before the call.
     pub fn unwritten(shape: [usize; 2], layout: Layout) -> Self {
         Self::filled(shape, layout, UNWRITTEN)
     }
 
-    /// An output that is an input, too, of these values.
+    /// Makes an output that is also an input, of these values.
     pub fn in_place(values: &Self, layout: Layout) -> Self {
         let mut matrix = Self::unwritten(values.shape, layout);
         for (row, col) in indices(values.shape) {
@@ -87,7 +88,7 @@ impl Matrix {
         matrix
     }
 
-    /// An input.
+    /// Makes an input.
     pub fn from_fn(shape: [usize; 2], layout: Layout, mut value: impl FnMut(usize, usize) -> f32) -> Self {
         let mut matrix = Self::filled(shape, layout, GAP);
         for (row, col) in indices(shape) {
@@ -100,7 +101,7 @@ impl Matrix {
         self.shape
     }
 
-    /// The elements with the gaps between them.
+    /// Returns the elements with the gaps between them.
     pub fn slice(&self) -> &[f32] {
         &self.buffer.as_slice()[MARGIN..]
     }
@@ -166,7 +167,8 @@ impl Matrix {
         }
     }
 
-    /// Asserts the bound of row kernels without fused multiply-add: 2^-18 (32 ulp) of the result plus `unit(row, col)`.
+    /// Asserts the bound of row kernels without fused multiply-add: 2^-18 (32 ulp) of the result plus
+    /// `unit(row, col)`.
     #[track_caller]
     pub fn assert_close(&self, expected: &Self, unit: impl Fn(usize, usize) -> f32) {
         for (row, col) in indices(self.shape) {
@@ -178,7 +180,8 @@ impl Matrix {
         }
     }
 
-    /// Asserts the bound of products without fused multiply-add, which `reference` states: this is bias + a b.
+    /// Asserts that this is bias + a b within the bound of `reference` for products without fused
+    /// multiply-add.
     #[track_caller]
     pub fn assert_product(&self, a: MatRef<'_>, b: MatRef<'_>, bias: Option<&[f32]>) {
         let depth = a.cols();
@@ -204,13 +207,13 @@ impl Matrix {
     }
 }
 
-/// A contiguous matrix of this number of rows.
+/// Views floats as a contiguous matrix of this number of rows.
 #[track_caller]
 pub fn row_major(data: &[f32], rows: usize) -> MatRef<'_> {
     MatRef::new(data, rows, data.len() / rows).unwrap()
 }
 
-/// A contiguous matrix of this number of rows, to write.
+/// Views floats as a contiguous matrix of this number of rows, to write.
 #[track_caller]
 pub fn row_major_mut(data: &mut [f32], rows: usize) -> MatMut<'_> {
     let cols = data.len() / rows;

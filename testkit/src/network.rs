@@ -1,7 +1,7 @@
-//! The reference network, which training and inference are compared with.
+//! Provides the reference network, which training and inference are compared with.
 //!
-//! Dense layers with cross-entropy on their logits, computed by the functions of [`densely::reference`] alone, one layer after
-//! another on the calling thread: nothing is fused, split, packed or kept between steps.
+//! It computes dense layers with cross-entropy on their logits by the functions of [`densely::reference`]
+//! alone, one layer after another on the calling thread. Nothing is fused, split, packed or cached.
 
 use std::ops::Range;
 
@@ -23,7 +23,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// With a bias, without dropout.
+    /// Makes a layer with a bias, without dropout.
     pub fn new(inputs: usize, units: usize, activation: impl Into<DenseActivation>) -> Self {
         Self { inputs, units, use_bias: true, activation: activation.into(), dropouts: Vec::new() }
     }
@@ -45,7 +45,7 @@ impl Layer {
 #[derive(Clone, Debug)]
 pub struct Network {
     pub layers: Vec<Layer>,
-    /// Of dropout, and of the initial weights of [`build`](Self::build).
+    /// The seed of dropout, and of the initial weights of [`build`](Self::build).
     pub seed: u64,
 }
 
@@ -64,7 +64,7 @@ impl<'a> Samples<'a> {
         row_major(self.x, self.labels.len())
     }
 
-    /// Consecutive batches of this size; the last may be smaller.
+    /// Splits samples into consecutive batches of this size; the last may be smaller.
     pub fn batches(self, size: usize) -> impl Iterator<Item = Self> {
         let features = self.x.len() / self.labels.len();
         (0..self.labels.len()).step_by(size).map(move |first| {
@@ -78,14 +78,14 @@ impl<'a> Samples<'a> {
     }
 }
 
-/// How a training goes through its samples: in order.
+/// The length of a training, which takes its samples in order.
 #[derive(Clone, Copy, Debug)]
 pub struct Epochs {
     pub epochs: usize,
     pub batch_size: usize,
 }
 
-/// What a training gives.
+/// The result of a training.
 pub struct Trained {
     pub parameters: Vec<f32>,
     /// The mean loss of each epoch.
@@ -101,7 +101,7 @@ struct Saved {
 }
 
 impl Network {
-    /// densely's network of the same layers, not compiled.
+    /// Builds densely's network of the same layers, not compiled.
     pub fn build(&self, backend: &Backend) -> Sequential {
         let mut builder = Sequential::builder(self.layers[0].inputs).backend(backend.clone()).seed(self.seed);
         for layer in &self.layers {
@@ -113,7 +113,7 @@ impl Network {
         builder.build().expect("a valid network")
     }
 
-    /// Each layer, and where its parameters lie in the flat slice of all.
+    /// Returns each layer, and where its parameters lie in the flat slice of all.
     fn places(&self) -> impl Iterator<Item = (&Layer, Range<usize>)> {
         self.layers.iter().scan(0, |end, layer| {
             let start = *end;
@@ -122,7 +122,7 @@ impl Network {
         })
     }
 
-    /// Applies the dropouts before a layer in the step after `steps` others; the gradient goes through them the same way.
+    /// Applies the dropouts before a layer in the step after `steps` others, to values or to their gradients.
     fn apply_dropouts(&self, layer: usize, steps: u64, rows: usize, mut x: Vec<f32>) -> Vec<f32> {
         let before = self.layers[..layer].iter().map(|layer| layer.dropouts.len()).sum::<usize>() as u64;
         for (number, &rate) in (before..).zip(&self.layers[layer].dropouts) {
@@ -134,12 +134,13 @@ impl Network {
         x
     }
 
-    /// The forward pass of a batch of `rows` samples: of training after `steps` steps, or of inference.
+    /// Runs the forward pass of `rows` samples: of training after `steps` steps, or of inference.
     fn forward(&self, parameters: &[f32], x: &[f32], rows: usize, steps: Option<u64>) -> Vec<Saved> {
         let mut saved: Vec<Saved> = Vec::new();
         for (number, (layer, place)) in self.places().enumerate() {
             let inputs = saved.last().map_or(x, |before| &before.outputs).to_vec();
-            let inputs = if let Some(steps) = steps { self.apply_dropouts(number, steps, rows, inputs) } else { inputs };
+            let inputs =
+                if let Some(steps) = steps { self.apply_dropouts(number, steps, rows, inputs) } else { inputs };
             let (kernel, bias) = parameters[place].split_at(layer.inputs * layer.units);
             let [mut pre_activations, mut outputs] = [(); 2].map(|()| vec![0.0; rows * layer.units]);
             reference::dense_forward(
@@ -157,12 +158,13 @@ impl Network {
         saved
     }
 
-    /// The logits of samples, row-major.
+    /// Computes the logits of samples, row-major.
     pub fn logits(&self, parameters: &[f32], x: MatRef<'_>) -> Vec<f32> {
         self.forward(parameters, &x.to_vec(), x.rows(), None).pop().expect("a layer").outputs
     }
 
-    /// The mean loss of a batch, and its gradients with respect to all parameters, in the step after `steps` others.
+    /// Computes the mean loss of a batch and its gradients with respect to all parameters, after `steps`
+    /// steps.
     pub fn gradients(&self, parameters: &[f32], batch: Samples<'_>, steps: u64) -> (f32, Vec<f32>) {
         let rows = batch.labels.len();
         let saved = self.forward(parameters, batch.x, rows, Some(steps));
@@ -187,7 +189,7 @@ impl Network {
                 layer.use_bias.then_some(db),
             )
             .unwrap();
-            // Nothing asks for the gradient with respect to the samples.
+            // The gradient with respect to the samples is not needed.
             if number == 0 {
                 break;
             }
@@ -214,7 +216,10 @@ impl Network {
         }
     }
 
-    /// Trains from these parameters. `update` gets the number of the step, from 1 on, the parameters and their gradients.
+    /// Trains from these parameters.
+    ///
+    /// `update` gets the number of the step, from 1 on, the parameters and the gradients with respect to
+    /// them.
     pub fn fit(
         &self,
         mut parameters: Vec<f32>,

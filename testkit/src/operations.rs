@@ -57,7 +57,7 @@ pub fn run_all(backend: &Backend) -> Vec<Written> {
     layers.iter().flat_map(|layer| run_layer(backend, layer)).chain(run_rows(backend, rows)).collect()
 }
 
-/// Runs an operation that writes a matrix; gives its other result, too.
+/// Runs an operation that writes a matrix; returns its other result, too.
 pub fn written<R>(
     name: impl Into<String>,
     shape: [usize; 2],
@@ -69,11 +69,7 @@ pub fn written<R>(
 }
 
 /// Appends the shape to the name: the golden digests are listed under such names.
-fn written_of<R>(
-    name: &str,
-    shape: [usize; 2],
-    run: impl FnOnce(MatMut<'_>) -> densely::Result<R>,
-) -> (Written, R) {
+fn written_of<R>(name: &str, shape: [usize; 2], run: impl FnOnce(MatMut<'_>) -> densely::Result<R>) -> (Written, R) {
     written(format!("{name} of {shape:?}"), shape, run)
 }
 

@@ -24,24 +24,24 @@ impl Random {
         (self.bits() % bound as u64) as usize
     }
 
-    /// Uniform in -1..1.
+    /// Returns a number uniform in -1..1.
     pub fn uniform(&mut self) -> f32 {
         (self.bits() >> 40) as f32 / (1 << 23) as f32 - 1.0
     }
 
-    /// Bell-shaped in -2..2: the sum of four uniform numbers.
+    /// Returns a bell-shaped number in -2..2: the sum of four uniform ones.
     pub fn normal(&mut self) -> f32 {
         (0..4).map(|_| self.uniform() / 2.0).sum()
     }
 }
 
-/// Numbers uniform in -1..1.
+/// Returns numbers uniform in -1..1.
 pub fn random_values(seed: u64, len: usize) -> Vec<f32> {
     let mut random = Random::new(seed);
     (0..len).map(|_| random.uniform()).collect()
 }
 
-/// Labels below `classes`, of any type that holds them.
+/// Returns labels below `classes`, of any type that holds them.
 pub fn random_labels<L: TryFrom<usize, Error: Debug>>(seed: u64, len: usize, classes: usize) -> Vec<L> {
     let mut random = Random::new(seed);
     let mut label = || ((random.uniform() + 1.0) / 2.0 * classes as f32) as usize;

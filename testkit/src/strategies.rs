@@ -21,7 +21,7 @@ pub fn any_values() -> impl Strategy<Value = Values> {
     select(&Values::ALL[..])
 }
 
-/// This number of random cases, under emulation a third of it; `PROPTEST_CASES` overrides both.
+/// Sets the number of random cases, under emulation a third of it; `PROPTEST_CASES` overrides both.
 pub fn cases(cases: u32) -> ProptestConfig {
     let cases = if EMULATED { cases.div_ceil(3) } else { cases };
     let default = ProptestConfig { failure_persistence: None, ..ProptestConfig::default() };

@@ -1,4 +1,4 @@
-//! Comparisons within a bound, for results that have no promised bits: other libraries', and those of f64.
+//! Compares within a bound: results of other libraries, and of f64, have no promised bits.
 
 /// How far an element may be from the expected one.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ impl Tolerance {
         Self { relative: 0.0, of_largest }
     }
 
-    /// The first element that is too far, and its bound.
+    /// Returns the first element that is too far, and its bound.
     fn violation(self, found: &[f32], expected: &[f32]) -> Option<(usize, f32)> {
         let largest = expected.iter().fold(0.0, |largest: f32, value| largest.max(value.abs()));
         let bound = |expected: f32| self.relative * expected.abs() + self.of_largest * largest;
@@ -31,7 +31,7 @@ impl Tolerance {
         Some((i, bound(expected[i])))
     }
 
-    /// Whether the lengths are the same and every element is within its bound.
+    /// Returns whether the lengths are the same and every element is within its bound.
     pub fn holds(self, found: &[f32], expected: &[f32]) -> bool {
         found.len() == expected.len() && self.violation(found, expected).is_none()
     }

@@ -83,7 +83,7 @@ fn pixel(image: usize, index: usize) -> f32 {
 }
 
 impl Matrix {
-    /// An input of values of a kind; the same seed gives the same values in every layout.
+    /// Makes an input of values of a kind; the same seed gives the same values in every layout.
     pub fn random(shape: [usize; 2], layout: Layout, values: Values, seed: u64) -> Self {
         let mut random = Random::new(seed);
         Self::from_fn(shape, layout, |row, col| values.at(row, col, shape, &mut random))

@@ -1,4 +1,4 @@
-//! An end for tests that hang.
+//! Ends tests that hang.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
@@ -17,7 +17,7 @@ pub fn within_a_minute<T>(what: &str, run: impl FnOnce() -> T) -> T {
                 std::process::abort();
             }
         });
-        // Dropped when `run` panics, too, which ends the wait above.
+        // Dropped also when `run` panics, which ends the wait above.
         let _done = done;
         run()
     })

@@ -1,7 +1,7 @@
 //! Compares SHA-256 digests of what operations write and of trained parameters with those recorded here.
 //!
-//! They hold on every instruction set with fused multiply-add, for any number of threads, in any build. `.ci/golden` runs this
-//! as a package of its own, in the builds that `cargo test` does not make.
+//! They hold on every instruction set with fused multiply-add, for any number of threads, in any build.
+//! `.ci/golden` runs this as a package of its own, in the builds that `cargo test` does not make.
 
 mod kernels;
 mod training;

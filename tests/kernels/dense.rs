@@ -1,4 +1,5 @@
-//! Compares dense layers with the reference: every instruction set, number of threads, layout and kind of values.
+//! Compares dense layers with the reference: every instruction set, number of threads, layout and kind of
+//! values.
 
 use densely::{Activation, Backend, Isa, PackedWeights, Threads, Weights, activation, dense, reference};
 use densely_testkit::kernel::exact;
@@ -336,7 +337,8 @@ fn matches_reference_for_every_kind_of_values() {
     }
 }
 
-/// The last vector of a row fills a part of the staging buffer: Miri notices a read of the uninitialised rest.
+/// The last vector of a row fills a part of the staging buffer: Miri notices a read of the uninitialised
+/// rest.
 #[test]
 fn staging_buffer_is_read_only_where_it_was_written() {
     Case::new(3, if cfg!(small_blocks) { 64 } else { 512 }, 20).transposed().forward();

@@ -13,8 +13,8 @@ fn zeros(shape: Shape) -> Matrix {
     Matrix::from_fn(shape, Layout::Padded, |_, _| 0.0)
 }
 
-/// Calls an operation on every instruction set, and its reference without a backend. All must refuse and leave the output
-/// untouched; gives their errors.
+/// Calls an operation on every instruction set, and its reference without a backend. All must refuse and
+/// leave the output untouched; gives their errors.
 fn refusals<T>(output: Shape, mut call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
     let backends = serial_backends().into_iter().map(Some).chain([None]);
     let refusal = |backend: Option<Backend>| {

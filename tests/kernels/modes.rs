@@ -1,5 +1,5 @@
-//! Calls operations on a thread in flush-to-zero mode, which audio software sets: only subnormal numbers, intermediate ones
-//! included, may change the bits there, and the mode stays as it is.
+//! Calls operations on a thread in flush-to-zero mode, which audio software sets: only subnormal numbers,
+//! intermediate ones included, may change the bits there, and the mode stays as it is.
 #![cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
 
 use std::arch::asm;

@@ -1,4 +1,5 @@
-//! Compares activations with the reference: every instruction set, number of threads, layout and kind of values.
+//! Compares activations with the reference: every instruction set, number of threads, layout and kind of
+//! values.
 
 use densely::{Activation, Backend, MatMut, MatRef, Result, activation, reference};
 use densely_testkit::kernel::exact;

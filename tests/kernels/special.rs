@@ -5,8 +5,8 @@ use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
 use densely_testkit::values::SPECIAL;
 use densely_testkit::{Layout, Matrix, Random, activations, assert_identical, check_kernel_serially, serial_backends};
 
-/// Every length with one of the values in turn; short rows, and lengths around the edges of vectors, where lanes are
-/// masked off, with all of them.
+/// Every length with one of the values in turn; short rows, and lengths around the edges of vectors, where
+/// lanes are masked off, with all of them.
 fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     (1..=130usize).flat_map(|len| {
         let turns = if len <= 33 || matches!(len % 16, 15 | 0 | 1) { 1 } else { SPECIAL.len() };

@@ -173,7 +173,8 @@ fn any_stride() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(cases(20_000))]
 
-    /// Accepted layouts stay inside the slice and hold no element twice; refused ones leave it, overlap or interleave rows.
+    /// Accepted layouts stay inside the slice and hold no element twice; refused ones leave it, overlap or
+    /// interleave rows.
     #[test]
     fn views_are_accepted_if_inside_and_not_overlapping(rows in 0..8usize, cols in 0..8usize, row_stride in any_stride(), col_stride in any_stride(),
                len in 0..120usize) {

@@ -76,7 +76,8 @@ fn model(backend: &Backend, network: &Network, optimizer: Optimizer) -> Sequenti
     model
 }
 
-/// The update rules, spelled once more for one parameter. Hyperparameters are no defaults, so that none passes for another.
+/// The update rules, spelled once more for one parameter. Hyperparameters are no defaults, so that none
+/// passes for another.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Sgd { momentum: f64, nesterov: bool },
@@ -199,7 +200,8 @@ fn odd_sizes() -> Network {
     network
 }
 
-/// A first layer that is trained in column shards where no norm is needed; 8820 parameters, whose norm is a sum of three parts.
+/// A first layer that is trained in column shards where no norm is needed; 8820 parameters, whose norm is a
+/// sum of three parts.
 fn sharded() -> Network {
     let mut network = network(&[45, 130, 21, 5]);
     network.layers[1].use_bias = false;
@@ -246,7 +248,8 @@ fn l2_and_clipping_match_reference() {
 #[test]
 fn dropout_matches_reference() {
     let task = Task::random(103, 45, 5, THREE_EPOCHS);
-    // Column shards with and without dropped inputs; two dropouts in a row; and clipping, which needs all gradients first.
+    // Column shards with and without dropped inputs; two dropouts in a row; and clipping, which needs all
+    // gradients first.
     let rates: [&[&[f64]]; 3] = [&[&[], &[0.5]], &[&[0.2]], &[&[0.2], &[0.5], &[0.1, 0.3]]];
     for rates in rates {
         let mut network = network_with_dropouts(&[45, 130, 21, 5], rates);
@@ -313,8 +316,8 @@ fn fit_in_pool(threads: usize, backend: &Backend, network: &Network, task: &Task
     model.parameters().to_vec()
 }
 
-/// Asserts that neither pool nor threads change a bit on any instruction set, and that the instruction sets agree: the portable
-/// one closely, the others bit for bit.
+/// Asserts that neither pool nor threads change a bit on any instruction set, and that the instruction sets
+/// agree: the portable one closely, the others bit for bit.
 #[track_caller]
 fn assert_same_on_all(network: &Network, task: &Task, threads: &[Threads]) {
     let mut agreed: Option<Vec<f32>> = None;
@@ -330,8 +333,8 @@ fn assert_same_on_all(network: &Network, task: &Task, threads: &[Threads]) {
         match &agreed {
             None => agreed = Some(alone),
             Some(agreed) if backend.isa() == Isa::Portable => {
-                // Without fused multiply-add a sum of k terms is off by up to k 2^-23 of them; twelve steps of a small
-                // rate carry less than that into the weights.
+                // Without fused multiply-add a sum of k terms is off by up to k 2^-23 of them; twelve steps
+                // of a small rate carry less than that into the weights.
                 assert_close(&alone, agreed, Tolerance { relative: 1e-5, of_largest: 1e-6 }, "portable");
             }
             Some(agreed) => assert_identical(&alone, agreed, backend.isa().name()),

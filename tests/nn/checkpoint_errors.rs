@@ -1,4 +1,5 @@
-//! Resumes from checkpoints that do not fit or are damaged, and writes where nothing can be written: errors that lose nothing.
+//! Resumes from checkpoints that do not fit or are damaged, and writes where nothing can be written: errors
+//! that lose nothing.
 
 use std::fs;
 use std::path::Path;

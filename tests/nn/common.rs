@@ -31,10 +31,11 @@ mod full_disk {
         std::env::var_os(VARIABLE).map(PathBuf::from)
     }
 
-    /// Runs a test twice more in processes that may write no byte to any file, then one block of at most 1 KiB.
+    /// Runs a test twice more in processes that may write no byte to any file, then one block of at most 1
+    /// KiB.
     ///
-    /// That stands in for a disk that is full, or fills up. The file, which is longer, must keep its content, and no other
-    /// may appear beside it.
+    /// That stands in for a disk that is full, or fills up. The file, which is longer, must keep its content,
+    /// and no other may appear beside it.
     #[track_caller]
     pub fn run_on_full_disk(test: &str, path: &Path) {
         let content_and_files = || (fs::read(path).unwrap(), fs::read_dir(path.parent().unwrap()).unwrap().count());

@@ -1,4 +1,5 @@
-//! Tests dropout in networks: where it is allowed, when it drops values, and what seeds change. Module `bits` compares training.
+//! Tests dropout in networks: where it is allowed, when it drops values, and what seeds change. Module `bits`
+//! compares training.
 
 use densely::nn::{Activation, Adam, Dense, Dropout, Fit, Flatten, Predictor, Sequential, Sgd};
 use densely::{Backend, Error, MatMut, MatRef, Threads, reference};
@@ -141,7 +142,8 @@ fn random_words_match_published_test_vectors() {
 
 #[test]
 fn custom_loss_gradients_are_zero_where_inputs_are_dropped() {
-    // One unit without bias, its output as the loss: each gradient is its input times 2, or 0 where that was dropped.
+    // One unit without bias, its output as the loss: each gradient is its input times 2, or 0 where that was
+    // dropped.
     let mut model = Sequential::builder(200)
         .layer(Dropout::new(0.5))
         .layer(Dense::new(1, Activation::Linear).use_bias(false))

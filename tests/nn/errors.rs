@@ -44,7 +44,8 @@ fn model() -> Sequential {
     model
 }
 
-/// Asserts that a call fails, and that the model is then unchanged and trains as if there had been no call; returns the error.
+/// Asserts that a call fails, and that the model is then unchanged and trains as if there had been no call;
+/// returns the error.
 #[track_caller]
 fn refused<T: Debug>(model: &mut Sequential, call: impl FnOnce(&mut Sequential) -> Result<T>) -> String {
     let mut untouched = model.clone();

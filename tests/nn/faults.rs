@@ -1,4 +1,5 @@
-//! Saves files in processes that are killed, beside readers, in read-only folders, without threads; loads damaged ones.
+//! Saves files in processes that are killed, beside readers, in read-only folders, without threads; loads
+//! damaged ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,4 +1,5 @@
-//! Tests what `fit`, `train_on_batch`, `evaluate` and `predict` do with samples, labels, callbacks and the optimizer.
+//! Tests what `fit`, `train_on_batch`, `evaluate` and `predict` do with samples, labels, callbacks and the
+//! optimizer.
 
 use std::ops::ControlFlow;
 
@@ -521,7 +522,8 @@ fn panicking_callback_ends_fit_and_keeps_the_model() {
         }
     }
     let (x, labels) = data();
-    // The second model's column shards hold the parameters and moments of its first layer when the callback panics.
+    // The second model's column shards hold the parameters and moments of its first layer when the callback
+    // panics.
     for (mut fitted, steps) in
         [model(), model_with_shards()].into_iter().flat_map(|model| [2, 3, 6].map(|steps| (model.clone(), steps)))
     {

@@ -10,8 +10,8 @@ const STEP: f64 = 1e-5;
 
 /// Bounds the rounding of f32 by 60 * 2^-24 of the largest gradient.
 ///
-/// The gradient with respect to a parameter adds products along every path from it to the loss: fewer than 60 terms in these
-/// networks, each rounded to 2^-24. Where terms cancel, the error stays.
+/// The gradient with respect to a parameter adds products along every path from it to the loss: fewer than 60
+/// terms in these networks, each rounded to 2^-24. Where terms cancel, the error stays.
 const ROUNDING: f32 = 60.0 / (1 << 24) as f32;
 
 /// Dense layers with logits at the end, computed in f64, and a batch.
@@ -56,7 +56,8 @@ fn apply(activation: Activation, x: f64) -> f64 {
 }
 
 impl Net {
-    /// Computes the mean cross-entropy, and which pre-activations are above 0: some activations have a kink there.
+    /// Computes the mean cross-entropy, and which pre-activations are above 0: some activations have a kink
+    /// there.
     fn loss(&self, parameters: &[f64]) -> (f64, Vec<bool>) {
         let (mut total, mut open) = (0.0, Vec::new());
         for (sample, &label) in self.x.chunks(self.sizes[0]).zip(&self.labels) {
@@ -97,8 +98,8 @@ impl Net {
     }
 }
 
-/// Compares the gradients of dense layers of these units on every instruction set. `each` is the activation of every layer
-/// but the last.
+/// Compares the gradients of dense layers of these units on every instruction set. `each` is the activation
+/// of every layer but the last.
 #[track_caller]
 fn check(
     input: impl Into<Shape>,

@@ -15,9 +15,11 @@ const PARAMETERS: [&str; 4] = ["dense/kernel", "dense/bias", "dense_1/kernel", "
 const BATCH: usize = 32;
 const STEPS: usize = 5;
 
-/// Bounds the rounding of f32 in parameters and gradients: where terms cancel, the error is that of the largest.
+/// Bounds the rounding of f32 in parameters and gradients: where terms cancel, the error is that of the
+/// largest.
 ///
-/// The fixture's README has Keras' own figures. 1e-5 of a weight would hide AdamW's decay, which is 2e-5 of it in five steps.
+/// The fixture's README has Keras' own figures. 1e-5 of a weight would hide AdamW's decay, which is 2e-5 of
+/// it in five steps.
 const ROUNDING: Tolerance = Tolerance { relative: 1e-6, of_largest: 1e-6 };
 /// Of losses and probabilities.
 const OF_LOSSES: Tolerance = Tolerance::relative(1e-5);

@@ -1,4 +1,5 @@
-//! Tests class and sample weights in `fit`. Module `bits` compares them with the reference, `keras` with Keras.
+//! Tests class and sample weights in `fit`. Module `bits` compares them with the reference, `keras` with
+//! Keras.
 
 use densely::nn::{Activation, Adam, Dense, Fit, History, Sequential, Sgd};
 use densely::{Backend, Error, MatMut, reference};

@@ -87,7 +87,8 @@ struct Script {
     last_epoch: Option<usize>,
 }
 
-/// With these learning rates three epochs improve the validation loss; the fourth makes it worse, the fifth keeps it, and so on.
+/// With these learning rates three epochs improve the validation loss; the fourth makes it worse, the fifth
+/// keeps it, and so on.
 const RATES: [f64; 8] = [0.1, 0.1, 0.1, 5.0, 0.0, 5.0, 0.0, 0.0];
 const BEST: usize = 2;
 

@@ -191,7 +191,8 @@ fn failed_save_keeps_the_old_file() {
     run_on_full_disk("weights::failed_save_keeps_the_old_file", &path);
 }
 
-/// Returns the file that the save with this number, from 0 on, of this process writes before it replaces the old one.
+/// Returns the file that the save with this number, from 0 on, of this process writes before it replaces the
+/// old one.
 fn unfinished(folder: &Folder, number: usize) -> PathBuf {
     folder.file(&format!(".densely-{}-{number}.part", std::process::id()))
 }
