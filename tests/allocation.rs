@@ -342,8 +342,9 @@ fn loading_a_forged_file_allocates_at_most_twice_its_size() {
     }
 }
 
-/// Asserts that reading a file of this content, which is an error, allocates at most twice its size and 16 MB
-/// in total.
+/// Asserts that reading a damaged file is an error and allocates little.
+///
+/// It may allocate twice the file's size and 16 MB in total.
 #[track_caller]
 fn assert_reading_allocates_little(
     name: &str,

@@ -1,5 +1,4 @@
-//! Runs a dense layer's operations with densely, or with another library's matrix product and plain loops
-//! around it.
+//! Runs a dense layer's operations with densely, or with another library's matrix product.
 //!
 //! Each contestant computes all of it: product, bias and ReLU; product; product and bias gradient.
 
@@ -147,7 +146,7 @@ impl<P: Product> Contestant for Peer<P> {
     }
 }
 
-/// Runs `work` on `out`, split into a part for each thread where work on `elements` elements is worth it.
+/// Runs `work` on `out`, in a part for each thread if there are many elements.
 ///
 /// Parts begin at multiples of `unit`.
 fn in_parts(threads: usize, elements: usize, out: &mut [f32], unit: usize, work: impl Fn(usize, &mut [f32]) + Sync) {

@@ -9,7 +9,9 @@ use std::time::Instant;
 
 use criterion::Bencher;
 
-/// Times `work` on a thread of the rayon pool, from which a caller of many operations should call.
+/// Times `work` on a thread of the rayon pool.
+///
+/// From outside, each call would pay for entering the pool.
 pub fn iter_in_pool(bencher: &mut Bencher<'_>, mut work: impl FnMut() + Send) {
     bencher.iter_custom(|times| {
         rayon::scope(|_| {

@@ -82,7 +82,7 @@ impl Product for Gemm {
 pub struct Matrixmultiply(usize);
 
 impl Matrixmultiply {
-    /// Sets the number of threads, which the crate reads at the first product of the process and never again.
+    /// Sets the number of threads, which the crate reads once, at the process's first product.
     pub fn new(threads: usize) -> Self {
         // SAFETY: called before anything is measured; threads of a rayon pool do not read the environment.
         unsafe { std::env::set_var("MATMUL_NUM_THREADS", threads.to_string()) };

@@ -1,5 +1,4 @@
-//! Compares training and inference of networks of any architecture, optimizer and data with the reference,
-//! bit for bit.
+//! Compares training and inference of arbitrary networks with the reference, bit for bit.
 #![no_main]
 
 use densely::nn::{Adam, AdamW, Clip, Fit, Optimizer, Predictor, Sequential, Sgd};

@@ -1,6 +1,6 @@
 //! Fewer of many like cases where a processor is emulated.
 
-/// Whether CI runs these tests under qemu or Miri, at a hundredth of a processor's speed or less.
+/// Whether these tests run under qemu or Miri, at a hundredth of a processor's speed.
 pub const EMULATED: bool = cfg!(any(target_arch = "aarch64", miri));
 
 /// Returns all of them; under emulation the first `count`.

@@ -180,8 +180,9 @@ impl Matrix {
         }
     }
 
-    /// Asserts that this is bias + a b within the bound of `reference` for products without fused
-    /// multiply-add.
+    /// Asserts that this is bias + a b, within the bound of products without fused multiply-add.
+    ///
+    /// The bound is that of `densely::reference`.
     #[track_caller]
     pub fn assert_product(&self, a: MatRef<'_>, b: MatRef<'_>, bias: Option<&[f32]>) {
         let depth = a.cols();

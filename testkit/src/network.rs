@@ -122,7 +122,7 @@ impl Network {
         })
     }
 
-    /// Applies the dropouts before a layer in the step after `steps` others, to values or to their gradients.
+    /// Applies the dropouts before a layer, to values or to their gradients, after `steps` steps.
     fn apply_dropouts(&self, layer: usize, steps: u64, rows: usize, mut x: Vec<f32>) -> Vec<f32> {
         let before = self.layers[..layer].iter().map(|layer| layer.dropouts.len()).sum::<usize>() as u64;
         for (number, &rate) in (before..).zip(&self.layers[layer].dropouts) {
@@ -163,8 +163,7 @@ impl Network {
         self.forward(parameters, &x.to_vec(), x.rows(), None).pop().expect("a layer").outputs
     }
 
-    /// Computes the mean loss of a batch and its gradients with respect to all parameters, after `steps`
-    /// steps.
+    /// Computes the mean loss of a batch and its gradients after `steps` steps.
     pub fn gradients(&self, parameters: &[f32], batch: Samples<'_>, steps: u64) -> (f32, Vec<f32>) {
         let rows = batch.labels.len();
         let saved = self.forward(parameters, batch.x, rows, Some(steps));

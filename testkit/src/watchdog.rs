@@ -6,7 +6,9 @@ use std::time::Duration;
 
 use crate::emulation::EMULATED;
 
-/// Runs `run`, and aborts the process with a message if that takes longer than a minute, ten under emulation.
+/// Runs `run`, and aborts the process if that takes longer than a minute.
+///
+/// Under emulation the limit is ten minutes.
 pub fn within_a_minute<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let limit = Duration::from_secs(if EMULATED { 600 } else { 60 });
     let (done, is_done) = channel::<()>();

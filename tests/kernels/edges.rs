@@ -1,5 +1,7 @@
-//! Runs every size from 0 to 40 in every dimension with a guard page directly before, then directly after,
-//! every operand and result: a read or write of one element past an edge ends the process.
+//! Runs every size from 0 to 40 in every dimension beside guard pages.
+//!
+//! One lies directly before, then directly after, every operand and result: a read or write of one element
+//! past an edge ends the process.
 
 use densely::loss::CrossEntropy;
 use densely::{Backend, Isa, MatMut, MatRef, PackedWeights, Result, Targets, activation, dense, reference};

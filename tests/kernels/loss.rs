@@ -233,8 +233,10 @@ const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.0, 0.25, 3.0];
 const PROBABILITIES: [f32; 20] =
     [0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.0, 0.5, 0.0, 0.0, 0.5];
 
-/// The loss, then dlogits at (2, 1), (3, 2) and (0, 4), of `torch.nn.functional.cross_entropy` in PyTorch
-/// 2.15 in float64, for each choice of: probabilities, smoothing, class weights, ignored label 4, sum.
+/// Results of `torch.nn.functional.cross_entropy` in PyTorch 2.15 in float64.
+///
+/// They are the loss, then dlogits at (2, 1), (3, 2) and (0, 4), for each choice of: probabilities,
+/// smoothing, class weights, ignored label 4, sum.
 #[rustfmt::skip]
 const PYTORCH: [(bool, f32, bool, bool, bool, [f64; 4]); 24] = [
     (false, 0.0, false, false, false, [4.300263374, 0.178925214, -0.093492411, 0.000497473]),

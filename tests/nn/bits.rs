@@ -193,7 +193,9 @@ fn assert_regularized_fit_is_reference(
     }
 }
 
-/// Sizes that fill no vector and no micro-tile, more classes than a vector has lanes, a layer without bias.
+/// Sizes that fill no vector and no micro-tile, and a layer without bias.
+///
+/// There are more classes than a vector has lanes.
 fn odd_sizes() -> Network {
     let mut network = network(&[21, 35, 13, 19]);
     network.layers[1].use_bias = false;
@@ -316,8 +318,9 @@ fn fit_in_pool(threads: usize, backend: &Backend, network: &Network, task: &Task
     model.parameters().to_vec()
 }
 
-/// Asserts that neither pool nor threads change a bit on any instruction set, and that the instruction sets
-/// agree: the portable one closely, the others bit for bit.
+/// Asserts that neither pool nor threads change a bit on any instruction set.
+///
+/// The instruction sets must agree, too: the portable one closely, the others bit for bit.
 #[track_caller]
 fn assert_same_on_all(network: &Network, task: &Task, threads: &[Threads]) {
     let mut agreed: Option<Vec<f32>> = None;

@@ -123,8 +123,7 @@ fn assert_resumes(task: Task, name: &str) {
     let folder = Folder::new(&format!("resume-{name}"));
     let file = folder.file("checkpoint");
     for backend in backends() {
-        // The resumed part runs on other threads, and on another instruction set with the same bits if there
-        // is one.
+        // The resumed part runs on other threads, and on another instruction set with the same bits.
         let other = backends().into_iter().find(|other| other.isa() != backend.isa() && other.isa() != Isa::Portable);
         let other = other.filter(|_| backend.isa() != Isa::Portable).unwrap_or(backend.clone());
         let [mut whole, mut first] = [2, 1].map(|threads| task.model(&backend.with_threads(exactly(threads))));
@@ -200,8 +199,7 @@ fn epochs_of(file: &Path) -> Option<usize> {
     Some(SafeTensors::deserialize(&bytes).unwrap().tensor("history.loss").unwrap().shape()[0])
 }
 
-/// Records the number of epochs in the checkpoint at the end of each epoch, and ends training in one of three
-/// ways.
+/// Records the number of epochs in the checkpoint after each epoch, and ends training.
 struct Observer<'a> {
     file: &'a Path,
     seen: Vec<Option<usize>>,

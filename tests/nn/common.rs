@@ -31,8 +31,10 @@ mod full_disk {
         std::env::var_os(VARIABLE).map(PathBuf::from)
     }
 
-    /// Runs a test twice more in processes that may write no byte to any file, then one block of at most 1
-    /// KiB.
+    /// Runs a test twice more in processes that may write at most 0 and 1 KiB to a file.
+    ///
+    /// That stands in for a disk that is full, or fills up. The file, which is longer, must keep its content,
+    /// and no other may appear beside it.
     ///
     /// That stands in for a disk that is full, or fills up. The file, which is longer, must keep its content,
     /// and no other may appear beside it.

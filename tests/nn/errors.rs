@@ -44,8 +44,9 @@ fn model() -> Sequential {
     model
 }
 
-/// Asserts that a call fails, and that the model is then unchanged and trains as if there had been no call;
-/// returns the error.
+/// Asserts that a call fails and leaves the model unchanged; returns the error.
+///
+/// The next step must have the bits that it has without the call.
 #[track_caller]
 fn refused<T: Debug>(model: &mut Sequential, call: impl FnOnce(&mut Sequential) -> Result<T>) -> String {
     let mut untouched = model.clone();

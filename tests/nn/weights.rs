@@ -191,8 +191,7 @@ fn failed_save_keeps_the_old_file() {
     run_on_full_disk("weights::failed_save_keeps_the_old_file", &path);
 }
 
-/// Returns the file that the save with this number, from 0 on, of this process writes before it replaces the
-/// old one.
+/// Returns the file that save `number` of this process, from 0 on, writes first.
 fn unfinished(folder: &Folder, number: usize) -> PathBuf {
     folder.file(&format!(".densely-{}-{number}.part", std::process::id()))
 }

@@ -2,8 +2,8 @@
 //! functions of CORE-MATH, and SHA-256 digests of the results on every instruction set with fused
 //! multiply-add.
 //!
-//! `cargo run --release` prints both and fails if a bound or a digest does not hold;
-//! `cargo run --release digests` skips the errors, `cargo run --release digests avx2` runs one instruction set.
+//! `cargo run --release` prints both and fails if a bound or a digest does not hold; `cargo run --release
+//! digests` skips the errors, `cargo run --release digests avx2` runs one instruction set.
 
 use std::env;
 use std::process::ExitCode;
