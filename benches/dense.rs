@@ -1,7 +1,7 @@
 //! `dense/<forward_relu|backward_input|backward_params>/<batch>x<inputs>x<outputs>/<densely|gemm|matrixmultiply>`
 //! in FLOP/s, inside the rayon pool and on all of its threads (`RAYON_NUM_THREADS`); the same on one thread
-//! under `dense_1_thread`. `peak/fma` of each is the limit on as many threads, fused multiply-adds and nothing
-//! else; `peak/read`, in bytes/s, is that of layers which do not fit into caches.
+//! under `dense_1_thread`. `peak/fma` of each is the limit on as many threads, fused multiply-adds and
+//! nothing else; `peak/read`, in bytes/s, is that of layers which do not fit into caches.
 //!
 //! Everyone gives the same answer, or nothing is measured.
 //!
@@ -12,13 +12,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::data::assert_close;
 use common::iter_in_pool;
 use common::layer::{Contestant, Layer, Operation, Peer, SHAPES};
 use common::peak::Limits;
 use common::sgemm::{Gemm, Matrixmultiply};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::{Backend, Isa, Threads};
+use densely_testkit::{Tolerance, assert_close};
 
 const OPERATIONS: [Operation; 3] = [Operation::ForwardRelu, Operation::BackwardInput, Operation::BackwardParams];
 
@@ -49,7 +49,7 @@ fn compare(c: &mut Criterion, name: &str, contestants: &[(&str, &dyn Contestant)
                 let id = format!("{batch}x{inputs}x{outputs}/{who}");
                 out.fill(f32::NAN);
                 contestant.work(operation, &layer, &mut out);
-                assert_close(&format!("{name}/{}/{id}", operation.name()), &out, &first);
+                assert_close(&out, &first, Tolerance::REORDERED, &format!("{name}/{}/{id}", operation.name()));
                 group.bench_function(id, |b| iter_in_pool(b, || contestant.work(operation, &layer, &mut out)));
             }
             group.finish();

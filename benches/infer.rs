@@ -1,13 +1,13 @@
-//! `infer/<784-128-10|6-64-8-4|3072-512-512-100>/<batch>/densely`: logarithms of probabilities through a `Predictor`, in
-//! samples a second, inside the rayon pool. Answers are checked first, against the model's.
+//! `infer/<784-128-10|6-64-8-4|3072-512-512-100>/<batch>/densely`: logarithms of probabilities through a
+//! `Predictor`, in samples a second, inside the rayon pool. Answers are checked first, against the model's.
 
 mod common;
 
-use common::data::{assert_close, random};
 use common::iter_in_pool;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::nn::{Activation, Dense, Predictor, Sequential};
 use densely::{MatMut, MatRef};
+use densely_testkit::{Tolerance, assert_close, random_values};
 
 const NETS: [&[usize]; 3] = [&[784, 128, 10], &[6, 64, 8, 4], &[3072, 512, 512, 100]];
 const BATCHES: [usize; 4] = [1, 32, 256, 10_000];
@@ -25,12 +25,12 @@ fn benches(c: &mut Criterion) {
         let predictor = Predictor::new(&model);
         let mut group = c.benchmark_group(format!("infer/{name}"));
         for batch in BATCHES {
-            let (x, mut y) = (random(batch * inputs), vec![0.0; batch * outputs]);
+            let (x, mut y) = (random_values(1, batch * inputs), vec![0.0; batch * outputs]);
             let x = MatRef::new(&x, batch, inputs).expect("sizes fit");
             let to = MatMut::new(&mut y, batch, outputs).expect("sizes fit");
             predictor.log_probabilities_into(x, to).expect("shapes fit");
             let probabilities: Vec<f32> = y.iter().map(|y| y.exp()).collect();
-            assert_close(&name, &probabilities, &model.predict(x).expect("shapes fit"));
+            assert_close(&probabilities, &model.predict(x).expect("shapes fit"), Tolerance::REORDERED, &name);
             group.throughput(Throughput::Elements(batch as u64));
             group.bench_function(format!("{batch}/densely"), |b| {
                 iter_in_pool(b, || {

@@ -1,17 +1,18 @@
 //! `loss/<log_softmax|cross_entropy>/<batch>x<classes>/<densely|scalar>` in elements a second, inside
 //! the rayon pool; `scalar` is the naive reference. Answers are checked first, bit for bit.
 //!
-//! `elementwise/<rows>x<cols>/<activation>` likewise; `linear` is a copy of memory. `benches/peers` has more to compare with.
+//! `elementwise/<rows>x<cols>/<activation>` likewise; `linear` is a copy of memory. `benches/peers` has more
+//! to compare with.
 
 mod common;
 
 use std::hint::black_box;
 
-use common::data::{random, random_labels};
 use common::iter_in_pool;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, activation, reference};
+use densely_testkit::{random_labels, random_values};
 
 const SHAPES: [[usize; 2]; 6] = [[128, 10], [4096, 10], [128, 1000], [1024, 1000], [64, 32_000], [8, 128_256]];
 
@@ -20,24 +21,14 @@ const MATRICES: [[usize; 2]; 3] = [[32, 128], [128, 512], [4096, 4096]];
 
 fn elementwise(c: &mut Criterion) {
     let backend = Backend::new().expect("DENSELY_ISA names an instruction set of this processor");
-    let activations = [
-        ("linear", Activation::Linear),
-        ("relu", Activation::Relu),
-        ("leaky_relu", Activation::LeakyRelu { slope: 0.01 }),
-        ("elu", Activation::Elu { alpha: 1.0 }),
-        ("sigmoid", Activation::Sigmoid),
-        ("tanh", Activation::Tanh),
-        ("softplus", Activation::Softplus),
-        ("silu", Activation::Silu),
-        ("gelu", Activation::Gelu),
-    ];
     for [rows, cols] in MATRICES {
-        let x = random(rows * cols);
+        let x = random_values(1, rows * cols);
         let x = MatRef::new(&x, rows, cols).expect("sizes fit");
         let (mut y, mut expected) = (vec![0.0; rows * cols], vec![0.0; rows * cols]);
         let mut group = c.benchmark_group(format!("elementwise/{rows}x{cols}"));
         group.throughput(Throughput::Elements((rows * cols) as u64));
-        for (name, activation) in activations {
+        for &activation in Activation::ALL {
+            let name = activation.name();
             let to = MatMut::new(&mut expected, rows, cols).expect("sizes fit");
             reference::activation_forward(activation, x, to).expect("shapes fit");
             let ours = |y: &mut [f32]| {
@@ -56,7 +47,7 @@ fn benches(c: &mut Criterion) {
     let backend = Backend::new().expect("DENSELY_ISA names an instruction set of this processor");
     for [batch, classes] in SHAPES {
         let name = format!("{batch}x{classes}");
-        let (x, labels) = (random(batch * classes), random_labels(batch, classes as u32));
+        let (x, labels) = (random_values(1, batch * classes), random_labels::<u32>(2, batch, classes));
         let x = MatRef::new(&x, batch, classes).expect("sizes fit");
         let (mut y, mut expected) = (vec![0.0; batch * classes], vec![0.0; batch * classes]);
 

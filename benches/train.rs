@@ -1,19 +1,17 @@
-//! `train/<epoch_adam|epoch_sgd>/<batch>/densely`: one epoch of the tutorial's network over 60,000
-//! random images, shuffled, with loss and accuracy tracked, in images a second; behind each with Adam, the same on one
-//! thread under `train_1_thread`.
+//! `train/<epoch_adam|epoch_sgd>/<batch>/densely`: one epoch of the tutorial's network over 60,000 random
+//! images, shuffled, with loss and accuracy tracked, in images a second; behind each with Adam, the same on
+//! one thread under `train_1_thread`.
 
-mod common;
-
-use common::data::{random, random_labels};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use densely::nn::{Activation, Adam, Dense, Fit, Flatten, Optimizer, Sequential, Sgd};
 use densely::{Backend, MatRef, Threads};
+use densely_testkit::{random_labels, random_values};
 
 const IMAGES: usize = 60_000;
 const PIXELS: usize = 28 * 28;
 
 fn benches(c: &mut Criterion) {
-    let (images, labels) = (random(IMAGES * PIXELS), random_labels(IMAGES, 10));
+    let (images, labels) = (random_values(1, IMAGES * PIXELS), random_labels::<u32>(2, IMAGES, 10));
     let x = MatRef::new(&images, IMAGES, PIXELS).expect("sizes fit");
     let both = [("train", Threads::Auto), ("train_1_thread", Threads::One)];
     let sgd = Optimizer::from(Sgd::default());

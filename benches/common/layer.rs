@@ -1,11 +1,11 @@
-//! A dense layer's work, and who does it: densely, or a matrix product with plain loops around it.
+//! Runs a dense layer's operations with densely, or with another library's matrix product.
 //!
-//! Everyone does the whole of it: product, bias and ReLU; product; product and bias gradient.
+//! Each contestant computes all of it: product, bias and ReLU; product; product and bias gradient.
 
 use densely::{Activation, Backend, MatMut, MatRef, dense};
+use densely_testkit::random_values;
 use rayon::prelude::*;
 
-use super::data::random;
 use super::sgemm::{Operand, Product};
 
 /// (batch, inputs, outputs)
@@ -25,14 +25,14 @@ pub const SHAPES: [[usize; 3]; 13] = [
     [50, 3072, 100],
 ];
 
-/// What a layer is asked to do.
+/// The operations of a layer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     ForwardRelu,
-    /// The same with weights that are kept as outputs x inputs.
+    /// The same with weights stored as outputs x inputs.
     ForwardReluT,
     BackwardInput,
-    /// Gradients of weights, then of the bias.
+    /// Gradients with respect to the weights, then to the bias.
     BackwardParams,
 }
 
@@ -48,7 +48,7 @@ impl Operation {
         }
     }
 
-    /// How many numbers it gives.
+    /// The number of floats that it writes.
     pub fn len(self, [batch, inputs, outputs]: [usize; 3]) -> usize {
         match self {
             Self::ForwardRelu | Self::ForwardReluT => batch * outputs,
@@ -57,14 +57,14 @@ impl Operation {
         }
     }
 
-    /// The bytes of all that it reads and writes, each once.
+    /// The bytes that it reads and writes, each counted once.
     pub fn bytes(self, [batch, inputs, outputs]: [usize; 3]) -> usize {
         let bias = if self == Self::BackwardInput { 0 } else { outputs };
         size_of::<f32>() * (batch * inputs + inputs * outputs + batch * outputs + bias)
     }
 }
 
-/// What a layer's calls read.
+/// The operands of a layer.
 pub struct Layer {
     shape: [usize; 3],
     x: Vec<f32>,
@@ -75,14 +75,14 @@ pub struct Layer {
 
 impl Layer {
     pub fn new(shape @ [batch, inputs, outputs]: [usize; 3]) -> Self {
-        let (x, w, dy) = (random(batch * inputs), random(inputs * outputs), random(batch * outputs));
-        Self { shape, x, w, bias: random(outputs), dy }
+        let (x, w) = (random_values(1, batch * inputs), random_values(2, inputs * outputs));
+        Self { shape, x, w, bias: random_values(3, outputs), dy: random_values(4, batch * outputs) }
     }
 }
 
-/// Who does a layer's work.
+/// A library that runs a layer's operations.
 pub trait Contestant: Sync {
-    /// Fills `out`, which has as many elements as the operation gives.
+    /// Fills `out`, of the length of the operation's results.
     fn work(&self, operation: Operation, layer: &Layer, out: &mut [f32]);
 }
 
@@ -112,7 +112,7 @@ impl Contestant for Backend {
     }
 }
 
-/// A product, and plain loops around it.
+/// A matrix product with plain loops around it.
 pub struct Peer<P>(pub P);
 
 impl<P: Product> Contestant for Peer<P> {
@@ -146,8 +146,9 @@ impl<P: Product> Contestant for Peer<P> {
     }
 }
 
-/// Works on `out`, in one part a thread where work on so many elements pays for that. A part begins
-/// at a multiple of `unit`.
+/// Runs `work` on `out`, in a part for each thread if there are many elements.
+///
+/// Parts begin at multiples of `unit`.
 fn in_parts(threads: usize, elements: usize, out: &mut [f32], unit: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if threads == 1 || elements < 1 << 17 {
         return work(0, out);

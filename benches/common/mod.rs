@@ -1,7 +1,6 @@
-//! What the benches share.
+//! Shares contestants, limits and timing among the benches.
 #![allow(dead_code, reason = "each bench uses a part")]
 
-pub mod data;
 pub mod layer;
 pub mod peak;
 pub mod sgemm;
@@ -10,7 +9,9 @@ use std::time::Instant;
 
 use criterion::Bencher;
 
-/// Times `work` on a thread of the rayon pool, where a caller with many calls to make should be.
+/// Times `work` on a thread of the rayon pool.
+///
+/// From outside, each call would pay for entering the pool.
 pub fn iter_in_pool(bencher: &mut Bencher<'_>, mut work: impl FnMut() + Send) {
     bencher.iter_custom(|times| {
         rayon::scope(|_| {

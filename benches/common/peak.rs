@@ -1,4 +1,4 @@
-//! The limits of the machine, measured: fused multiply-adds and bytes of memory read, a second.
+//! Measures the limits of the machine: fused multiply-adds and bytes of memory read per second.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -7,31 +7,33 @@ use std::time::{Duration, Instant};
 
 use densely::Isa;
 
-/// Accumulators that do not wait for each other: more than any processor's latency times its units.
+/// Independent accumulators: more than any processor's FMA latency times its FMA units.
 const CHAINS: usize = 12;
-/// Multiply-adds of each chain in one run, which takes some 20 microseconds.
+/// Multiply-adds of each chain in one run of about 20 microseconds.
 const STEPS: usize = 5_000;
-/// Bytes that are read: more than caches hold.
+/// Bytes that are read: more than the caches hold.
 const MEMORY: usize = 256 << 20;
-/// Bytes of each stream that are read in one run.
+/// Bytes of each stream in one run.
 const PIECE: usize = 1 << 16;
-/// A thread reads from so many places in turn: prefetchers follow all of them, and one does not keep them busy.
+/// Streams that a thread reads in turn: hardware prefetchers follow several, and one stream leaves them idle.
 const STREAMS: usize = 4;
-/// Floats of a stream in one step: sums of so many do not wait for each other.
+/// Floats of a stream in one step: this number of independent sums hides the latency of additions.
 const STEP: usize = 32;
-/// Over so long work is counted, so often. Threads that just woke share a core for ten milliseconds and more on some
-/// machines, while another is idle.
+/// The time over which work is counted, and how often.
+///
+/// Threads that just woke share a core for ten milliseconds and more on some machines while another core is
+/// idle.
 const WINDOW: Duration = Duration::from_millis(5);
 const WINDOWS: usize = 10;
-/// Turns of each thread in one run of [`Limits::hop`].
+/// Writes of each thread in one run of [`Limits::hop`].
 const ROUNDS: usize = 1000;
-/// After so many looks, who waits for its turn lets others run on its core.
-const LOOKS: usize = 1024;
+/// Spin iterations before a waiting thread yields its core.
+const SPINS: usize = 1024;
 
 type Fma = unsafe fn(f32) -> f32;
 type Read = unsafe fn([&[f32]; STREAMS]) -> f32;
 
-/// What so many threads can reach at once with an instruction set.
+/// What a number of threads can reach at once with an instruction set.
 pub struct Limits {
     threads: usize,
     fma: Fma,
@@ -41,8 +43,10 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Those of the instruction set that densely uses. Of the portable one, whose products are matrixmultiply's
-    /// with kernels of its own: those of the best that this processor has.
+    /// The limits of the instruction set that densely uses.
+    ///
+    /// For the portable one, whose products are those of `matrixmultiply` with kernels of its own, those of
+    /// the best set.
     pub fn new(isa: Isa, threads: usize) -> Self {
         let isa = if isa == Isa::Portable { Isa::available()[0] } else { isa };
         assert!(isa.is_available(), "a backend can't have another");
@@ -55,16 +59,16 @@ impl Limits {
             Isa::Neon => (fma_neon, 4, read),
             _ => (fma_scalar, 1, read),
         };
-        // Not zeros: pages of zeros need not be memory.
+        // Ones: pages of zeros may all be one page of memory.
         Self { threads, fma, lanes, read, memory: vec![1.0; MEMORY / size_of::<f32>()] }
     }
 
-    /// The most FLOP a second of fused multiply-adds and nothing else.
+    /// The most FLOP per second of fused multiply-adds alone.
     pub fn fma(&self) -> f64 {
         self.fma_rates()[WINDOWS - 1]
     }
 
-    /// The same, but the median: what threads have while another machine's work is on their cores.
+    /// The median of the same: what is left while another virtual machine runs on these cores.
     pub fn usual_fma(&self) -> f64 {
         self.fma_rates()[WINDOWS / 2]
     }
@@ -77,7 +81,8 @@ impl Limits {
         })
     }
 
-    /// Nanoseconds until a thread sees what another has written: the least mean of some runs in which all take turns.
+    /// Nanoseconds until a thread sees a write of another: the least mean of several runs in which all write
+    /// in turn.
     pub fn hop(&self) -> f64 {
         let turn = AtomicUsize::new(0);
         let run = |thread| {
@@ -86,11 +91,11 @@ impl Limits {
                 let start = Instant::now();
                 for round in run * ROUNDS..(run + 1) * ROUNDS {
                     let mine = round * self.threads + thread;
-                    let mut looks = 0;
+                    let mut spins = 0;
                     while turn.load(Ordering::Acquire) != mine {
-                        looks += 1;
-                        // Who has the turn may wait for this thread's core.
-                        if looks % LOOKS == 0 { thread::yield_now() } else { std::hint::spin_loop() }
+                        spins += 1;
+                        // The thread whose turn it is may need this core.
+                        if spins % SPINS == 0 { thread::yield_now() } else { std::hint::spin_loop() }
                     }
                     turn.store(mine + 1, Ordering::Release);
                 }
@@ -101,7 +106,7 @@ impl Limits {
         self.on_all_threads(&run)
     }
 
-    /// Bytes a second that come from memory, when each thread reads a part of it in order.
+    /// Bytes per second streamed from DRAM, each thread reading a part of the memory in order.
     pub fn read(&self) -> f64 {
         let pieces = MEMORY / PIECE / STREAMS / self.threads;
         assert!(pieces > 0, "a piece for each stream");
@@ -115,8 +120,9 @@ impl Limits {
         rates[WINDOWS - 1]
     }
 
-    /// What all threads together did in each of the [`WINDOWS`], for a second, in ascending order. `work` gets the
-    /// thread and how many runs of it came before, and tells how much it did.
+    /// Returns the work of all threads per second in each of the [`WINDOWS`], in ascending order.
+    ///
+    /// `work` gets the thread and the number of its runs before, and returns how much it did.
     fn rates(&self, work: impl Fn(usize, usize) -> usize + Sync) -> [f64; WINDOWS] {
         let done = [const { AtomicUsize::new(0) }; WINDOWS];
         let start = Instant::now();
@@ -134,7 +140,7 @@ impl Limits {
         rates
     }
 
-    /// What the first gives of all threads, which run at once.
+    /// Runs all threads at once; returns the result of the first.
     fn on_all_threads<T: Send>(&self, run: &(impl Fn(usize) -> T + Sync)) -> T {
         thread::scope(|scope| {
             (1..self.threads).for_each(|thread| drop(scope.spawn(move || run(thread))));
@@ -151,7 +157,7 @@ fn fma_scalar(x: f32) -> f32 {
     chains.iter().sum()
 }
 
-/// The sum of all, in whatever vectors the caller's target features give.
+/// Adds up all floats in the vectors that the caller's target features give.
 #[inline(always)]
 fn read(streams: [&[f32]; STREAMS]) -> f32 {
     let [a, b, c, d] = streams.map(|stream| stream.as_chunks::<STEP>().0);

@@ -1,4 +1,4 @@
-//! The matrix products of other crates behind one trait.
+//! Puts the matrix products of other crates behind one trait.
 
 /// A row-major matrix with `cols` columns, or with `transposed` its transpose.
 #[derive(Clone, Copy)]
@@ -32,12 +32,12 @@ pub trait Product: Sync {
     fn sgemm(&self, sizes: [usize; 3], a: Operand<'_>, b: Operand<'_>, beta: f32, c: &mut [f32]);
 }
 
-/// Fails unless the operands of a product have the `[m, k, n]` that it is told.
+/// Panics unless the operands of a product have the sizes `[m, k, n]`.
 pub fn check([m, k, n]: [usize; 3], a: Operand<'_>, b: Operand<'_>, c: &[f32]) {
     assert!(a.data.len() == m * k && b.data.len() == k * n && c.len() == m * n);
 }
 
-/// The crate `gemm`, on so many threads of the rayon pool.
+/// The crate `gemm` on this number of threads of the rayon pool.
 pub struct Gemm(pub usize);
 
 impl Product for Gemm {
@@ -82,7 +82,7 @@ impl Product for Gemm {
 pub struct Matrixmultiply(usize);
 
 impl Matrixmultiply {
-    /// On so many threads: it looks once, at its first product. In a process there is no other number after that.
+    /// Sets the number of threads, which the crate reads once, at the process's first product.
     pub fn new(threads: usize) -> Self {
         // SAFETY: called before anything is measured; threads of a rayon pool do not read the environment.
         unsafe { std::env::set_var("MATMUL_NUM_THREADS", threads.to_string()) };

@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_file_in_a_folder_that_exists_passes() {
+    fn only_files_in_existing_folders_are_accepted() {
         let folder = std::env::temp_dir();
         assert_eq!(check("--save", &folder.join("weights.safetensors")), Ok(()));
         for bad in [folder.clone(), folder.join("no/such/file"), folder.join("no/"), "".into(), folder.join("..")] {

@@ -1,5 +1,5 @@
-//! Resumes from a checkpoint with some bytes replaced, or from arbitrary bytes: training goes on, or it is an
-//! error and the model is unchanged.
+//! Resumes from a checkpoint some of whose bytes are replaced, or from any bytes: success, or an error and an
+//! unchanged model.
 #![no_main]
 
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ fn fit(model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Resu
     model.fit(MatRef::new(&x, 3, 2)?, &[0u8, 1, 1], options).map(drop)
 }
 
-/// Writes a checkpoint after one epoch and returns its bytes.
+/// Returns the checkpoint of a training of one epoch.
 fn checkpoint() -> Vec<u8> {
     let written = model().and_then(|mut model| fit(&mut model, |fit| fit.checkpoint(path(), 1)));
     written.expect("a valid model and a writable folder");
@@ -40,8 +40,8 @@ fuzz_target!(|data: &[u8]| {
     let content = match data {
         [0, low, high, bytes @ ..] => {
             let mut content = whole.clone();
-            let offset = usize::from(u16::from_le_bytes([*low, *high])) % content.len();
-            content[offset..].iter_mut().zip(bytes).for_each(|(old, new)| *old = *new);
+            let place = usize::from(u16::from_le_bytes([*low, *high])) % content.len();
+            content[place..].iter_mut().zip(bytes).for_each(|(old, new)| *old = *new);
             content
         }
         bytes => bytes.to_vec(),

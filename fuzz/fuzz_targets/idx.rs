@@ -1,4 +1,4 @@
-//! Reads arbitrary bytes as an IDX file, plain or gzipped.
+//! Reads any bytes as an IDX file, plain or gzipped: success, or an error.
 #![no_main]
 
 #[path = "../../examples/fashion_mnist/idx.rs"]

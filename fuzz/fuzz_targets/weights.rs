@@ -1,5 +1,4 @@
-//! Loads arbitrary bytes as a weight file: they are weights, or it is an error and the parameters are
-//! unchanged.
+//! Loads any bytes as a weight file: success, or an error and unchanged parameters.
 #![no_main]
 
 use std::{env, fs, process};

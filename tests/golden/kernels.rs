@@ -1,11 +1,11 @@
-//! Of every operation of level 1.
+//! Digests of every operation of the kernel API.
 
 use densely::loss::CrossEntropy;
 use densely::{Activation, Backend, MatMut, MatRef, PackedWeights, ROW_PIECE, activation, dense};
+use densely_testkit::operations::{Written, run_all, written};
+use densely_testkit::{Layout, Matrix, Values, activations, canonical, exact_backends, exactly};
 
-use crate::common::operations::run_all;
-use crate::common::{ACTIVATIONS, Layout, Matrix, Values, exactly};
-use crate::{Golden, assert_golden, digest, exact};
+use crate::{Golden, assert_golden, digest};
 
 const GOLDEN: [Golden; 61] = [
     ("forward of [512, 257]", "b4da2dbbe8a3ccac572437f543f942956720d257a20497d3e4d68bfc1f270a51"),
@@ -80,21 +80,11 @@ const GOLDEN: [Golden; 61] = [
     ("forward with packed weights", "fb96ac373e7fe268e0bd873a324e3d6840b3acce9b9131d92b4a97e3bf694b3a"),
 ];
 
-fn written<R>(
-    name: String,
-    shape: [usize; 2],
-    run: impl FnOnce(MatMut<'_>) -> densely::Result<R>,
-) -> ((String, String), R) {
-    let mut output = Matrix::unwritten(shape, Layout::RowMajor);
-    let result = run(output.view_mut()).unwrap();
-    ((name, digest(output.slice().iter().copied())), result)
-}
-
 /// Every activation and its gradient, on values of all magnitudes and on any bits.
-fn activations(backend: &Backend) -> Vec<(String, String)> {
+fn every_activation(backend: &Backend) -> Vec<Written> {
     let shape = [67, 131];
-    let inputs = [Values::Wide, Values::AnyBits].map(|values| Matrix::new(shape, Layout::RowMajor, values, 6));
-    let dy = Matrix::new(shape, Layout::RowMajor, Values::Normal, 7);
+    let inputs = [Values::Wide, Values::AnyBits].map(|values| Matrix::random(shape, Layout::RowMajor, values, 6));
+    let dy = Matrix::random(shape, Layout::RowMajor, Values::Normal, 7);
     let of = |function: Activation, x: MatRef<'_>, kind: &str| {
         let forward = |y: MatMut<'_>| activation::forward(backend, function, x, y);
         let backward = |dx: MatMut<'_>| activation::backward(backend, function, x, dy.view(), dx);
@@ -107,40 +97,41 @@ fn activations(backend: &Backend) -> Vec<(String, String)> {
         let [wide, any] = &inputs;
         [of(function, wide.view(), "wide values"), of(function, any.view(), "any bits")].concat()
     };
-    ACTIVATIONS.into_iter().flat_map(all).collect()
+    activations().into_iter().flat_map(all).collect()
 }
 
-/// Rows that are added up in pieces.
-fn long_rows(backend: &Backend) -> Vec<(String, String)> {
+/// Rows that are split into pieces.
+fn long_rows(backend: &Backend) -> Vec<Written> {
     let shape = [3, 5 * ROW_PIECE + 77];
-    let x = Matrix::new(shape, Layout::RowMajor, Values::Wide, 8);
+    let x = Matrix::random(shape, Layout::RowMajor, Values::Wide, 8);
     let labels = [0u32, 4096, 20_000];
-    let (dlogits, loss) = written("cross_entropy of long rows".to_owned(), shape, |dlogits| {
+    let (dlogits, loss) = written("cross_entropy of long rows", shape, |dlogits| {
         CrossEntropy::new().forward_backward(backend, x.view(), &labels, None, dlogits)
     });
-    let softmax = written("softmax of long rows".to_owned(), shape, |y| activation::softmax(backend, x.view(), y)).0;
-    let log_softmax =
-        written("log_softmax of long rows".to_owned(), shape, |y| activation::log_softmax(backend, x.view(), y)).0;
-    vec![softmax, log_softmax, dlogits, ("loss of long rows".to_owned(), digest([loss]))]
+    let (softmax, ()) = written("softmax of long rows", shape, |y| activation::softmax(backend, x.view(), y));
+    let (log_softmax, ()) =
+        written("log_softmax of long rows", shape, |y| activation::log_softmax(backend, x.view(), y));
+    let loss = Written { name: "loss of long rows".to_owned(), bits: vec![canonical(loss)] };
+    vec![softmax, log_softmax, dlogits, loss]
 }
 
-/// A layer of packed weights.
-fn packed(backend: &Backend) -> (String, String) {
-    let matrix = |shape, seed| Matrix::new(shape, Layout::Padded, Values::Normal, seed);
+/// A layer with packed weights.
+fn packed(backend: &Backend) -> Written {
+    let matrix = |shape, seed| Matrix::random(shape, Layout::Padded, Values::Normal, seed);
     let (x, w) = (matrix([77, 300], 9), PackedWeights::new(matrix([300, 150], 10).view()));
     let run = |y: MatMut<'_>| dense::forward(backend, x.view(), &w, None, Activation::Gelu, y);
-    written("forward with packed weights".to_owned(), [77, 150], run).0
+    written("forward with packed weights", [77, 150], run).0
 }
 
 fn all(backend: &Backend) -> Vec<(String, String)> {
-    let level_1 = run_all(backend).into_iter();
-    let level_1 = level_1.map(|(name, bits)| (name, digest(bits.into_iter().map(f32::from_bits))));
-    level_1.chain(activations(backend)).chain(long_rows(backend)).chain([packed(backend)]).collect()
+    let written = run_all(backend).into_iter().chain(every_activation(backend)).chain(long_rows(backend));
+    let digest_of = |written: Written| (written.name, digest(written.bits.into_iter().map(f32::from_bits)));
+    written.chain([packed(backend)]).map(digest_of).collect()
 }
 
 #[test]
-fn kernels_write_the_golden_bits() {
-    for backend in exact() {
+fn kernels_have_golden_bits() {
+    for backend in exact_backends() {
         for threads in [1, 2, 7] {
             let backend = backend.with_threads(exactly(threads));
             assert_golden(&all(&backend), &GOLDEN, &format!("{backend:?}"));

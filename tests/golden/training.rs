@@ -1,16 +1,13 @@
-//! Of training: the tutorial's network on the images that the project carries, and every rule of learning.
-
-use std::path::PathBuf;
+//! Digests of trained parameters: the tutorial's network on the embedded images, and every update rule.
 
 use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Flatten, Optimizer, Schedule, Sequential, Sgd};
 use densely::{Backend, MatRef, Threads};
+use densely_testkit::images::{PIXELS, fashion_mnist};
+use densely_testkit::{EMULATED, Folder, exact_backends, exactly, first_if_emulated};
 
-use crate::common::emulated::{EMULATED, some};
-use crate::common::exactly;
-use crate::common::images::{PIXELS, fashion_mnist};
-use crate::{Golden, assert_golden, digest, exact};
+use crate::{Golden, assert_golden, digest};
 
-/// Of the tutorial's weights after two epochs on 12,000 images.
+/// The tutorial's parameters after two epochs on 12,000 images.
 const TUTORIAL: &str = "856a0446532bfbc47e7d059c9bb3848d27778351dadbbed8b162941458e89f87";
 
 const RULES: [Golden; 6] = [
@@ -34,65 +31,54 @@ fn tutorial(backend: &Backend) -> Sequential {
     model
 }
 
-fn weights(model: &Sequential) -> String {
+fn digest_of(model: &Sequential) -> String {
     digest(model.parameters().iter().copied())
 }
 
 #[track_caller]
-fn assert_learnt(model: &Sequential, what: &str) {
-    assert_eq!(weights(model), TUTORIAL, "{what}");
-}
-
-#[track_caller]
-fn assert_learns(backend: &Backend) {
+fn assert_tutorial(backend: &Backend) {
     let (images, labels) = fashion_mnist(IMAGES);
     let x = MatRef::new(&images, IMAGES, PIXELS).unwrap();
     let mut model = tutorial(backend);
     model.fit(x, &labels, Fit::default().epochs(EPOCHS)).unwrap();
-    assert_learnt(&model, &format!("{backend:?}"));
+    assert_eq!(digest_of(&model), TUTORIAL, "{backend:?}");
 }
 
 #[test]
-fn two_epochs_of_the_tutorial_have_the_golden_bits_on_every_instruction_set() {
-    for backend in exact() {
-        assert_learns(&backend);
+fn tutorial_has_golden_bits_on_every_instruction_set() {
+    for backend in exact_backends() {
+        assert_tutorial(&backend);
         if !EMULATED {
-            assert_learns(&backend.with_threads(Threads::One));
+            assert_tutorial(&backend.with_threads(Threads::One));
         }
     }
 }
 
 #[test]
 #[cfg_attr(target_arch = "aarch64", ignore = "takes most of a minute under emulation; the test above is one of them")]
-fn two_epochs_of_the_tutorial_have_the_golden_bits_for_every_number_of_threads() {
-    let backend = &exact()[0];
+fn tutorial_has_golden_bits_for_every_number_of_threads() {
+    let backend = &exact_backends()[0];
     for threads in [2, 3, 5, 7] {
-        assert_learns(&backend.with_threads(exactly(threads)));
+        assert_tutorial(&backend.with_threads(exactly(threads)));
     }
 }
 
 #[test]
-fn an_epoch_and_another_from_its_checkpoint_have_the_golden_bits() {
-    struct Checkpoint(PathBuf);
-    impl Drop for Checkpoint {
-        fn drop(&mut self) {
-            let _ = std::fs::remove_file(&self.0);
-        }
-    }
-    let name = format!("densely-golden-{}.safetensors", std::process::id());
-    let checkpoint = Checkpoint(std::env::temp_dir().join(name));
+fn resumed_tutorial_has_golden_bits() {
+    let folder = Folder::new("golden");
+    let checkpoint = folder.file("checkpoint");
     let (images, labels) = fashion_mnist(IMAGES);
     let x = MatRef::new(&images, IMAGES, PIXELS).unwrap();
-    let backends = exact();
-    // From one instruction set to another, where there are two, and to another number of threads.
+    let backends = exact_backends();
+    // Resumed on another instruction set, where there are two, and another number of threads.
     let [first, last] = [&backends[0], &backends[backends.len() - 1]];
-    tutorial(first).fit(x, &labels, Fit::default().epochs(1).checkpoint(&checkpoint.0, 1)).unwrap();
+    tutorial(first).fit(x, &labels, Fit::default().epochs(1).checkpoint(&checkpoint, 1)).unwrap();
     let mut model = tutorial(&last.with_threads(exactly(3)));
-    model.fit(x, &labels, Fit::default().epochs(EPOCHS).resume(&checkpoint.0)).unwrap();
-    assert_learnt(&model, &format!("{}, then {}", first.isa(), last.isa()));
+    model.fit(x, &labels, Fit::default().epochs(EPOCHS).resume(&checkpoint)).unwrap();
+    assert_eq!(digest_of(&model), TUTORIAL, "{}, then {}", first.isa(), last.isa());
 }
 
-/// Every rule, with all that networks and trainings have besides.
+/// Every update rule, with every option of networks and training.
 fn rules(backend: &Backend) -> Vec<(String, String)> {
     let sgd = Sgd::default().learning_rate(0.05);
     let rules: [(&str, Optimizer); 6] = [
@@ -107,7 +93,7 @@ fn rules(backend: &Backend) -> Vec<(String, String)> {
     let (images, labels) = fashion_mnist(samples);
     let x = MatRef::new(&images, samples, PIXELS).unwrap();
     let class_weights: Vec<f32> = (1..=10).map(|class| class as f32 / 5.0).collect();
-    let learnt = |(name, optimizer): (&str, Optimizer)| {
+    let trained = |(name, optimizer): (&str, Optimizer)| {
         let builder = Sequential::builder((28, 28)).backend(backend.clone()).seed(3);
         let builder = builder.layer(Flatten).layer(Dropout::new(0.1)).layer(Dense::new(50, Activation::Gelu));
         let builder = builder.layer(Dropout::new(0.4)).layer(Dense::new(21, Activation::Tanh).use_bias(false));
@@ -115,15 +101,15 @@ fn rules(backend: &Backend) -> Vec<(String, String)> {
         model.compile(optimizer).unwrap();
         let options = Fit::default().epochs(2).batch_size(27).shuffle(5).class_weights(&class_weights);
         model.fit(x, &labels, options).unwrap();
-        (name.to_owned(), weights(&model))
+        (name.to_owned(), digest_of(&model))
     };
-    rules.map(learnt).into()
+    rules.map(trained).into()
 }
 
 #[test]
-fn every_rule_learns_the_golden_bits() {
-    for backend in exact() {
-        for &threads in some(&[2, 1, 7], 1) {
+fn every_update_rule_has_golden_bits() {
+    for backend in exact_backends() {
+        for &threads in first_if_emulated(&[2, 1, 7], 1) {
             let backend = backend.with_threads(exactly(threads));
             assert_golden(&rules(&backend), &RULES, &format!("{backend:?}"));
         }

@@ -1,66 +1,89 @@
-//! Every size from 0 to 40 in every dimension, with memory that faults directly before and directly behind every operand and
-//! result: one element read or written past an edge ends the process.
+//! Runs every size from 0 to 40 in every dimension beside guard pages.
+//!
+//! One lies directly before, then directly after, every operand and result: a read or write of one element
+//! past an edge ends the process.
 
 use densely::loss::CrossEntropy;
 use densely::{Backend, Isa, MatMut, MatRef, PackedWeights, Result, Targets, activation, dense, reference};
+use densely_testkit::guarded::{Guard, GuardedFloats};
+use densely_testkit::{EMULATED, Random, activations, assert_same_bits, serial_backends};
 use rayon::prelude::*;
 
-use crate::common::emulated::EMULATED;
-use crate::common::guarded::{End, Floats};
-use crate::common::{ACTIVATIONS, Random, backends, canonical};
-
 const LAST: usize = 40;
+/// Under emulation all sizes would take an hour.
+const STEP: usize = if EMULATED { 5 } else { 1 };
 
-/// Sizes of a dimension: all of them, or, under emulation, where they would take an hour, some.
-fn sizes() -> impl IndexedParallelIterator<Item = usize> {
-    (0..LAST + 1).into_par_iter().step_by(if EMULATED { 5 } else { 1 })
+fn sizes() -> impl Iterator<Item = usize> {
+    (0..=LAST).step_by(STEP)
 }
 
-/// Room for a matrix at each end.
-struct Room {
-    first: Floats,
-    last: Floats,
+fn sizes_in_parallel() -> impl IndexedParallelIterator<Item = usize> {
+    (0..LAST + 1).into_par_iter().step_by(STEP)
 }
 
-impl Room {
+/// An operand's buffers, one with a guard page on either side.
+struct Buffer {
+    after_guard: GuardedFloats,
+    before_guard: GuardedFloats,
+}
+
+impl Buffer {
     fn new(len: usize) -> Self {
-        Self { first: Floats::new(len, End::First), last: Floats::new(len, End::Last) }
+        let [after_guard, before_guard] = Guard::BOTH.map(|guard| GuardedFloats::new(len, guard));
+        Self { after_guard, before_guard }
     }
 
-    fn at(&mut self, end: End) -> &mut Floats {
-        match end {
-            End::First => &mut self.first,
-            End::Last => &mut self.last,
+    fn with(&mut self, guard: Guard) -> &mut GuardedFloats {
+        match guard {
+            Guard::Before => &mut self.after_guard,
+            Guard::After => &mut self.before_guard,
         }
     }
 
-    /// Puts values there.
-    fn put(&mut self, end: End, values: &[f32]) -> &[f32] {
-        let floats = self.at(end).resize(values.len());
+    /// An input of these values.
+    fn put(&mut self, guard: Guard, values: &[f32]) -> &[f32] {
+        let floats = self.with(guard).resize(values.len());
         floats.copy_from_slice(values);
         floats
     }
 
-    /// Makes room for a result.
-    fn clear(&mut self, end: End, len: usize) -> &mut [f32] {
-        let floats = self.at(end).resize(len);
+    /// An output.
+    fn clear(&mut self, guard: Guard, len: usize) -> &mut [f32] {
+        let floats = self.with(guard).resize(len);
         floats.fill(f32::NAN);
         floats
     }
 }
 
-fn assert_same(backend: &Backend, end: End, what: &str, found: &[f32], expected: &[f32]) {
-    // Without fused multiply-add other bits are right, too; other tests look at them.
-    let same = found.iter().zip(expected).all(|(found, expected)| canonical(*found) == canonical(*expected));
-    assert!(same || backend.isa() == Isa::Portable, "{what} on {}, at the {end:?} end", backend.isa());
+/// Where a call is made.
+#[derive(Clone, Copy)]
+struct Place<'a> {
+    backend: &'a Backend,
+    guard: Guard,
 }
 
-/// A layer's operands, random, and the results that the reference gives.
+impl Place<'_> {
+    #[track_caller]
+    fn assert_same(self, what: &str, found: &[f32], expected: &[f32]) {
+        // Without fused multiply-add other bits are right, too; other tests check those.
+        if self.backend.isa() != Isa::Portable {
+            let what = format!("{what} on {}, guard page {:?}", self.backend.isa(), self.guard);
+            assert_same_bits(found, expected, &what);
+        }
+    }
+}
+
+/// Every backend with a guard page on either side.
+fn places(backends: &[Backend]) -> impl Iterator<Item = Place<'_>> {
+    backends.iter().flat_map(|backend| Guard::BOTH.map(|guard| Place { backend, guard }))
+}
+
+/// A layer's random operands, and the results of the reference.
 struct Layer {
     sizes: [usize; 3],
     x: Vec<f32>,
     w: Vec<f32>,
-    /// w by columns.
+    /// w, column-major.
     wt: Vec<f32>,
     dy: Vec<f32>,
     y: Vec<f32>,
@@ -73,11 +96,10 @@ impl Layer {
     const ACTIVATION: densely::Activation = densely::Activation::Relu;
 
     fn new(sizes @ [batch, inputs, outputs]: [usize; 3]) -> Result<Self> {
-        let mut random = Random((batch * 41 + inputs) as u64 * 41 + outputs as u64);
+        let mut random = Random::new((batch * 41 + inputs) as u64 * 41 + outputs as u64);
         let mut values = |len: usize| (0..len).map(|_| random.normal()).collect::<Vec<f32>>();
         let (x, w, dy) = (values(batch * inputs), values(inputs * outputs), values(batch * outputs));
-        let by_columns = (0..outputs).flat_map(|output| (0..inputs).map(move |input| input * outputs + output));
-        let wt = by_columns.map(|index| w[index]).collect();
+        let wt = MatRef::new(&w, inputs, outputs)?.t().to_vec();
         let (mut y, mut dx, mut dw) = (dy.clone(), x.clone(), w.clone());
         let mut db = vec![0.0; outputs];
         let (x_view, w_view) = (MatRef::new(&x, batch, inputs)?, MatRef::new(&w, inputs, outputs)?);
@@ -90,63 +112,55 @@ impl Layer {
         Ok(Self { sizes, x, w, wt, dy, y, dx, dw, db })
     }
 
-    fn check(&self, backend: &Backend, end: End, rooms: &mut [Room; 7]) -> Result<()> {
+    fn check(&self, place @ Place { backend, guard }: Place<'_>, buffers: &mut [Buffer; 7]) -> Result<()> {
         let [batch, inputs, outputs] = self.sizes;
-        let [x, w, dy, bias, y, dx, dw] = rooms;
-        let x = MatRef::new(x.put(end, &self.x), batch, inputs)?;
-        let dy = MatRef::new(dy.put(end, &self.dy), batch, outputs)?;
-        let bias = (batch > 0).then(|| bias.put(end, &self.dy[..outputs]));
+        let [x, w, dy, bias, y, dx, dw] = buffers;
+        let x = MatRef::new(x.put(guard, &self.x), batch, inputs)?;
+        let dy = MatRef::new(dy.put(guard, &self.dy), batch, outputs)?;
+        let bias = (batch > 0).then(|| bias.put(guard, &self.dy[..outputs]));
         for transposed in [false, true] {
             let w = if transposed {
-                MatRef::new(w.put(end, &self.wt), outputs, inputs)?.t()
+                MatRef::new(w.put(guard, &self.wt), outputs, inputs)?.t()
             } else {
-                MatRef::new(w.put(end, &self.w), inputs, outputs)?
+                MatRef::new(w.put(guard, &self.w), inputs, outputs)?
             };
-            let y = y.clear(end, batch * outputs);
+            let y = y.clear(guard, batch * outputs);
             dense::forward(backend, x, w, bias, Self::ACTIVATION, MatMut::new(y, batch, outputs)?)?;
-            assert_same(backend, end, &format!("forward {:?}, by columns: {transposed}", self.sizes), y, &self.y);
+            place.assert_same(&format!("forward {:?}, transposed: {transposed}", self.sizes), y, &self.y);
             let packed = PackedWeights::new(w);
             y.fill(f32::NAN);
             dense::forward(backend, x, &packed, bias, Self::ACTIVATION, MatMut::new(y, batch, outputs)?)?;
-            assert_same(backend, end, &format!("forward {:?}, packed weights", self.sizes), y, &self.y);
-            let dx = dx.clear(end, batch * inputs);
+            place.assert_same(&format!("forward {:?}, packed weights", self.sizes), y, &self.y);
+            let dx = dx.clear(guard, batch * inputs);
             let to = MatMut::new(dx, batch, inputs)?;
             dense::backward_input(backend, dy, w, Some((Self::ACTIVATION, x)), to)?;
-            assert_same(backend, end, &format!("dx {:?}, by columns: {transposed}", self.sizes), dx, &self.dx);
+            place.assert_same(&format!("dx {:?}, transposed: {transposed}", self.sizes), dx, &self.dx);
         }
-        let dw = dw.clear(end, inputs * outputs);
-        let db = w.clear(end, outputs);
+        let dw = dw.clear(guard, inputs * outputs);
+        let db = w.clear(guard, outputs);
         dense::backward_params(backend, x, dy, MatMut::new(dw, inputs, outputs)?, Some(db))?;
-        assert_same(backend, end, &format!("dw {:?}", self.sizes), dw, &self.dw);
-        assert_same(backend, end, &format!("db {:?}", self.sizes), db, &self.db);
+        place.assert_same(&format!("dw {:?}", self.sizes), dw, &self.dw);
+        place.assert_same(&format!("db {:?}", self.sizes), db, &self.db);
         Ok(())
     }
 }
 
 #[test]
-fn no_layer_touches_what_lies_beside_its_operands() {
-    let backends: Vec<Backend> = backends().collect();
-    let all = sizes().flat_map(|batch| sizes().map(move |inputs| [batch, inputs]));
-    let rooms = || std::array::from_fn(|_| Room::new(LAST * LAST));
-    all.for_each_init(rooms, |rooms, [batch, inputs]| {
-        for outputs in sizes_in_order() {
+fn layers_touch_nothing_beside_their_operands() {
+    let backends = serial_backends();
+    let all = sizes_in_parallel().flat_map(|batch| sizes_in_parallel().map(move |inputs| [batch, inputs]));
+    let buffers = || std::array::from_fn(|_| Buffer::new(LAST * LAST));
+    all.for_each_init(buffers, |buffers, [batch, inputs]| {
+        for outputs in sizes() {
             let layer = Layer::new([batch, inputs, outputs]).unwrap();
-            for backend in &backends {
-                for end in [End::First, End::Last] {
-                    layer.check(backend, end, rooms).unwrap();
-                }
-            }
+            places(&backends).for_each(|place| layer.check(place, buffers).unwrap());
         }
     });
 }
 
-fn sizes_in_order() -> impl Iterator<Item = usize> {
-    (0..=LAST).step_by(if EMULATED { 5 } else { 1 })
-}
-
 type Run<'a> = &'a dyn Fn(Option<&Backend>, [MatRef<'_>; 2], MatMut<'_>) -> Result<()>;
 
-/// Operations on two inputs, of which some look at the first alone; by the reference without a backend.
+/// Operations on two inputs, some of which read the first alone; without a backend those of the reference.
 fn for_each_row_operation(labels: &[u8], mut each: impl FnMut(&str, Run<'_>)) {
     each("softmax", &|backend, [x, _], y| match backend {
         Some(backend) => activation::softmax(backend, x, y),
@@ -164,7 +178,7 @@ fn for_each_row_operation(labels: &[u8], mut each: impl FnMut(&str, Run<'_>)) {
         Some(backend) => activation::log_softmax_backward(backend, x, dy, dx),
         None => reference::log_softmax_backward(x, dy, dx),
     });
-    for function in ACTIVATIONS {
+    for function in activations() {
         each(&format!("{function:?}"), &|backend, [x, _], y| match backend {
             Some(backend) => activation::forward(backend, function, x, y),
             None => reference::activation_forward(function, x, y),
@@ -188,30 +202,28 @@ fn for_each_row_operation(labels: &[u8], mut each: impl FnMut(&str, Run<'_>)) {
 }
 
 #[test]
-fn no_operation_on_rows_touches_what_lies_beside_them() {
-    let backends: Vec<Backend> = backends().collect();
-    let most = 4 * LAST;
-    let rooms = || std::array::from_fn::<_, 3, _>(|_| Room::new(LAST * most));
-    sizes().for_each_init(rooms, |[x_room, dy_room, y_room], rows| {
+fn row_kernels_touch_nothing_beside_their_operands() {
+    let backends = serial_backends();
+    let longest = 4 * LAST;
+    let buffers = || std::array::from_fn::<_, 3, _>(|_| Buffer::new(LAST * longest));
+    sizes_in_parallel().for_each_init(buffers, |[x_buffer, dy_buffer, y_buffer], rows| {
         // Longer rows, too, of which kernels take several vectors at once.
-        for cols in sizes_in_order().chain([47, 63, 64, 65, 97, 127, 128, 129, most]) {
-            let mut random = Random((rows * 1000 + cols) as u64);
+        for cols in sizes().chain([47, 63, 64, 65, 97, 127, 128, 129, longest]) {
+            let mut random = Random::new((rows * 1000 + cols) as u64);
             let [x, dy] = [(); 2].map(|()| (0..rows * cols).map(|_| random.normal()).collect::<Vec<f32>>());
             let labels: Vec<u8> = (0..rows).map(|_| random.below(cols.max(1)) as u8).collect();
             for_each_row_operation(&labels, |name, run| {
                 let inputs = [&x, &dy].map(|values| MatRef::new(values, rows, cols).unwrap());
                 let mut expected = vec![f32::NAN; rows * cols];
-                // No rows have no mean, and labels need a class.
+                // Without rows there is no mean, and labels need a class.
                 let legal = run(None, inputs, MatMut::new(&mut expected, rows, cols).unwrap()).is_ok();
-                for backend in &backends {
-                    for end in [End::First, End::Last] {
-                        let inputs = [x_room.put(end, &x), dy_room.put(end, &dy)];
-                        let inputs = inputs.map(|values| MatRef::new(values, rows, cols).unwrap());
-                        let y = y_room.clear(end, rows * cols);
-                        let run = run(Some(backend), inputs, MatMut::new(y, rows, cols).unwrap());
-                        assert_eq!(run.is_ok(), legal, "{name} of {rows} x {cols}");
-                        assert_same(backend, end, &format!("{name} of {rows} x {cols}"), y, &expected);
-                    }
+                for place @ Place { backend, guard } in places(&backends) {
+                    let inputs = [x_buffer.put(guard, &x), dy_buffer.put(guard, &dy)];
+                    let inputs = inputs.map(|values| MatRef::new(values, rows, cols).unwrap());
+                    let y = y_buffer.clear(guard, rows * cols);
+                    let run = run(Some(backend), inputs, MatMut::new(y, rows, cols).unwrap());
+                    assert_eq!(run.is_ok(), legal, "{name} of {rows} x {cols}");
+                    place.assert_same(&format!("{name} of {rows} x {cols}"), y, &expected);
                 }
             });
         }

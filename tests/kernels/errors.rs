@@ -1,15 +1,11 @@
-//! Bad input of every kind: an error that names the argument, nothing written, no panic.
+//! Passes bad input of every kind: an error that names the argument, nothing written, no panic.
 
-use std::sync::mpsc;
-use std::thread;
-use std::time::Duration;
-
-use crate::common::{Layout, Matrix, backends, exactly};
 use densely::loss::{self, CrossEntropy};
 use densely::{
     Activation, Backend, Error, Labels, MatMut, MatRef, PackedWeights, Result, Targets, Threads, activation, dense,
     flatten, reference,
 };
+use densely_testkit::{Layout, Matrix, exactly, serial_backends, within_a_minute};
 
 type Shape = [usize; 2];
 
@@ -17,10 +13,10 @@ fn zeros(shape: Shape) -> Matrix {
     Matrix::from_fn(shape, Layout::Padded, |_, _| 0.0)
 }
 
-/// Calls an operation on every instruction set, and its reference, which is given no backend; all
-/// must refuse and leave the output as it is. Gives the errors.
+/// Calls an operation on every instruction set, and its reference without a backend. All must refuse and
+/// leave the output untouched; gives their errors.
 fn refusals<T>(output: Shape, mut call: impl FnMut(Option<&Backend>, MatMut<'_>) -> Result<T>) -> Vec<Error> {
-    let backends = backends().map(Some).chain([None]);
+    let backends = serial_backends().into_iter().map(Some).chain([None]);
     let refusal = |backend: Option<Backend>| {
         let mut output = Matrix::unwritten(output, Layout::Padded);
         let result = call(backend.as_ref(), output.view_mut());
@@ -45,7 +41,7 @@ fn assert_refused<T>(name: &str, output: Shape, call: impl FnMut(Option<&Backend
 }
 
 #[test]
-fn forward() {
+fn forward_refuses_wrong_shapes() {
     // The argument at fault; x, w, bias, y.
     let cases: [(_, _, _, _, Shape); 9] = [
         ("w", [3, 5], [4, 6], 6, [3, 6]),
@@ -69,7 +65,7 @@ fn forward() {
 }
 
 #[test]
-fn backward_input() {
+fn backward_input_refuses_wrong_shapes() {
     // The argument at fault; dy, w, gate, dx.
     let cases: [(_, _, _, _, Shape); 7] = [
         ("w", [3, 5], [4, 6], [3, 4], [3, 4]),
@@ -91,7 +87,7 @@ fn backward_input() {
 }
 
 #[test]
-fn backward_params() {
+fn backward_params_refuses_wrong_shapes() {
     // The argument at fault; x, dy, dw, db.
     let cases: [(_, _, _, Shape, _); 6] = [
         ("dy", [3, 4], [2, 6], [4, 6], 6),
@@ -132,9 +128,9 @@ fn relu_backward_reference(y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Res
     reference::activation_backward(Activation::Relu, y, dy, dx)
 }
 
-/// Parameters of activations out of range, at every call that takes an activation.
+/// Parameters out of range, in every call that takes an activation.
 #[test]
-fn activation_parameters() {
+fn bad_activation_parameters_are_refused() {
     fn assert_value<T>(call: impl Fn(Option<&Backend>, MatMut<'_>) -> Result<T>) {
         for error in refusals([3, 3], call) {
             assert!(matches!(error, Error::Value { argument: "activation", .. }), "{error}");
@@ -161,7 +157,7 @@ fn activation_parameters() {
                 Some(backend) => activation::backward(backend, function, x, x, dx),
                 None => reference::activation_backward(function, x, x, dx),
             });
-            // The reference has nothing in place.
+            // The reference has no in-place form.
             assert_value(|backend, y| match backend {
                 Some(backend) => activation::forward_in_place(backend, function, y),
                 None => reference::activation_forward(function, x, y),
@@ -174,20 +170,20 @@ fn activation_parameters() {
     }
 }
 
-/// Gradients in place: of another shape than what they go back through.
+/// A dy of another shape than what was saved for backward.
 #[test]
-fn gradients_in_place() {
+fn in_place_gradients_refuse_wrong_shapes() {
     type InPlace = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [InPlace; 3] = [
-        |backend, kept, dy| activation::backward_in_place(backend, Activation::Tanh, kept, dy),
+        |backend, saved, dy| activation::backward_in_place(backend, Activation::Tanh, saved, dy),
         activation::softmax_backward_in_place,
         activation::log_softmax_backward_in_place,
     ];
     for operation in operations {
-        for kept in [[2, 4], [3, 5], [4, 3], [0, 4]] {
-            for backend in backends() {
-                let (kept, mut dy) = (zeros(kept), Matrix::unwritten([3, 4], Layout::Padded));
-                let error = operation(&backend, kept.view(), dy.view_mut()).unwrap_err();
+        for saved in [[2, 4], [3, 5], [4, 3], [0, 4]] {
+            for backend in serial_backends() {
+                let (saved, mut dy) = (zeros(saved), Matrix::unwritten([3, 4], Layout::Padded));
+                let error = operation(&backend, saved.view(), dy.view_mut()).unwrap_err();
                 assert!(matches!(error, Error::Shape { argument: "dy", .. }), "{error}");
                 dy.assert_untouched();
             }
@@ -196,14 +192,14 @@ fn gradients_in_place() {
 }
 
 #[test]
-fn activations_of_one_input() {
+fn activations_refuse_wrong_shapes() {
     type Kernel = fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 5] = [
         (relu, relu_reference),
         (activation::softmax, reference::softmax),
         (activation::log_softmax, reference::log_softmax),
-        // exp and ln of the reference are scalar.
+        // The reference has exp and ln of scalars alone.
         (activation::exp, relu_reference),
         (activation::ln, relu_reference),
     ];
@@ -219,7 +215,7 @@ fn activations_of_one_input() {
 }
 
 #[test]
-fn activations_of_two_inputs() {
+fn activation_gradients_refuse_wrong_shapes() {
     type Kernel = fn(&Backend, MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     type Reference = fn(MatRef<'_>, MatRef<'_>, MatMut<'_>) -> Result<()>;
     let operations: [(Kernel, Reference); 3] = [
@@ -249,7 +245,7 @@ fn cross_entropy_refusals(logits: Shape, labels: Labels<'_>, dlogits: Shape) -> 
 }
 
 #[test]
-fn cross_entropy() {
+fn cross_entropy_refuses_wrong_shapes() {
     let cases: [(_, _, &[u8], _); 6] = [
         ("dlogits", [3, 4], &[0; 3], [2, 4]),
         ("dlogits", [3, 4], &[0; 3], [3, 5]),
@@ -269,7 +265,7 @@ fn cross_entropy() {
 }
 
 #[test]
-fn cross_entropy_with_options() {
+fn cross_entropy_refuses_bad_options() {
     let (weights, probabilities) = ([1.0; 4], zeros([3, 4]));
     let labels = Targets::from(&[0u8, 200, 3]);
     let plain = CrossEntropy::new().ignored_label(200);
@@ -313,13 +309,13 @@ fn cross_entropy_with_options() {
     for bad in [-0.1, 1.1, f32::NAN, f32::NEG_INFINITY] {
         is(refused(plain.label_smoothing(bad), [3, 4], labels, None), "label_smoothing", true);
     }
-    // What is no error: labels that are all ignored, and nothing to add up.
+    // A batch of ignored labels alone is no error: its loss is 0.
     let (backend, logits) = (Backend::new().unwrap(), zeros([3, 4]));
     assert_eq!(plain.forward(&backend, logits.view(), &[200u8; 3], None).unwrap(), 0.0);
 }
 
 #[test]
-fn labels_out_of_range() {
+fn labels_out_of_range_are_refused() {
     let assert_label = |labels: Labels<'_>, [expected_index, expected_label]: [usize; 2]| {
         for error in cross_entropy_refusals([3, 4], labels, [3, 4]) {
             let Error::Label { argument: "labels", index, label, classes } = error else { panic!("{error:?}") };
@@ -335,7 +331,7 @@ fn labels_out_of_range() {
     }
 }
 
-/// Makes both kinds of view, which must refuse, and gives the argument that the errors name.
+/// Asserts that both kinds of view are refused; gives the argument that the errors name.
 fn refused_view([rows, cols]: Shape, strides: Option<Shape>, len: usize) -> &'static str {
     let mut data = vec![0.0; len];
     let read = match strides {
@@ -355,14 +351,14 @@ fn refused_view([rows, cols]: Shape, strides: Option<Shape>, len: usize) -> &'st
 const MAX: usize = usize::MAX;
 
 #[test]
-fn views_of_the_wrong_length() {
+fn views_of_wrong_length_are_refused() {
     for (shape, len) in [([2, 3], 5), ([2, 3], 7), ([2, 3], 0), ([0, 3], 1), ([3, 0], 1), ([1, 1], 0)] {
         assert_eq!(refused_view(shape, None, len), "data");
     }
 }
 
 #[test]
-fn views_whose_size_overflows() {
+fn views_whose_size_overflows_are_refused() {
     for shape in [[MAX, 2], [2, MAX], [MAX, MAX], [1 << 32, 1 << 32], [MAX / 2 + 1, 2]] {
         assert_eq!(refused_view(shape, None, 0), "data");
         assert_eq!(refused_view(shape, None, 6), "data");
@@ -370,7 +366,7 @@ fn views_whose_size_overflows() {
 }
 
 #[test]
-fn views_that_overrun() {
+fn views_beyond_their_slice_are_refused() {
     let cases = [
         ([2, 3], [3, 1], 5),
         ([2, 3], [4, 1], 6),
@@ -391,7 +387,7 @@ fn views_that_overrun() {
 }
 
 #[test]
-fn views_that_overlap() {
+fn views_with_overlapping_elements_are_refused() {
     let cases = [
         ([2, 3], [2, 1]),
         ([2, 3], [1, 1]),
@@ -400,7 +396,7 @@ fn views_that_overlap() {
         ([2, 3], [0, 0]),
         ([1, 2], [5, 0]),
         ([2, 1], [0, 5]),
-        // No two elements share a place here, but the rows are woven into each other.
+        // No two elements share a place here, but rows interleave.
         ([2, 3], [3, 2]),
         ([3, 2], [2, 3]),
     ];
@@ -410,7 +406,7 @@ fn views_that_overlap() {
 }
 
 #[test]
-fn row_ranges_outside() {
+fn row_ranges_out_of_bounds_are_refused() {
     let mut x = zeros([3, 4]);
     #[allow(clippy::reversed_empty_ranges)]
     for range in [0..4, 4..4, 3..2, 2..MAX, MAX..MAX, MAX..0] {
@@ -421,7 +417,7 @@ fn row_ranges_outside() {
 }
 
 #[test]
-fn flatten_refuses() {
+fn flatten_refuses_shapes_that_do_not_fit() {
     let cases: [(&[usize], _); 9] = [
         (&[], "shape"),
         (&[1, MAX, 2], "shape"),
@@ -439,11 +435,11 @@ fn flatten_refuses() {
     }
 }
 
-/// Views without elements take any strides; nothing may be computed from those.
+/// Views without elements take any strides: nothing may be computed from these.
 #[test]
-fn empty_views_with_enormous_strides() {
+fn empty_views_take_enormous_strides() {
     let empty = |rows, cols| MatRef::with_strides(&[], rows, cols, MAX, MAX).unwrap();
-    for backend in backends() {
+    for backend in serial_backends() {
         for rows in [1, 9, 40] {
             let mut y = Matrix::unwritten([rows, 40], Layout::RowMajor);
             dense::forward(&backend, empty(rows, 0), empty(0, 40), None, Activation::Relu, y.view_mut()).unwrap();
@@ -459,13 +455,13 @@ fn empty_views_with_enormous_strides() {
     }
 }
 
-/// An axis of one step takes any stride.
+/// The stride of an axis of length 1 is never used.
 #[test]
-fn enormous_strides_that_are_never_stepped() {
+fn axes_of_length_one_take_enormous_strides() {
     fn row(data: &[f32]) -> MatRef<'_> {
         MatRef::with_strides(data, 1, data.len(), MAX, 1).unwrap()
     }
-    for backend in backends() {
+    for backend in serial_backends() {
         for len in [1, 40, 300] {
             let (ones, two) = (vec![1.0; len], [2.0]);
             let (w, dy) = (row(&ones).t(), row(&two).t());
@@ -489,18 +485,17 @@ fn enormous_strides_that_are_never_stepped() {
     }
 }
 
-/// No element, however many rows or columns: nothing to do, and no time to lose.
+/// Without elements a call returns at once, however many rows or columns there are.
 #[test]
-fn enormous_empty_views() {
+fn enormous_empty_views_take_no_time() {
     fn empty<'a>(rows: usize, cols: usize) -> MatMut<'a> {
         MatMut::new(&mut [], rows, cols).unwrap()
     }
-    let (done, finished) = mpsc::channel();
-    thread::spawn(move || {
+    within_a_minute("calls on views without elements", || {
         let (tall, flat) = (MatRef::new(&[], MAX, 0).unwrap(), MatRef::new(&[], 0, MAX).unwrap());
         let none = MatRef::new(&[], 0, 0).unwrap();
         let packed = PackedWeights::new(flat);
-        for backend in backends() {
+        for backend in serial_backends() {
             let threads =
                 [Threads::One, Threads::Auto, exactly(3)].map(|threads| backend.clone().with_threads(threads));
             for backend in threads {
@@ -522,17 +517,13 @@ fn enormous_empty_views() {
             dense::forward(&backend, tall, none, Some(&[]), Activation::Relu, empty(MAX, 0)).unwrap();
             dense::backward_input(&backend, tall, none, None, empty(MAX, 0)).unwrap();
             dense::backward_params(&backend, tall, tall, empty(0, 0), Some(&mut [])).unwrap();
-            done.send(backend.isa()).unwrap();
         }
     });
-    for backend in backends() {
-        assert_eq!(finished.recv_timeout(Duration::from_secs(60)), Ok(backend.isa()), "loops over rows of nothing");
-    }
 }
 
 #[test]
-fn messages_say_what_was_expected_and_what_came() {
-    let backend = backends().next().unwrap();
+fn messages_say_what_was_expected_and_found() {
+    let backend = Backend::new().unwrap();
     let (x, w) = (zeros([3, 4]), zeros([5, 6]));
     let mut y = zeros([3, 6]);
     let linear = Activation::Linear;

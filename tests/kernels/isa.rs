@@ -1,14 +1,14 @@
-//! Instruction sets: their names, which are available, and how one is chosen.
+//! Tests instruction sets: their names, which are available, and how one is selected.
 
 use std::ffi::OsStr;
 use std::process::Command;
 
-use crate::common::exactly;
-
 use densely::{Backend, Error, ISA_VARIABLE, Isa, Threads};
+use densely_testkit::backends::expected_isas;
+use densely_testkit::exactly;
 
 #[test]
-fn names_can_be_read_back() {
+fn names_round_trip() {
     let names: Vec<_> = Isa::ALL.iter().map(|isa| isa.name()).collect();
     assert_eq!(names, ["avx512", "avx2", "neon", "portable"]);
     for &isa in Isa::ALL {
@@ -19,7 +19,7 @@ fn names_can_be_read_back() {
 }
 
 #[test]
-fn other_names_are_refused() {
+fn unknown_names_are_refused() {
     for name in ["", "AVX2", "Avx512", "avx", "avx2 ", " neon", "sse2", "portable\0"] {
         let error = name.parse::<Isa>().unwrap_err();
         let Error::Isa { origin, available, found } = error else { panic!("{error:?}") };
@@ -46,7 +46,7 @@ fn available_is_best_first_and_ends_with_portable() {
 }
 
 #[test]
-fn backends_run_on_what_they_are_asked_for() {
+fn backends_use_the_requested_instruction_set() {
     for isa in Isa::available() {
         let backend = Backend::with_isa(isa).unwrap();
         assert_eq!((backend.isa(), backend.threads()), (isa, Threads::Auto));
@@ -56,7 +56,7 @@ fn backends_run_on_what_they_are_asked_for() {
 }
 
 #[test]
-fn backends_refuse_what_the_processor_lacks() {
+fn backends_refuse_unavailable_instruction_sets() {
     for isa in Isa::ALL.iter().copied().filter(|isa| !isa.is_available()) {
         let error = Backend::with_isa(isa).unwrap_err();
         for available in Isa::available() {
@@ -70,17 +70,15 @@ fn backends_refuse_what_the_processor_lacks() {
 /// A skip must not look like a pass: CI names what it expects in `DENSELY_EXPECT_ISA`.
 #[test]
 fn expected_instruction_sets_are_available() {
-    let expected = std::env::var("DENSELY_EXPECT_ISA").unwrap_or_default();
-    for name in expected.split(',').filter(|name| !name.is_empty()) {
-        let isa: Isa = name.parse().unwrap();
+    for isa in expected_isas() {
         assert!(isa.is_available(), "{isa} is expected, available are {:?}", Isa::available());
     }
 }
 
-/// Run by the tests below in a process of its own; prints what `Backend::new` gives.
+/// Runs in a process of its own, started by the tests below; prints the result of `Backend::new`.
 #[test]
 #[ignore = "run by other tests, in a process of its own"]
-fn child() {
+fn prints_the_default_backend() {
     match Backend::new() {
         Ok(backend) => println!("child: {}", backend.isa()),
         Err(Error::Isa { origin, available, found }) => println!("child: {origin} {available:?} {found:?}"),
@@ -88,10 +86,10 @@ fn child() {
     }
 }
 
-/// What [`child`] prints when the variable has this value.
+/// What [`prints_the_default_backend`] prints when the variable has this value.
 fn child_with(value: Option<&OsStr>) -> String {
     let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "isa::child", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
+    command.args(["--exact", "isa::prints_the_default_backend", "--ignored", "--nocapture"]).env_remove(ISA_VARIABLE);
     if let Some(value) = value {
         command.env(ISA_VARIABLE, value);
     }
@@ -104,7 +102,7 @@ fn child_with(value: Option<&OsStr>) -> String {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn the_environment_is_obeyed() {
+fn environment_variable_selects_the_instruction_set() {
     assert_eq!(child_with(None), Isa::available()[0].name());
     for isa in Isa::available() {
         assert_eq!(child_with(Some(isa.name().as_ref())), isa.name());
@@ -113,7 +111,7 @@ fn the_environment_is_obeyed() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn the_environment_is_never_passed_over() {
+fn bad_values_of_the_environment_variable_are_errors() {
     let lacking = Isa::ALL.iter().copied().filter(|isa| !isa.is_available()).map(Isa::name);
     for name in ["", "AVX2", "Portable", "avx", "avx2,portable", " avx2", "auto"].into_iter().chain(lacking) {
         assert_eq!(child_with(Some(name.as_ref())), format!("{ISA_VARIABLE} {:?} {name:?}", Isa::available()));
@@ -123,7 +121,7 @@ fn the_environment_is_never_passed_over() {
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_name_that_is_no_text_is_refused() {
+fn value_that_is_not_utf8_is_an_error() {
     let name = std::os::unix::ffi::OsStrExt::from_bytes(b"avx2\xff");
     assert_eq!(child_with(Some(name)), format!("{ISA_VARIABLE} {:?} \"avx2\u{fffd}\"", Isa::available()));
 }

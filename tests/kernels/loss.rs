@@ -1,13 +1,15 @@
-//! Cross-entropy with all its options: against the reference, against PyTorch's figures and against its definition.
+//! Compares cross-entropy with all its options with the reference, with PyTorch's results and with its
+//! definition.
 
-use crate::common::{Layout, Matrix, Random, Values, any_layout, any_values, backends, cases, check, check_serial};
 use densely::loss::{self, CrossEntropy, Reduction};
 use densely::{Backend, Labels, MatMut, MatRef, Targets, reference};
+use densely_testkit::strategies::{any_layout, any_values, cases};
+use densely_testkit::{Layout, Matrix, Random, Values, check_kernel, check_kernel_serially, serial_backends};
 use proptest::array::uniform4;
 use proptest::prelude::*;
 use proptest::sample::select;
 
-/// What the targets are.
+/// The type of the targets.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     U8,
@@ -21,12 +23,12 @@ const IGNORED: usize = 250;
 #[derive(Clone, Debug)]
 struct Case {
     shape: [usize; 2],
-    /// Of the logits, the probabilities, the gradient, and what holds both in place.
+    /// Of the logits, the probabilities, dlogits, and dlogits in place of the logits.
     layouts: [Layout; 4],
     values: Values,
     kind: Kind,
     smoothing: f32,
-    /// How many of four rows have the ignored label, if there is one.
+    /// How many rows in four have the ignored label; `None` without such a label.
     ignored: Option<usize>,
     weighted: bool,
     reduction: Reduction,
@@ -34,7 +36,7 @@ struct Case {
 }
 
 impl Case {
-    /// The plain mean over labels.
+    /// The mean over labels, without options.
     fn new(rows: usize, cols: usize) -> Self {
         Self {
             shape: [rows, cols],
@@ -49,32 +51,32 @@ impl Case {
         }
     }
 
-    /// Everything that there is to choose from, with labels and with probabilities.
+    /// Every option, with labels and with probabilities.
     fn all(rows: usize, cols: usize) -> impl Iterator<Item = Self> {
         let kinds = [Kind::U32, Kind::Probabilities(Values::Normal)];
-        let choices = kinds.into_iter().flat_map(|kind| [0.0, 0.1].map(|smoothing| (kind, smoothing)));
-        let choices = choices.flat_map(|(kind, smoothing)| [false, true].map(|weighted| (kind, smoothing, weighted)));
-        choices.map(move |(kind, smoothing, weighted)| Self {
-            kind,
-            smoothing,
+        let weighting = move |weighted: bool| Self {
             weighted,
             ignored: weighted.then_some(1),
             reduction: if weighted { Reduction::Mean } else { Reduction::Sum },
             ..Self::new(rows, cols)
-        })
+        };
+        let smoothing = move |smoothing| [false, true].map(|weighted| Self { smoothing, ..weighting(weighted) });
+        kinds
+            .into_iter()
+            .flat_map(move |kind| [0.0, 0.1].into_iter().flat_map(smoothing).map(move |case| Self { kind, ..case }))
     }
 
     fn check(&self) {
         let [batch, classes] = self.shape;
-        let logits = Matrix::new(self.shape, self.layouts[0], self.values, self.seed);
-        let mut random = Random(self.seed);
+        let logits = Matrix::random(self.shape, self.layouts[0], self.values, self.seed);
+        let mut random = Random::new(self.seed);
         let ignored = |random: &mut Random| self.ignored.is_some_and(|of_four| random.below(4) < of_four);
         let labels: Vec<usize> =
             (0..batch).map(|_| if ignored(&mut random) { IGNORED } else { random.below(classes.min(256)) }).collect();
         let bytes: Vec<u8> = labels.iter().map(|&label| label as u8).collect();
         let words: Vec<u32> = labels.iter().map(|&label| label as u32).collect();
         let probabilities = match self.kind {
-            Kind::Probabilities(values) => Matrix::new(self.shape, self.layouts[1], values, self.seed + 1),
+            Kind::Probabilities(values) => Matrix::random(self.shape, self.layouts[1], values, self.seed + 1),
             _ => Matrix::unwritten([0, 0], Layout::RowMajor),
         };
         let targets: Targets<'_> = match self.kind {
@@ -83,7 +85,7 @@ impl Case {
             Kind::Usize => (&labels).into(),
             Kind::Probabilities(_) => probabilities.view().into(),
         };
-        // Classes without weight are among them.
+        // Some classes weigh 0.
         let weights: Vec<f32> = (0..classes).map(|_| random.below(4) as f32 / 2.0).collect();
         let mut options = CrossEntropy::new().label_smoothing(self.smoothing).reduction(self.reduction);
         if self.weighted {
@@ -100,18 +102,18 @@ impl Case {
         };
         let close = |[dlogits, losses, loss]: &[Matrix; 3],
                      [expected_dlogits, expected_losses, expected_loss]: &[Matrix; 3]| {
-            // A gradient's error is relative to the targets, a loss's to the logits, too.
+            // The error of a gradient is relative to the targets, that of a loss to the logits, too.
             let size = |row, col| if probabilities.shape() == [0, 0] { 1.0 } else { probabilities.at(row, col).abs() };
             let of_row = |row| (0..classes).map(|col| 1.0 + size(row, col)).sum::<f32>() * 2.0;
             let of_rows: Vec<f32> = (0..batch).map(of_row).collect();
-            let lack = |row| (0..classes).map(|col| logits.at(row, col).abs()).fold(1.0, f32::max) * of_rows[row];
-            let lacks: Vec<f32> = (0..batch).map(lack).collect();
-            let all = lacks.iter().sum::<f32>();
+            let of_loss = |row| (0..classes).map(|col| logits.at(row, col).abs()).fold(1.0, f32::max) * of_rows[row];
+            let of_losses: Vec<f32> = (0..batch).map(of_loss).collect();
+            let of_sum = of_losses.iter().sum::<f32>();
             dlogits.assert_close(expected_dlogits, |row, _| of_rows[row]);
-            losses.assert_close(expected_losses, |row, _| lacks[row]);
-            loss.assert_close(expected_loss, |_, _| all);
+            losses.assert_close(expected_losses, |row, _| of_losses[row]);
+            loss.assert_close(expected_loss, |_, _| of_sum);
         };
-        check(
+        check_kernel(
             [Matrix::unwritten(self.shape, self.layouts[2]), column(batch), column(1)],
             expected,
             |backend, [dlogits, losses, loss]| {
@@ -121,8 +123,8 @@ impl Case {
             },
             &close,
         );
-        // The labels' type is no matter here, nor are the threads.
-        check_serial(
+        // Neither the labels' type nor the threads matter in place.
+        check_kernel_serially(
             [Matrix::in_place(&logits, self.layouts[3]), column(batch), column(1)],
             expected,
             |backend, [dlogits, losses, loss]| {
@@ -131,7 +133,7 @@ impl Case {
             },
             &close,
         );
-        check_serial(
+        check_kernel_serially(
             [column(1)],
             |[loss]| {
                 loss.slice_mut()[0] = reference::cross_entropy(&options, logits.view(), targets, None, None).unwrap();
@@ -173,13 +175,13 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn any_shape_layout_values_and_options(case in any_case()) {
+    fn cross_entropy_matches_reference(case in any_case()) {
         case.check();
     }
 }
 
 #[test]
-fn every_row_length() {
+fn matches_reference_for_every_row_length() {
     for cols in 1..=130 {
         Case::new(3, cols).check();
         Case::all(3, cols).nth(cols % 8).unwrap().check();
@@ -187,8 +189,8 @@ fn every_row_length() {
 }
 
 #[test]
-fn long_rows() {
-    // Of one piece, and of 2 and 6 of them.
+fn matches_reference_for_long_rows() {
+    // Rows of 1, 2 and 6 pieces.
     for cols in [1000, 4096, 4097, 20_500] {
         for case in Case::all(2, cols) {
             case.check();
@@ -200,7 +202,7 @@ fn long_rows() {
 }
 
 #[test]
-fn every_kind_of_values() {
+fn matches_reference_for_every_kind_of_values() {
     for values in Values::ALL {
         for cols in [13, 77] {
             for case in Case::all(7, cols) {
@@ -211,7 +213,7 @@ fn every_kind_of_values() {
 }
 
 #[test]
-fn every_batch_around_the_groups_of_the_loss() {
+fn matches_reference_around_loss_group_edges() {
     for batch in [1, 2, 15, 16, 17, 31, 32, 33, 48, 49, 65, 100, 257, 1111] {
         for (seed, kind) in [Kind::U8, Kind::U32, Kind::Usize].into_iter().enumerate() {
             Case { seed: seed as u64, kind, ..Case::new(batch, 10) }.check();
@@ -219,20 +221,22 @@ fn every_batch_around_the_groups_of_the_loss() {
         }
         Case { ignored: Some(1), smoothing: 0.1, weighted: true, ..Case::new(batch, 10) }.check();
     }
-    // Each row a part of its own.
+    // Each row is a task of its own.
     for batch in [2, 16, 17, 35] {
         Case::new(batch, 5000).check();
     }
 }
 
-/// `targets` of shape, `kind` of labels: 4 x 5 of them.
+/// Targets of 4 rows and 5 classes.
 const LABELS: [u8; 4] = [3, 0, 4, 2];
 const WEIGHTS: [f32; 5] = [0.5, 2.0, 1.0, 0.25, 3.0];
 const PROBABILITIES: [f32; 20] =
     [0.1, 0.2, 0.3, 0.4, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.2, 0.2, 0.2, 0.2, 0.2, 0.0, 0.5, 0.0, 0.0, 0.5];
 
-/// The loss and dlogits at (2, 1), (3, 2) and (0, 4) that `torch.nn.functional.cross_entropy` of PyTorch 2.15 gives in
-/// float64, by probabilities, smoothing, weights, ignored label 4, sum.
+/// Results of `torch.nn.functional.cross_entropy` in PyTorch 2.15 in float64.
+///
+/// They are the loss, then dlogits at (2, 1), (3, 2) and (0, 4), for each choice of: probabilities,
+/// smoothing, class weights, ignored label 4, sum.
 #[rustfmt::skip]
 const PYTORCH: [(bool, f32, bool, bool, bool, [f64; 4]); 24] = [
     (false, 0.0, false, false, false, [4.300263374, 0.178925214, -0.093492411, 0.000497473]),
@@ -262,7 +266,7 @@ const PYTORCH: [(bool, f32, bool, bool, bool, [f64; 4]); 24] = [
 ];
 
 #[test]
-fn the_figures_of_pytorch() {
+fn losses_and_gradients_match_pytorch() {
     let logits = Matrix::from_fn([4, 5], Layout::RowMajor, |row, col| 3.0 * ((1 + 3 * row + col * col) as f32).sin());
     let probabilities = MatRef::new(&PROBABILITIES, 4, 5).unwrap();
     for (soft, smoothing, weighted, ignored, sum, expected) in PYTORCH {
@@ -277,7 +281,7 @@ fn the_figures_of_pytorch() {
             options = options.reduction(Reduction::Sum);
         }
         let targets: Targets<'_> = if soft { probabilities.into() } else { Labels::from(&LABELS).into() };
-        for backend in backends() {
+        for backend in serial_backends() {
             let mut dx = Matrix::unwritten([4, 5], Layout::RowMajor);
             let loss = options.forward_backward(&backend, logits.view(), targets, None, dx.view_mut()).unwrap();
             let found = [loss, dx.at(2, 1), dx.at(3, 2), dx.at(0, 4)];
@@ -289,7 +293,7 @@ fn the_figures_of_pytorch() {
     }
 }
 
-/// Runs on a row, in place too, and gives the loss and the gradient.
+/// The loss and dlogits of one row.
 fn one_row<'a>(
     backend: &Backend,
     options: CrossEntropy<'_>,
@@ -306,8 +310,8 @@ fn one_row<'a>(
 }
 
 #[test]
-fn rows_that_are_left_out_count_for_nothing_whatever_they_hold() {
-    for backend in backends() {
+fn ignored_rows_contribute_nothing_whatever_their_values() {
+    for backend in serial_backends() {
         for classes in [5, 70, 5000] {
             for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
                 let logits = vec![special; classes];
@@ -328,8 +332,8 @@ fn rows_that_are_left_out_count_for_nothing_whatever_they_hold() {
 }
 
 #[test]
-fn targets_of_0_count_for_nothing_though_the_logarithm_be_infinite() {
-    for backend in backends() {
+fn zero_targets_contribute_nothing_at_infinite_logits() {
+    for backend in serial_backends() {
         for classes in [5, 70, 9000] {
             let mut logits = vec![f32::NEG_INFINITY; classes];
             logits[1] = 3.0;
@@ -340,7 +344,7 @@ fn targets_of_0_count_for_nothing_though_the_logarithm_be_infinite() {
             let row = MatRef::new(&targets, 1, classes).unwrap();
             let (loss, dx) = one_row(&backend, CrossEntropy::new(), &logits, row);
             assert!((loss - 2f32.ln()).abs() < 1e-6 && dx.iter().all(|&dx| dx == 0.0), "{loss} {dx:?}");
-            // A target that can't be met.
+            // A positive target at a logit of -inf.
             targets[0] = 0.5;
             let row = MatRef::new(&targets, 1, classes).unwrap();
             let (loss, dx) = one_row(&backend, CrossEntropy::new(), &logits, row);
@@ -350,7 +354,7 @@ fn targets_of_0_count_for_nothing_though_the_logarithm_be_infinite() {
 }
 
 #[test]
-fn the_sum_over_no_row_is_0() {
+fn sum_over_no_rows_is_zero() {
     let (backend, sum) = (Backend::new().unwrap(), CrossEntropy::new().reduction(Reduction::Sum));
     let empty = MatRef::new(&[], 0, 3).unwrap();
     assert_eq!(sum.forward(&backend, empty, &[0u8; 0], None).unwrap(), 0.0);
@@ -358,9 +362,9 @@ fn the_sum_over_no_row_is_0() {
 }
 
 #[test]
-fn the_short_form_is_the_mean() {
+fn cross_entropy_function_is_the_mean_reduction() {
     let backend = Backend::new().unwrap();
-    let logits = Matrix::new([9, 12], Layout::RowMajor, Values::Normal, 3);
+    let logits = Matrix::random([9, 12], Layout::RowMajor, Values::Normal, 3);
     let labels = [1u8, 0, 11, 3, 7, 5, 5, 2, 9];
     let [mut a, mut b] = [(); 2].map(|()| Matrix::unwritten([9, 12], Layout::RowMajor));
     let short = loss::cross_entropy(&backend, logits.view(), &labels, a.view_mut()).unwrap();

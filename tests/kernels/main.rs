@@ -1,9 +1,7 @@
-//! Level 1, by the public interface: kernels against the reference, views, instruction sets, threads and errors.
+//! Tests the kernel API through its public interface: results, views, instruction sets, threads and errors.
 //!
-//! One program, since what takes long is to build them.
+//! One program, since linking takes longer than most of the tests.
 
-#[path = "../common/mod.rs"]
-mod common;
 mod dense;
 mod edges;
 mod errors;

@@ -1,8 +1,10 @@
-//! Activations against the reference: every instruction set, number of threads,
-//! layout of the operands and kind of values.
+//! Compares activations with the reference: every instruction set, number of threads, layout and kind of
+//! values.
 
-use crate::common::{ACTIVATIONS, Layout, Matrix, Values, any_layout, any_values, cases, check, exact};
 use densely::{Activation, Backend, MatMut, MatRef, Result, activation, reference};
+use densely_testkit::kernel::exact;
+use densely_testkit::strategies::{any_layout, any_values, cases};
+use densely_testkit::{Layout, Matrix, Values, activations, check_kernel};
 use proptest::array::{uniform2, uniform3};
 use proptest::prelude::*;
 
@@ -10,7 +12,7 @@ struct Unary {
     kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
     in_place: Option<fn(&Backend, MatMut<'_>)>,
     reference: fn(MatRef<'_>, MatMut<'_>) -> Result<()>,
-    /// What the portable tier's error is relative to besides the result.
+    /// The error of the portable tier is relative to the result plus this.
     unit: f32,
 }
 
@@ -52,7 +54,7 @@ fn each(x: MatRef<'_>, mut y: MatMut<'_>, f: fn(f32) -> f32) -> Result<()> {
 #[derive(Clone, Debug)]
 struct Case {
     shape: [usize; 2],
-    /// Of the inputs in the order of the call, and of the result.
+    /// Of the inputs in the order of the call, then of the result.
     layouts: [Layout; 3],
     values: [Values; 2],
     seed: u64,
@@ -64,7 +66,7 @@ impl Case {
     }
 
     fn operand(&self, index: usize) -> Matrix {
-        Matrix::new(self.shape, self.layouts[index], self.values[index], self.seed + index as u64)
+        Matrix::random(self.shape, self.layouts[index], self.values[index], self.seed + index as u64)
     }
 
     fn output(&self) -> Matrix {
@@ -78,14 +80,14 @@ impl Case {
     fn unary(&self, op: &Unary) {
         let x = self.operand(0);
         let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| op.unit);
-        check(
+        check_kernel(
             [self.output()],
             |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| (op.kernel)(backend, x.view(), y.view_mut()).unwrap(),
             &close,
         );
         if let Some(in_place) = op.in_place {
-            check(
+            check_kernel(
                 [self.in_place(&x)],
                 |[y]| (op.reference)(x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| in_place(backend, y.view_mut()),
@@ -94,20 +96,20 @@ impl Case {
         }
     }
 
-    /// An activation and its gradient, each in place, too.
+    /// Checks an activation and its gradient, each also in place.
     fn activation(&self, function: Activation) {
         let (x, dy) = (self.operand(0), self.operand(1));
         let value = |[y]: &mut [Matrix; 1]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap();
-        // Where GELU's argument is large, the error of the product is that of the exponent.
+        // Where GELU's argument is large, the product has the error of the exponent.
         let unit = if function == Activation::Gelu { 1e-6 } else { f32::MIN_POSITIVE };
         let close = |[y]: &[Matrix; 1], [expected]: &[Matrix; 1]| y.assert_close(expected, |_, _| unit);
-        check(
+        check_kernel(
             [self.output()],
             value,
             |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&x)],
             value,
             |backend, [y]| activation::forward_in_place(backend, function, y.view_mut()).unwrap(),
@@ -122,13 +124,13 @@ impl Case {
                 f32::MIN_POSITIVE + dy.at(row, col).abs() * (1.0 + x.at(row, col).powi(2))
             });
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::backward(backend, function, x.view(), dy.view(), dx.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::backward_in_place(backend, function, x.view(), dx.view_mut()).unwrap(),
@@ -141,13 +143,13 @@ impl Case {
         let gradient = |[dx]: &mut [Matrix; 1]| {
             reference::softmax_backward(y.view(), dy.view(), dx.view_mut()).unwrap();
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
             &exact,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
@@ -165,13 +167,13 @@ impl Case {
             let sums: Vec<f32> = (0..self.shape[0]).map(sum).collect();
             dx.assert_close(expected, |row, col| dy.at(row, col).abs() + y.at(row, col).exp() * sums[row]);
         };
-        check(
+        check_kernel(
             [self.output()],
             gradient,
             |backend, [dx]| activation::log_softmax_backward(backend, y.view(), dy.view(), dx.view_mut()).unwrap(),
             &close,
         );
-        check(
+        check_kernel(
             [self.in_place(&dy)],
             gradient,
             |backend, [dx]| activation::log_softmax_backward_in_place(backend, y.view(), dx.view_mut()).unwrap(),
@@ -181,9 +183,9 @@ impl Case {
 
     fn all(&self) {
         UNARY.iter().for_each(|op| self.unary(op));
-        // One of them, which is another in each case; `every_activation` has all.
-        let [rows, cols] = self.shape;
-        self.activation(ACTIVATIONS[(self.seed as usize % 9 + rows + cols) % ACTIVATIONS.len()]);
+        // One activation, another in each case; `activations_match_reference` has all.
+        let ([rows, cols], activations) = (self.shape, activations());
+        self.activation(activations[(self.seed as usize % 9 + rows + cols) % activations.len()]);
         self.softmax_backward();
         self.log_softmax_backward();
     }
@@ -200,14 +202,14 @@ proptest! {
     #![proptest_config(cases(256))]
 
     #[test]
-    fn any_shape_layout_and_values(case in any_case()) {
+    fn row_kernels_match_reference(case in any_case()) {
         case.all();
     }
 }
 
 #[test]
-fn every_activation() {
-    for function in ACTIVATIONS {
+fn activations_match_reference() {
+    for function in activations() {
         for cols in 0..=35 {
             Case::new(3, cols).activation(function);
         }
@@ -219,27 +221,27 @@ fn every_activation() {
 }
 
 #[test]
-fn every_row_length() {
+fn matches_reference_for_every_row_length() {
     for cols in 0..=130 {
         Case::new(3, cols).all();
     }
 }
 
 #[test]
-fn long_rows() {
-    // Of one piece, and of 2, 3 and 6 of them.
+fn matches_reference_for_long_rows() {
+    // Rows of 1, 2, 3 and 6 pieces.
     for cols in [1000, 4096, 4097, 9000, 20_500] {
         Case::new(2, cols).all();
         Case { layouts: [Layout::Scattered, Layout::Padded, Layout::Transposed], ..Case::new(2, cols) }.all();
     }
-    // Neighbours on one side alone.
+    // Contiguous rows on one side only.
     for (inputs, output) in [(Layout::RowMajor, Layout::Scattered), (Layout::Scattered, Layout::RowMajor)] {
         Case { layouts: [inputs, inputs, output], ..Case::new(2, 4097) }.all();
     }
 }
 
 #[test]
-fn every_layout() {
+fn matches_reference_for_every_layout() {
     for input in Layout::ALL {
         for output in Layout::ALL {
             Case { layouts: [input, output, output], ..Case::new(5, 37) }.all();
@@ -249,7 +251,7 @@ fn every_layout() {
 }
 
 #[test]
-fn every_kind_of_values() {
+fn matches_reference_for_every_kind_of_values() {
     for values in Values::ALL {
         for other in Values::ALL {
             Case { values: [values, other], ..Case::new(7, 45) }.all();

@@ -1,11 +1,12 @@
-//! Special values at every position of rows of every length, on one thread.
+//! Puts special values at every position of rows of every length, on one thread.
 
-use crate::common::{ACTIVATIONS, Layout, Matrix, Random, SPECIAL, backends, check_serial};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, MatMut, MatRef, Result, activation, dense, reference};
+use densely_testkit::values::SPECIAL;
+use densely_testkit::{Layout, Matrix, Random, activations, assert_identical, check_kernel_serially, serial_backends};
 
-/// Every length, in turn with one of the values; short rows, and those around the vectors' edges,
-/// where lanes are masked off, with all of them.
+/// Every length with one of the values in turn; short rows, and lengths around the edges of vectors, where
+/// lanes are masked off, with all of them.
 fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     (1..=130usize).flat_map(|len| {
         let turns = if len <= 33 || matches!(len % 16, 15 | 0 | 1) { 1 } else { SPECIAL.len() };
@@ -13,13 +14,13 @@ fn lengths_and_values() -> impl Iterator<Item = (usize, f32)> {
     })
 }
 
-/// A row of ordinary values for each position, with the special value there.
+/// For each position a row of normal values with the special value there.
 fn one_at_each_position(len: usize, special: f32) -> Matrix {
-    let mut random = Random(len as u64);
+    let mut random = Random::new(len as u64);
     Matrix::from_fn([len, len], Layout::Padded, |row, col| if row == col { special } else { random.normal() })
 }
 
-/// Two special values that take turns, for each pair of them.
+/// For each pair of special values a row in which they alternate.
 fn pairs(len: usize) -> Matrix {
     let kinds = SPECIAL.len();
     Matrix::from_fn([kinds * kinds, len], Layout::Padded, |row, col| {
@@ -33,18 +34,18 @@ fn inputs() -> impl Iterator<Item = Matrix> {
 }
 
 #[test]
-fn activations() {
+fn activations_match_reference_at_special_values() {
     let any = |_: &[Matrix; 1], _: &[Matrix; 1]| ();
-    for function in ACTIVATIONS {
+    for function in activations() {
         for x in inputs().filter(|x| x.shape()[1] <= 33) {
             let y = || [Matrix::unwritten(x.shape(), Layout::Padded)];
-            check_serial(
+            check_kernel_serially(
                 y(),
                 |[y]| reference::activation_forward(function, x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| activation::forward(backend, function, x.view(), y.view_mut()).unwrap(),
                 &any,
             );
-            check_serial(
+            check_kernel_serially(
                 y(),
                 |[y]| reference::activation_backward(function, x.view(), x.view(), y.view_mut()).unwrap(),
                 |backend, [y]| activation::backward(backend, function, x.view(), x.view(), y.view_mut()).unwrap(),
@@ -55,9 +56,9 @@ fn activations() {
 }
 
 #[test]
-fn softmax() {
+fn softmax_matches_reference_at_special_values() {
     for x in inputs() {
-        check_serial(
+        check_kernel_serially(
             [Matrix::unwritten(x.shape(), Layout::Padded)],
             |[y]| reference::softmax(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| activation::softmax(backend, x.view(), y.view_mut()).unwrap(),
@@ -67,9 +68,9 @@ fn softmax() {
 }
 
 #[test]
-fn log_softmax() {
+fn log_softmax_matches_reference_at_special_values() {
     for x in inputs() {
-        check_serial(
+        check_kernel_serially(
             [Matrix::unwritten(x.shape(), Layout::Padded)],
             |[y]| reference::log_softmax(x.view(), y.view_mut()).unwrap(),
             |backend, [y]| activation::log_softmax(backend, x.view(), y.view_mut()).unwrap(),
@@ -78,14 +79,14 @@ fn log_softmax() {
     }
 }
 
-/// The label on the special value, and beside it.
+/// The label is at the special value, then beside it.
 #[test]
-fn cross_entropy() {
+fn cross_entropy_matches_reference_at_special_values() {
     for x in inputs() {
         let [batch, classes] = x.shape();
         for shift in 0..2 {
             let labels: Vec<usize> = (0..batch).map(|row| (row + shift) % classes).collect();
-            check_serial(
+            check_kernel_serially(
                 [Matrix::unwritten(x.shape(), Layout::Padded), Matrix::unwritten([1, 1], Layout::RowMajor)],
                 |[dx, loss]| {
                     loss.slice_mut()[0] =
@@ -106,20 +107,20 @@ fn cross_entropy() {
 
 fn check_forward(x: &Matrix, w: &Matrix) {
     let (x, w) = (x.view(), w.view());
-    check_serial(
+    check_kernel_serially(
         [Matrix::unwritten([x.rows(), w.cols()], Layout::Padded)],
         |[y]| reference::dense_forward(x, w, None, Activation::Linear, y.view_mut()).unwrap(),
         |backend, [y]| dense::forward(backend, x, w, None, Activation::Linear, y.view_mut()).unwrap(),
-        &|[y], _| y.assert_product(x, w, None, |_, _, value| value),
+        &|[y], _| y.assert_product(x, w, None),
     );
 }
 
 #[test]
-fn input_of_a_dense_layer() {
+fn forward_matches_reference_at_special_inputs() {
     for (len, special) in lengths_and_values() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let w = Matrix::from_fn([len, 3], Layout::Padded, |_, _| random.normal());
-        // All positions as one batch, and some as a batch of one.
+        // All positions as one batch, and three as batches of one.
         let x = one_at_each_position(len, special);
         check_forward(&x, &w);
         for position in [0, len / 2, len - 1] {
@@ -129,9 +130,9 @@ fn input_of_a_dense_layer() {
 }
 
 #[test]
-fn weight_of_a_dense_layer() {
+fn forward_matches_reference_at_special_weights() {
     for (len, special) in lengths_and_values() {
-        let mut random = Random(7);
+        let mut random = Random::new(7);
         let x = Matrix::from_fn([1, len], Layout::Padded, |_, _| random.normal());
         check_forward(&x, &one_at_each_position(len, special));
     }
@@ -139,9 +140,9 @@ fn weight_of_a_dense_layer() {
 
 type RowOperation = fn(&densely::Backend, MatRef<'_>, MatMut<'_>) -> Result<()>;
 
-/// y of one row, on each instruction set.
+/// The output of one row on each instruction set.
 fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>> {
-    backends().map(move |backend| {
+    serial_backends().into_iter().map(move |backend| {
         let mut y = vec![0.0; x.len()];
         let x = MatRef::new(x, 1, x.len()).unwrap();
         operation(&backend, x, MatMut::new(&mut y, 1, x.cols()).unwrap()).unwrap();
@@ -149,7 +150,7 @@ fn outputs(operation: RowOperation, x: &[f32]) -> impl Iterator<Item = Vec<f32>>
     })
 }
 
-// What the documentation says of special values, whatever the reference does.
+// What the documentation says of special values, independent of the reference.
 
 #[test]
 fn relu_keeps_nan_and_negative_zero() {
@@ -160,9 +161,9 @@ fn relu_keeps_nan_and_negative_zero() {
     }
 }
 
-/// Every activation at NaN, the infinities and the zeros, as the documentation has it.
+/// Every activation at NaN, the infinities and the zeros, as documented.
 #[test]
-fn activations_at_the_ends() {
+fn activations_have_documented_limits() {
     let x = [f32::NAN, f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0];
     let ends = |function: Activation| match function {
         Activation::Linear => [f32::NEG_INFINITY, f32::INFINITY, -0.0, 0.0],
@@ -175,8 +176,8 @@ fn activations_at_the_ends() {
         Activation::Silu | Activation::Gelu => [-0.0, f32::INFINITY, -0.0, 0.0],
         other => panic!("nothing is said of {other:?}"),
     };
-    for function in ACTIVATIONS {
-        for backend in backends() {
+    for function in activations() {
+        for backend in serial_backends() {
             let mut y = [7.0; 5];
             let (input, output) = (MatRef::new(&x, 1, 5).unwrap(), MatMut::new(&mut y, 1, 5).unwrap());
             activation::forward(&backend, function, input, output).unwrap();
@@ -184,13 +185,13 @@ fn activations_at_the_ends() {
             let (y, ends) = (y[1..].iter().map(|y| y.to_bits()), ends(function).map(f32::to_bits));
             assert_eq!(y.collect::<Vec<_>>(), ends, "{function:?} on {}", backend.isa());
 
-            // And the slopes there: finite, whatever is kept.
-            let kept =
-                if function.saves_input() { x.to_vec() } else { [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat() };
+            // The slopes there are finite, whatever is saved for backward.
+            let outputs = [&[f32::NAN], &ends.map(f32::from_bits)[..]].concat();
+            let saved = if function.saves_input() { x.to_vec() } else { outputs };
             let mut dx = [7.0; 5];
             let dy = [1.0; 5];
-            let [kept, dy] = [&kept[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());
-            activation::backward(&backend, function, kept, dy, MatMut::new(&mut dx, 1, 5).unwrap()).unwrap();
+            let [saved, dy] = [&saved[..], &dy].map(|row| MatRef::new(row, 1, 5).unwrap());
+            activation::backward(&backend, function, saved, dy, MatMut::new(&mut dx, 1, 5).unwrap()).unwrap();
             let at_minus_infinity = match function {
                 Activation::Linear => 1.0,
                 Activation::LeakyRelu { slope } => slope,
@@ -203,7 +204,7 @@ fn activations_at_the_ends() {
 }
 
 #[test]
-fn rows_without_a_distribution_are_nan_throughout() {
+fn rows_without_a_distribution_become_nan() {
     let nan = [1.0, f32::NAN, 2.0];
     let infinite = [1.0, f32::INFINITY, f32::NEG_INFINITY, 2.0];
     let nowhere = [f32::NEG_INFINITY; 20];
@@ -216,10 +217,10 @@ fn rows_without_a_distribution_are_nan_throughout() {
     }
 }
 
-/// Long rows are taken in pieces: one of nothing but -inf adds 0, one that holds NaN or +inf spoils the row.
+/// Long rows are split into pieces: one of -inf alone adds 0; one with NaN or +inf makes the whole row NaN.
 #[test]
-fn pieces_of_long_rows() {
-    for (special, spoilt) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
+fn split_rows_with_special_values_have_documented_results() {
+    for (special, is_nan) in [(f32::NEG_INFINITY, false), (f32::NAN, true), (f32::INFINITY, true)] {
         for masked in 0..3 {
             let piece = masked * densely::ROW_PIECE..(masked + 1) * densely::ROW_PIECE;
             let x: Vec<f32> = (0..3 * densely::ROW_PIECE)
@@ -227,29 +228,28 @@ fn pieces_of_long_rows() {
                 .collect();
             for y in outputs(activation::softmax, &x) {
                 let sum: f64 = y.iter().map(|&y| f64::from(y)).sum();
-                assert!(if spoilt { y.iter().all(|y| y.is_nan()) } else { (sum - 1.0).abs() < 1e-5 }, "sum {sum}");
+                assert!(if is_nan { y.iter().all(|y| y.is_nan()) } else { (sum - 1.0).abs() < 1e-5 }, "sum {sum}");
             }
             for y in outputs(activation::log_softmax, &x) {
-                assert!(y.iter().all(|y| y.is_nan()) == spoilt);
-                assert!(spoilt || y[piece.clone()].iter().all(|&y| y == f32::NEG_INFINITY));
+                assert!(y.iter().all(|y| y.is_nan()) == is_nan);
+                assert!(is_nan || y[piece.clone()].iter().all(|&y| y == f32::NEG_INFINITY));
             }
         }
     }
 }
 
 #[test]
-fn log_softmax_gradients_that_sum_to_zero_are_unchanged() {
+fn log_softmax_gradient_is_dy_where_dy_sums_to_zero() {
     for (rows, len) in [1, 40].into_iter().flat_map(|rows| [3, 15, 19, 71, 1503].map(|len| (rows, len))) {
-        // Zeros of either sign, which they keep.
+        // Zeros of either sign keep it.
         let row = [1.0, -0.0, -1.0, 0.0].into_iter().cycle().take(len);
         let dy: Vec<f32> = (0..rows).flat_map(|_| row.clone()).collect();
         let y = vec![-1.0; dy.len()];
         let [y, dy] = [&y, &dy].map(|values| MatRef::new(values, rows, len).unwrap());
-        for backend in backends() {
+        for backend in serial_backends() {
             let mut dx = vec![f32::NAN; rows * len];
             activation::log_softmax_backward(&backend, y, dy, MatMut::new(&mut dx, rows, len).unwrap()).unwrap();
-            let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
-            assert_eq!(bits(&dx), bits(&dy.to_vec()), "{rows} x {len} on {backend:?}");
+            assert_identical(&dx, &dy.to_vec(), &format!("{rows} x {len} on {backend:?}"));
         }
     }
 }
@@ -263,7 +263,7 @@ fn impossible_classes_have_probability_zero() {
     for y in outputs(activation::log_softmax, &x) {
         assert_eq!(y, [f32::NEG_INFINITY, 0.0, f32::NEG_INFINITY]);
     }
-    for backend in backends() {
+    for backend in serial_backends() {
         let mut dx = [0.0; 3];
         let (x, dx) = (MatRef::new(&x, 1, 3).unwrap(), MatMut::new(&mut dx, 1, 3).unwrap());
         assert_eq!(loss::cross_entropy(&backend, x, &[0u8], dx).unwrap(), f32::INFINITY);

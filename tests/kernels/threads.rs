@@ -1,32 +1,40 @@
-//! The same bits on any number of threads, from inside and outside of any rayon pool.
+//! Compares bits on any number of threads, inside and outside of rayon pools.
 
 use std::sync::LazyLock;
 
-use crate::common::emulated::{EMULATED, some};
-use crate::common::operations::{Written, run_all};
-use crate::common::watchdog::within_a_minute;
-use crate::common::{Layout, Matrix, Values, backends, canonical, exactly};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense, loss};
+use densely_testkit::bits::canonical;
+use densely_testkit::operations::{Written, run_all};
+use densely_testkit::{
+    EMULATED, Layout, Matrix, Values, exact_backends, exactly, first_if_emulated, serial_backends, within_a_minute,
+};
 use rayon::prelude::*;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-type Serial = (Backend, Vec<Written>);
+/// What an instruction set writes on the calling thread alone.
+struct Serial {
+    backend: Backend,
+    written: Vec<Written>,
+}
 
-/// What each instruction set writes on the calling thread alone.
 static SERIAL: LazyLock<Vec<Serial>> = LazyLock::new(|| {
-    let serial = backends().map(|backend| (backend.clone(), run_all(&backend)));
+    let serial = serial_backends().into_iter().map(|backend| Serial { written: run_all(&backend), backend });
     serial.collect()
 });
 
-fn assert_same((backend, expected): &Serial, threads: Threads, place: &str) {
-    for ((name, bits), (_, expected)) in run_all(&backend.with_threads(threads)).iter().zip(expected) {
-        // Not assert_eq: nobody wants to read all the bits.
-        assert!(bits == expected, "{name} on {} with {threads:?} {place}", backend.isa());
+impl Serial {
+    /// Asserts that other threads write the same; `place` says where.
+    fn assert_same(&self, threads: Threads, place: &str) {
+        for (found, expected) in run_all(&self.backend.with_threads(threads)).iter().zip(&self.written) {
+            // Not assert_eq, which would print a million bits.
+            let same = found.bits == expected.bits;
+            assert!(same, "{} on {} with {threads:?} {place}", found.name, self.backend.isa());
+        }
     }
 }
 
 fn assert_all_same(threads: Threads, place: &str) {
-    SERIAL.iter().for_each(|serial| assert_same(serial, threads, place));
+    SERIAL.iter().for_each(|serial| serial.assert_same(threads, place));
 }
 
 fn pool(threads: usize) -> ThreadPool {
@@ -34,55 +42,58 @@ fn pool(threads: usize) -> ThreadPool {
 }
 
 #[test]
-fn instruction_sets_agree() {
-    let exact: Vec<_> = SERIAL.iter().filter(|(backend, _)| backend.isa() != Isa::Portable).collect();
+fn instruction_sets_give_the_same_bits() {
+    let exact: Vec<_> = SERIAL.iter().filter(|serial| serial.backend.isa() != Isa::Portable).collect();
     for pair in exact.windows(2) {
-        assert!(pair[0].1 == pair[1].1, "{} and {}", pair[0].0.isa(), pair[1].0.isa());
+        for [one, other] in pair[0].written.iter().zip(&pair[1].written).map(<[_; 2]>::from) {
+            let isas = [pair[0], pair[1]].map(|serial| serial.backend.isa());
+            assert!(one.bits == other.bits, "{} on {isas:?}", one.name);
+        }
     }
 }
 
 #[test]
-fn inside_of_a_pool() {
-    for &threads in some(&[3, 1, 2, 7], 1) {
+fn bits_are_the_same_inside_a_pool() {
+    for &threads in first_if_emulated(&[3, 1, 2, 7], 1) {
         pool(threads).install(|| assert_all_same(Threads::Auto, &format!("in a pool of {threads}")));
     }
 }
 
 #[test]
-fn more_or_fewer_pieces_than_the_pool_has_threads() {
+fn bits_are_the_same_for_any_parts_and_pool_size() {
     for threads in [1, 2, 3, 7] {
         let serial = &SERIAL[threads % SERIAL.len()];
-        pool(threads).install(|| assert_same(serial, exactly(9 - threads), &format!("in a pool of {threads}")));
+        pool(threads).install(|| serial.assert_same(exactly(9 - threads), &format!("in a pool of {threads}")));
     }
 }
 
 #[test]
-fn outside_of_a_pool() {
+fn bits_are_the_same_outside_a_pool() {
     for threads in [Threads::Auto, exactly(1), exactly(2), exactly(3), exactly(7)] {
         assert_all_same(threads, "outside of a pool");
     }
 }
 
 #[test]
-fn nested_in_a_parallel_iterator() {
+fn bits_are_the_same_nested_in_a_parallel_iterator() {
     let calls = [Threads::Auto, Threads::One, exactly(2), exactly(7)].into_par_iter().enumerate();
     pool(3).install(|| {
-        calls.for_each(|(call, threads)| assert_same(&SERIAL[call % SERIAL.len()], threads, "in par_iter"));
+        calls.for_each(|(call, threads)| SERIAL[call % SERIAL.len()].assert_same(threads, "in par_iter"));
     });
 }
 
 #[test]
-fn from_eight_threads_at_once() {
+fn bits_are_the_same_for_eight_concurrent_callers() {
     std::thread::scope(|scope| {
         for caller in 0..8 {
             let threads = if caller % 2 == 0 { Threads::Auto } else { exactly(caller) };
             let serial = &SERIAL[caller % SERIAL.len()];
-            scope.spawn(move || assert_same(serial, threads, "from eight threads at once"));
+            scope.spawn(move || serial.assert_same(threads, "from eight threads at once"));
         }
     });
 }
 
-/// Bits of what a layer, log-softmax and cross-entropy write: calls of a few microseconds.
+/// The bits of a layer, log-softmax and cross-entropy: calls of a few microseconds.
 fn small_calls(backend: &Backend, [x, w]: &[Matrix; 2], labels: &[u8], bits: &mut Vec<u32>) {
     let (rows, cols) = (x.shape()[0], w.shape()[1]);
     let [mut y, mut z] = [[0.0; 16 * 24]; 2];
@@ -97,18 +108,16 @@ fn small_calls(backend: &Backend, [x, w]: &[Matrix; 2], labels: &[u8], bits: &mu
 }
 
 #[test]
-fn sixty_four_callers_with_ten_thousand_calls_each() {
-    let matrix = |shape, seed| Matrix::new(shape, Layout::RowMajor, Values::Normal, seed);
+fn bits_are_the_same_for_64_callers_of_10000_calls_each() {
+    let matrix = |shape, seed| Matrix::random(shape, Layout::RowMajor, Values::Normal, seed);
     let operands = [matrix([16, 40], 1), matrix([40, 24], 2)];
     let labels: Vec<u8> = (0..16).collect();
-    let serial: Vec<(Backend, Vec<u32>)> = backends()
-        .filter(|backend| backend.isa() != Isa::Portable)
-        .map(|backend| {
-            let mut bits = Vec::new();
-            small_calls(&backend, &operands, &labels, &mut bits);
-            (backend, bits)
-        })
-        .collect();
+    let serial = |backend: Backend| {
+        let mut bits = Vec::new();
+        small_calls(&backend.with_threads(Threads::One), &operands, &labels, &mut bits);
+        (backend, bits)
+    };
+    let serial: Vec<(Backend, Vec<u32>)> = exact_backends().into_iter().map(serial).collect();
     let rounds = if EMULATED { 30 } else { 10_000 / 3 + 1 }; // of three calls
     within_a_minute("64 callers", || {
         std::thread::scope(|scope| {

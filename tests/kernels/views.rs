@@ -1,12 +1,13 @@
-//! Matrix views: what they give, and which layouts they accept.
+//! Tests matrix views: their elements, and which layouts they accept.
 
 use std::collections::HashSet;
 
-use crate::common::{Layout, Matrix, cases};
 use densely::{Labels, MatMut, MatRef, PackedWeights, Weights, flatten};
+use densely_testkit::strategies::cases;
+use densely_testkit::{Layout, Matrix};
 use proptest::prelude::*;
 
-/// 0, 1, 2, ... by rows.
+/// 0, 1, 2, ... row by row.
 fn counted(rows: usize, cols: usize, layout: Layout) -> Matrix {
     Matrix::from_fn([rows, cols], layout, |row, col| (row * cols + col) as f32)
 }
@@ -16,7 +17,7 @@ fn count(range: std::ops::Range<usize>) -> Vec<f32> {
 }
 
 #[test]
-fn elements_in_every_layout() {
+fn elements_are_read_and_written_in_every_layout() {
     for layout in Layout::ALL {
         let mut matrix = counted(3, 4, layout);
         let x = matrix.view();
@@ -34,7 +35,7 @@ fn elements_in_every_layout() {
 }
 
 #[test]
-fn strides_are_those_given() {
+fn views_report_their_strides() {
     let mut data = vec![0.0; 100];
     let x = MatRef::new(&data[..12], 3, 4).unwrap();
     assert_eq!((x.row_stride(), x.col_stride()), (4, 1));
@@ -63,7 +64,7 @@ fn transposing_swaps_the_axes() {
 }
 
 #[test]
-fn rows_as_slices_where_neighbours_are() {
+fn contiguous_rows_are_slices() {
     for (layout, contiguous) in [(Layout::RowMajor, true), (Layout::Padded, true), (Layout::Transposed, false)] {
         let matrix = counted(3, 4, layout);
         assert_eq!(matrix.view().row(1).map(<[f32]>::to_vec), contiguous.then(|| count(4..8)));
@@ -76,7 +77,7 @@ fn rows_as_slices_where_neighbours_are() {
 }
 
 #[test]
-fn ranges_of_rows() {
+fn row_ranges_select_rows() {
     for layout in Layout::ALL {
         let mut matrix = counted(5, 3, layout);
         for (start, end) in [(0, 5), (1, 4), (4, 5), (0, 0), (2, 2), (5, 5)] {
@@ -93,7 +94,7 @@ fn ranges_of_rows() {
 }
 
 #[test]
-fn packed_weights_and_labels_tell_their_sizes() {
+fn packed_weights_and_labels_report_their_sizes() {
     let packed = PackedWeights::new(counted(5, 3, Layout::Transposed).view());
     assert_eq!((packed.inputs(), packed.outputs()), (5, 3));
     assert_eq!(format!("{packed:?}"), "PackedWeights(5 x 3)");
@@ -104,7 +105,7 @@ fn packed_weights_and_labels_tell_their_sizes() {
 }
 
 #[test]
-fn halves_are_written_at_the_same_time() {
+fn split_halves_can_be_written_concurrently() {
     for layout in Layout::ALL {
         for at in [0, 1, 4, 5, 6, usize::MAX] {
             let mut matrix = counted(5, 3, layout);
@@ -140,7 +141,7 @@ fn reborrowed_views_write_the_same_elements() {
 }
 
 #[test]
-fn contiguous_means_row_major_without_gaps() {
+fn contiguous_means_dense_row_major() {
     let data = [0.0; 100];
     let view = |rows, cols, row, col| MatRef::with_strides(&data, rows, cols, row, col).unwrap();
     for x in [view(3, 4, 4, 1), view(1, 4, 99, 1), view(4, 1, 1, 9), view(1, 1, 7, 7), view(0, 4, 9, 9)] {
@@ -153,7 +154,7 @@ fn contiguous_means_row_major_without_gaps() {
 }
 
 #[test]
-fn flatten_keeps_the_batch() {
+fn flatten_keeps_the_batch_axis() {
     let data: Vec<f32> = count(0..24);
     for (shape, expected) in [(&[2, 3, 4][..], (2, 12)), (&[24], (24, 1)), (&[4, 6], (4, 6)), (&[1, 2, 3, 4], (1, 24))]
     {
@@ -172,10 +173,10 @@ fn any_stride() -> impl Strategy<Value = usize> {
 proptest! {
     #![proptest_config(cases(20_000))]
 
-    /// Accepted layouts stay inside and hold no element twice; what is refused leaves the slice,
-    /// overlaps, or has rows woven into each other.
+    /// Accepted layouts stay inside the slice and hold no element twice; refused ones leave it, overlap or
+    /// interleave rows.
     #[test]
-    fn layouts(rows in 0..8usize, cols in 0..8usize, row_stride in any_stride(), col_stride in any_stride(),
+    fn views_are_accepted_if_inside_and_not_overlapping(rows in 0..8usize, cols in 0..8usize, row_stride in any_stride(), col_stride in any_stride(),
                len in 0..120usize) {
         let extent = |n: usize, stride: usize| n.saturating_sub(1) as u128 * stride as u128;
         let (down, across) = (extent(rows, row_stride), extent(cols, col_stride));
@@ -191,7 +192,7 @@ proptest! {
         prop_assert_eq!(accepted, inside && apart);
         if let Ok(x) = MatMut::with_strides(&mut data, rows, cols, row_stride, col_stride) {
             prop_assert!(accepted);
-            // The data are their own offsets.
+            // Each element is its own offset.
             let offsets = x.to_vec();
             let distinct: HashSet<u32> = offsets.iter().map(|offset| offset.to_bits()).collect();
             prop_assert_eq!((offsets.len(), distinct.len()), (rows * cols, rows * cols));

@@ -1,149 +1,83 @@
-//! The bits of training: the same on any number of threads and any instruction set with fused
-//! multiply-add, and those of the scalar reference.
+//! Compares the bits of training with the scalar reference, and across threads and instruction sets.
 
-use crate::common::{assert_bits, assert_close, backends, exactly, fashion_mnist, matrix, random, random_labels, some};
-use densely::loss::CrossEntropy;
-use densely::nn::{Activation, Adam, AdamW, Clip, Dense, Dropout, Fit, Optimizer, Sequential, Sgd};
-use densely::{Activation as Elementwise, Backend, CHUNK_ROWS, Isa, MatMut, MatRef, Threads, reference};
+use densely::nn::{Activation, Adam, AdamW, Clip, Fit, Optimizer, Sequential, Sgd};
+use densely::{Backend, CHUNK_ROWS, Isa, Threads};
+use densely_testkit::network::{Epochs, Layer, Network, Samples, Trained};
+use densely_testkit::{
+    Tolerance, assert_close, assert_identical, backends, exact_backends, exactly, fashion_mnist, first_if_emulated,
+    random_labels, random_values,
+};
 
-/// Samples, labels, and how to go through them.
+/// Samples, their weights, and how to go through them.
 struct Task {
     x: Vec<f32>,
     labels: Vec<u8>,
-    /// One a class, and one a sample.
-    weights: Option<(Vec<f32>, Vec<f32>)>,
-    batch_size: usize,
-    epochs: usize,
+    weights: Option<Weights>,
+    epochs: Epochs,
+}
+
+/// By which losses are multiplied.
+#[derive(Clone)]
+struct Weights {
+    classes: Vec<f32>,
+    samples: Vec<f32>,
 }
 
 impl Task {
-    fn random(samples: usize, inputs: usize, classes: usize, batch_size: usize, epochs: usize) -> Self {
-        let labels = random_labels(2, samples, classes);
-        Self { x: random(1, samples * inputs), labels, weights: None, batch_size, epochs }
+    fn random(samples: usize, inputs: usize, classes: usize, epochs: Epochs) -> Self {
+        let (x, labels) = (random_values(1, samples * inputs), random_labels(2, samples, classes));
+        Self { x, labels, weights: None, epochs }
     }
 
-    fn x(&self) -> MatRef<'_> {
-        matrix(&self.x, self.labels.len())
+    fn images() -> Self {
+        let (x, labels) = fashion_mnist(170);
+        Self { x, labels, weights: None, epochs: Epochs { epochs: 3, batch_size: 50 } }
     }
 
     fn options(&self) -> Fit<'_> {
-        let options = Fit::default().epochs(self.epochs).batch_size(self.batch_size);
+        let options = Fit::default().epochs(self.epochs.epochs).batch_size(self.epochs.batch_size);
         match &self.weights {
-            Some((classes, samples)) => options.class_weights(classes).sample_weights(samples),
+            Some(Weights { classes, samples }) => options.class_weights(classes).sample_weights(samples),
             None => options,
         }
     }
 
-    /// By which a sample's loss is multiplied.
-    fn weight(&self, sample: usize) -> f32 {
-        self.weights.as_ref().map_or(1.0, |(classes, samples)| classes[self.labels[sample] as usize] * samples[sample])
+    /// The product of each sample's weight and that of its class.
+    fn weights(&self) -> Option<Vec<f32>> {
+        let Weights { classes, samples } = self.weights.as_ref()?;
+        Some(self.labels.iter().zip(samples).map(|(&label, weight)| classes[usize::from(label)] * weight).collect())
     }
 
-    fn batches(&self) -> impl Iterator<Item = Batch<'_>> {
-        let inputs = self.x.len() / self.labels.len();
-        let batches = self.x.chunks(self.batch_size * inputs).zip(self.labels.chunks(self.batch_size));
-        batches.enumerate().map(|(number, (x, labels))| {
-            let first = number * self.batch_size;
-            Batch { x, labels, weights: (first..first + labels.len()).map(|sample| self.weight(sample)).collect() }
-        })
+    fn samples<'a>(&'a self, weights: Option<&'a [f32]>) -> Samples<'a> {
+        Samples { x: &self.x, labels: &self.labels, weights }
     }
 }
 
-struct Batch<'a> {
-    x: &'a [f32],
-    labels: &'a [u8],
-    weights: Vec<f32>,
+const THREE_EPOCHS: Epochs = Epochs { epochs: 3, batch_size: 32 };
+
+/// ReLU layers between these sizes, the last with softmax.
+fn network(sizes: &[usize]) -> Network {
+    let layer = |pair: &[usize]| Layer::new(pair[0], pair[1], Activation::Relu);
+    let mut layers: Vec<Layer> = sizes.windows(2).map(layer).collect();
+    layers.last_mut().unwrap().activation = Activation::Softmax;
+    Network { layers, seed: 7 }
 }
 
-/// Inputs, outputs, and whether there is a bias.
-#[derive(Clone, Copy)]
-struct Layer(usize, usize, bool);
-
-impl Layer {
-    fn parameters(self) -> usize {
-        self.0 * self.1 + if self.2 { self.1 } else { 0 }
-    }
+/// [`network`] with dropouts of these rates before each layer.
+fn network_with_dropouts(sizes: &[usize], rates: &[&[f64]]) -> Network {
+    let mut network = network(sizes);
+    network.layers.iter_mut().zip(rates).for_each(|(layer, rates)| layer.dropouts = rates.to_vec());
+    network
 }
 
-/// What a network has besides layers: dropouts, each before the dense layer with its number.
-type Dropouts = &'static [(usize, f64)];
-const SEED: u64 = 7;
-
-fn model(backend: &Backend, layers: &[Layer], dropouts: Dropouts, optimizer: Optimizer) -> Sequential {
-    let mut builder = Sequential::builder(layers[0].0).backend(backend.clone()).seed(SEED);
-    for (i, layer) in layers.iter().enumerate() {
-        for &(_, rate) in dropouts.iter().filter(|dropout| dropout.0 == i) {
-            builder = builder.layer(Dropout::new(rate));
-        }
-        let activation = if i + 1 < layers.len() { Activation::Relu.into() } else { Activation::Softmax };
-        builder = builder.layer(Dense::new(layer.1, activation).use_bias(layer.2));
-    }
-    let mut model = builder.build().unwrap();
+fn model(backend: &Backend, network: &Network, optimizer: Optimizer) -> Sequential {
+    let mut model = network.build(backend);
     model.compile(optimizer).unwrap();
     model
 }
 
-/// What dropouts before a layer leave in the step behind `steps` others.
-fn reference_dropouts(dropouts: Dropouts, layer: usize, steps: u64, rows: usize, mut x: Vec<f32>) -> Vec<f32> {
-    for (number, &(_, rate)) in dropouts.iter().enumerate().filter(|(_, dropout)| dropout.0 == layer) {
-        let mut y = vec![0.0; x.len()];
-        let to = MatMut::new(&mut y, rows, x.len() / rows).unwrap();
-        reference::dropout(Dropout::new(rate), [SEED, number as u64, steps], matrix(&x, rows), to).unwrap();
-        x = y;
-    }
-    x
-}
-
-/// The mean loss and the gradients, with the functions of `reference` alone.
-fn reference_gradients(
-    layers: &[Layer],
-    (dropouts, steps): (Dropouts, u64),
-    w: &[f32],
-    Batch { x, labels, weights }: &Batch<'_>,
-) -> densely::Result<(f32, Vec<f32>)> {
-    let batch = labels.len();
-    let drop = |layer, x| reference_dropouts(dropouts, layer, steps, batch, x);
-    let start = |layer: usize| layers[..layer].iter().map(|layer| layer.parameters()).sum::<usize>();
-    let kernel = |i: usize| MatRef::new(&w[start(i)..][..layers[i].0 * layers[i].1], layers[i].0, layers[i].1);
-
-    let (mut values, mut dropped) = (vec![x.to_vec()], Vec::new());
-    for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate() {
-        let mut y = vec![0.0; batch * outputs];
-        let bias = bias.then(|| &w[start(i) + inputs * outputs..start(i + 1)]);
-        let activation = if i + 1 < layers.len() { Elementwise::Relu } else { Elementwise::Linear };
-        let to = MatMut::new(&mut y, batch, outputs)?;
-        dropped.push(drop(i, values[i].clone()));
-        reference::dense_forward(matrix(&dropped[i], batch), kernel(i)?, bias, activation, to)?;
-        values.push(y);
-    }
-
-    let logits = &values[layers.len()];
-    let mut dy = vec![0.0; logits.len()];
-    let classes = logits.len() / batch;
-    let (mut losses, mut to) = (vec![0.0; batch], MatMut::new(&mut dy, batch, classes)?);
-    let cross_entropy = CrossEntropy::new();
-    let of_all = Some(to.reborrow());
-    reference::cross_entropy(&cross_entropy, matrix(logits, batch), *labels, Some(&mut losses), of_all)?;
-    let loss = reference::weigh(weights, &mut losses, to)?;
-    let mut gradients = vec![0.0; w.len()];
-    for (i, &Layer(inputs, outputs, bias)) in layers.iter().enumerate().rev() {
-        let x = matrix(&dropped[i], batch);
-        let (dw, db) = gradients[start(i)..start(i + 1)].split_at_mut(inputs * outputs);
-        let dw = MatMut::new(dw, inputs, outputs)?;
-        reference::dense_backward_params(x, matrix(&dy, batch), dw, bias.then_some(db))?;
-        if i > 0 {
-            let mut dx = vec![0.0; batch * inputs];
-            let to = MatMut::new(&mut dx, batch, inputs)?;
-            let gate = Some((Elementwise::Relu, matrix(&values[i], batch)));
-            reference::dense_backward_input(matrix(&dy, batch), kernel(i)?, gate, to)?;
-            dy = drop(i, dx);
-        }
-    }
-    Ok((loss, gradients))
-}
-
-/// The update rules of src/kernels/optimizer.rs, one parameter after another. The numbers are not
-/// the defaults, so that none can stand in for another.
+/// The update rules, spelled once more for one parameter. Hyperparameters are no defaults, so that none
+/// passes for another.
 #[derive(Clone, Copy, Debug)]
 enum Rule {
     Sgd { momentum: f64, nesterov: bool },
@@ -175,7 +109,7 @@ impl Rule {
         }
     }
 
-    /// The update number `t`, from 1 on.
+    /// Update number `t`, from 1 on.
     fn step(self, t: usize, w: &mut f32, dw: f32, m: &mut f32, v: &mut f32) {
         match self {
             Self::Sgd { momentum: 0.0, .. } => *w = dw.mul_add(-(Self::RATE as f32), *w),
@@ -199,208 +133,214 @@ impl Rule {
     }
 }
 
-/// What a training has besides layers and a rule: what happens to gradients before the rule takes them, and dropouts.
+/// What changes gradients before the update rule takes them.
 #[derive(Clone, Copy, Debug, Default)]
-struct Extras {
+struct Regularization {
     l2: f64,
     clip: Option<Clip>,
-    dropouts: Dropouts,
 }
 
-impl Extras {
+impl Regularization {
     fn optimizer(self, rule: Rule) -> Optimizer {
         let optimizer = rule.optimizer().l2(self.l2);
         self.clip.map_or(optimizer, |clip| optimizer.clip(clip))
     }
-
-    fn adjust(self, layers: &[Layer], w: &[f32], dw: &mut [f32]) {
-        let mut start = 0;
-        for layer in layers {
-            let kernel = start..start + layer.0 * layer.1;
-            reference::add_l2(self.l2, &w[kernel.clone()], &mut dw[kernel]).unwrap();
-            start += layer.parameters();
-        }
-        if let Some(clip) = self.clip {
-            reference::clip(clip, dw).unwrap();
-        }
-    }
 }
 
-/// The parameters that the reference learns, and the mean loss of each epoch.
-fn reference_fit(layers: &[Layer], rule: Rule, extras: Extras, mut w: Vec<f32>, task: &Task) -> (Vec<f32>, Vec<f32>) {
-    let (mut m, mut v) = (vec![0.0; w.len()], vec![0.0; w.len()]);
-    let (mut t, mut losses) = (0, Vec::new());
-    for _ in 0..task.epochs {
-        let mut total = 0.0;
-        for batch in task.batches() {
-            let drop = (extras.dropouts, t as u64);
-            let (loss, mut dw) = reference_gradients(layers, drop, &w, &batch).unwrap();
-            extras.adjust(layers, &w, &mut dw);
-            total += f64::from(loss) * batch.labels.len() as f64;
-            t += 1;
-            (0..w.len()).for_each(|i| rule.step(t, &mut w[i], dw[i], &mut m[i], &mut v[i]));
-        }
-        losses.push((total / task.labels.len() as f64) as f32);
-    }
-    (w, losses)
+/// Trains the reference network.
+fn reference_fit(
+    network: &Network,
+    rule: Rule,
+    Regularization { l2, clip }: Regularization,
+    parameters: Vec<f32>,
+    task: &Task,
+) -> Trained {
+    let [mut m, mut v] = [(); 2].map(|()| vec![0.0; parameters.len()]);
+    let weights = task.weights();
+    network.fit(parameters, task.samples(weights.as_deref()), task.epochs, |step, w, mut dw| {
+        network.regularize(l2, clip, w, &mut dw);
+        (0..w.len()).for_each(|i| rule.step(step as usize, &mut w[i], dw[i], &mut m[i], &mut v[i]));
+    })
 }
 
-/// Asserts that `fit` learns what the reference does, on every instruction set with fused
-/// multiply-add.
+/// Asserts that `fit` has the bits of the reference on every instruction set with fused multiply-add.
 #[track_caller]
-fn assert_fit_is_reference(layers: &[Layer], rule: Rule, task: &Task, threads: &[Threads]) {
-    assert_fit_with_is_reference(layers, rule, Extras::default(), task, threads);
+fn assert_fit_is_reference(network: &Network, rule: Rule, task: &Task, threads: &[Threads]) {
+    assert_regularized_fit_is_reference(network, rule, Regularization::default(), task, threads);
 }
 
-/// The same, with extras.
 #[track_caller]
-fn assert_fit_with_is_reference(layers: &[Layer], rule: Rule, extras: Extras, task: &Task, threads: &[Threads]) {
-    let (optimizer, dropouts) = (extras.optimizer(rule), extras.dropouts);
-    let initial = model(&Backend::new().unwrap(), layers, dropouts, optimizer).parameters().to_vec();
-    let (expected, expected_losses) = reference_fit(layers, rule, extras, initial, task);
-    for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
+fn assert_regularized_fit_is_reference(
+    network: &Network,
+    rule: Rule,
+    regularization: Regularization,
+    task: &Task,
+    threads: &[Threads],
+) {
+    let optimizer = regularization.optimizer(rule);
+    let initial = model(&Backend::new().unwrap(), network, optimizer).parameters().to_vec();
+    let expected = reference_fit(network, rule, regularization, initial, task);
+    for backend in exact_backends() {
         for &threads in threads {
             let backend = backend.with_threads(threads);
-            let mut model = model(&backend, layers, dropouts, optimizer);
-            let history = model.fit(task.x(), &task.labels, task.options().no_shuffle()).unwrap();
+            let mut model = model(&backend, network, optimizer);
+            let history = model.fit(task.samples(None).x(), &task.labels, task.options().no_shuffle()).unwrap();
             let losses: Vec<f32> = history.epochs().iter().map(|end| end.loss).collect();
-            let what = format!("{rule:?}, {extras:?}, batches of {}, {backend:?}", task.batch_size);
-            assert_bits(model.parameters(), &expected, &what);
-            assert_bits(&losses, &expected_losses, &what);
+            let what = format!("{rule:?}, {regularization:?}, {:?}, {backend:?}", task.epochs);
+            assert_identical(model.parameters(), &expected.parameters, &what);
+            assert_identical(&losses, &expected.losses, &what);
         }
     }
 }
 
-/// Sizes that fill no vector and no tile, more classes than a vector has lanes, a layer without bias.
-const ODD: [Layer; 3] = [Layer(21, 35, true), Layer(35, 13, false), Layer(13, 19, true)];
+/// Sizes that fill no vector and no micro-tile, and a layer without bias.
+///
+/// There are more classes than a vector has lanes.
+fn odd_sizes() -> Network {
+    let mut network = network(&[21, 35, 13, 19]);
+    network.layers[1].use_bias = false;
+    network
+}
+
+/// A first layer that is trained in column shards where no norm is needed; 8820 parameters, whose norm is a
+/// sum of three parts.
+fn sharded() -> Network {
+    let mut network = network(&[45, 130, 21, 5]);
+    network.layers[1].use_bias = false;
+    network
+}
+
+const ADAM: Rule = Rule::Adam { weight_decay: None };
 
 #[test]
-fn every_optimizer_gives_the_bits_of_the_reference() {
-    let task = Task::random(103, 21, 19, 32, 3); // 4 batches an epoch, the last one of 7
+fn every_optimizer_matches_reference() {
+    let task = Task::random(103, 21, 19, THREE_EPOCHS); // 4 batches an epoch, the last one of 7
     for rule in Rule::ALL {
-        assert_fit_is_reference(&ODD, rule, &task, &[Threads::One, exactly(3)]);
+        assert_fit_is_reference(&odd_sizes(), rule, &task, &[Threads::One, exactly(3)]);
     }
 }
 
 #[test]
-fn a_first_layer_that_has_owners_gives_the_bits_of_the_reference() {
-    // Owners have at least 16 columns each, so that eleven threads have but eight; the last one's are no whole line.
-    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
-    let task = Task::random(103, 45, 5, 32, 3);
+fn column_shards_match_reference() {
+    // A shard has at least 16 columns: eleven threads get eight shards, the last without a whole cache line.
+    let task = Task::random(103, 45, 5, THREE_EPOCHS);
     for rule in Rule::ALL {
-        assert_fit_is_reference(&layers, rule, &task, &[1, 2, 3, 5, 7, 11].map(exactly));
+        assert_fit_is_reference(&sharded(), rule, &task, &[1, 2, 3, 5, 7, 11].map(exactly));
     }
-    let without_bias = [Layer(45, 130, false), Layer(130, 5, true)];
-    assert_fit_is_reference(&without_bias, Rule::Adam { weight_decay: None }, &task, &[exactly(5)]);
+    let mut without_bias = network(&[45, 130, 5]);
+    without_bias.layers[0].use_bias = false;
+    assert_fit_is_reference(&without_bias, ADAM, &task, &[exactly(5)]);
 }
 
 #[test]
-fn l2_and_clipping_give_the_bits_of_the_reference() {
-    // Owners where no norm is asked for; 8820 parameters, three pieces of the norm's sum.
-    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
-    let task = Task::random(103, 45, 5, 32, 3);
-    // Some gradients are above, others below.
+fn l2_and_clipping_match_reference() {
+    let task = Task::random(103, 45, 5, THREE_EPOCHS);
+    // Some gradients are above the limits, others below.
     for clip in [None, Some(Clip::Value(0.02)), Some(Clip::GlobalNorm(0.75))] {
         for l2 in [0.0, 0.01] {
             for rule in Rule::ALL {
-                let extras = Extras { l2, clip, ..Extras::default() };
-                assert_fit_with_is_reference(&layers, rule, extras, &task, some(&[3, 1, 2, 5, 7].map(exactly), 1));
+                let threads = [3, 1, 2, 5, 7].map(exactly);
+                let threads = first_if_emulated(&threads, 1);
+                assert_regularized_fit_is_reference(&sharded(), rule, Regularization { l2, clip }, &task, threads);
             }
         }
     }
 }
 
 #[test]
-fn dropouts_give_the_bits_of_the_reference() {
-    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
-    let task = Task::random(103, 45, 5, 32, 3);
-    let rule = Rule::Adam { weight_decay: None };
-    // Owners without and none with dropped inputs; two in a row; and gradients that are all needed first.
-    for dropouts in [&[(1, 0.5)][..], &[(0, 0.2)], &[(0, 0.2), (1, 0.5), (2, 0.1), (2, 0.3)]] {
+fn dropout_matches_reference() {
+    let task = Task::random(103, 45, 5, THREE_EPOCHS);
+    // Column shards with and without dropped inputs; two dropouts in a row; and clipping, which needs all
+    // gradients first.
+    let rates: [&[&[f64]]; 3] = [&[&[], &[0.5]], &[&[0.2]], &[&[0.2], &[0.5], &[0.1, 0.3]]];
+    for rates in rates {
+        let mut network = network_with_dropouts(&[45, 130, 21, 5], rates);
+        network.layers[1].use_bias = false;
         for clip in [None, Some(Clip::GlobalNorm(0.75))] {
-            let extras = Extras { dropouts, clip, ..Extras::default() };
-            assert_fit_with_is_reference(&layers, rule, extras, &task, &[1, 2, 3, 5, 7].map(exactly));
+            let regularization = Regularization { clip, ..Regularization::default() };
+            let threads = [1, 2, 3, 5, 7].map(exactly);
+            assert_regularized_fit_is_reference(&network, ADAM, regularization, &task, &threads);
         }
     }
 }
 
+/// Weights of five classes, one of them 0, and of samples.
+fn weights(samples: Vec<f32>) -> Option<Weights> {
+    Some(Weights { classes: vec![0.5, 1.0, 3.0, 0.0, 0.3], samples })
+}
+
 #[test]
-fn weights_of_classes_and_samples_give_the_bits_of_the_reference() {
-    let layers = [Layer(45, 130, true), Layer(130, 21, false), Layer(21, 5, true)];
-    let samples = random(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect(); // many are 0
-    let weights = Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], samples));
-    let rule = Rule::Adam { weight_decay: None };
+fn class_and_sample_weights_match_reference() {
+    let samples = random_values(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect(); // many are 0
+    let weights = weights(samples);
     for batch_size in [32, 103] {
-        let task = Task { weights: weights.clone(), ..Task::random(103, 45, 5, batch_size, 3) };
-        assert_fit_is_reference(&layers, rule, &task, &[1, 2, 3, 5, 7].map(exactly));
+        let epochs = Epochs { epochs: 3, batch_size };
+        let task = Task { weights: weights.clone(), ..Task::random(103, 45, 5, epochs) };
+        assert_fit_is_reference(&sharded(), ADAM, &task, &[1, 2, 3, 5, 7].map(exactly));
     }
 }
 
 #[test]
-fn batches_of_several_chunks_give_the_bits_of_the_reference() {
-    let layers = [Layer(21, 17, true), Layer(17, 5, true)];
+fn batches_of_several_chunks_match_reference() {
     for (samples, batch_size, epochs) in [(750, 300, 4), (700, 600, 6)] {
         assert!(batch_size > CHUNK_ROWS);
-        let task = Task::random(samples, 21, 5, batch_size, epochs);
-        let rule = Rule::Adam { weight_decay: None };
-        assert_fit_is_reference(&layers, rule, &task, &[Threads::One, exactly(2), exactly(7)]);
+        let task = Task::random(samples, 21, 5, Epochs { epochs, batch_size });
+        assert_fit_is_reference(&network(&[21, 17, 5]), ADAM, &task, &[Threads::One, exactly(2), exactly(7)]);
     }
 }
 
 #[test]
-fn sums_over_many_inputs_give_the_bits_of_the_reference() {
-    // Deeper than the blocks that products go through memory in, forward and back.
-    let layers = [Layer(1100, 20, true), Layer(20, 270, true), Layer(270, 5, true)];
-    let task = Task::random(40, 1100, 5, 16, 4);
-    assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, exactly(3)]);
+fn products_with_large_k_match_reference() {
+    // Depths above KC in the forward and in the backward pass.
+    let task = Task::random(40, 1100, 5, Epochs { epochs: 4, batch_size: 16 });
+    assert_fit_is_reference(&network(&[1100, 20, 270, 5]), ADAM, &task, &[Threads::One, exactly(3)]);
 }
 
 #[test]
-fn samples_that_a_thread_takes_in_turns_give_the_bits_of_the_reference() {
-    // Of such wide samples 16 or fewer at once.
-    let layers = [Layer(4000, 20, true), Layer(20, 5, true)];
-    let samples = random(8, 60).iter().map(|weight| weight + 1.0).collect();
-    let task = Task { weights: Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], samples)), ..Task::random(60, 4000, 5, 50, 3) };
-    let extras = Extras { dropouts: &[(1, 0.5)], ..Extras::default() };
-    assert_fit_with_is_reference(&layers, Rule::Adam { weight_decay: None }, extras, &task, &[1, 2, 3].map(exactly));
+fn wide_samples_taken_in_blocks_match_reference() {
+    // A thread takes at most 16 samples this wide at once.
+    let samples = random_values(8, 60).iter().map(|weight| weight + 1.0).collect();
+    let task = Task { weights: weights(samples), ..Task::random(60, 4000, 5, Epochs { epochs: 3, batch_size: 50 }) };
+    let network = network_with_dropouts(&[4000, 20, 5], &[&[], &[0.5]]);
+    assert_fit_is_reference(&network, ADAM, &task, &[1, 2, 3].map(exactly));
 }
 
 #[test]
-fn real_images_give_the_bits_of_the_reference() {
-    let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
-    let layers = [Layer(784, 32, true), Layer(32, 10, true)];
-    assert_fit_is_reference(&layers, Rule::Adam { weight_decay: None }, &task, &[Threads::One, Threads::Auto]);
+fn training_on_images_matches_reference() {
+    assert_fit_is_reference(&network(&[784, 32, 10]), ADAM, &Task::images(), &[Threads::One, Threads::Auto]);
 }
 
-/// Trains in a pool of so many threads.
-fn fit_in_pool(pool: usize, backend: &Backend, layers: &[Layer], task: &Task) -> Vec<f32> {
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(pool).build().unwrap();
-    let mut model = model(backend, layers, &[], Sgd::default().momentum(0.9).into());
-    pool.install(|| model.fit(task.x(), &task.labels, task.options().shuffle(5))).unwrap();
+/// Trains in a pool of `threads` threads.
+fn fit_in_pool(threads: usize, backend: &Backend, network: &Network, task: &Task) -> Vec<f32> {
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+    let mut model = model(backend, network, Sgd::default().momentum(0.9).into());
+    pool.install(|| model.fit(task.samples(None).x(), &task.labels, task.options().shuffle(5))).unwrap();
     model.parameters().to_vec()
 }
 
-/// Asserts that neither pool nor threads change a bit, on any instruction set, and that the
-/// instruction sets agree: portable closely, the others bit for bit.
+/// Asserts that neither pool nor threads change a bit on any instruction set.
+///
+/// The instruction sets must agree, too: the portable one closely, the others bit for bit.
 #[track_caller]
-fn assert_same_on_all(layers: &[Layer], task: &Task, threads: &[Threads]) {
+fn assert_same_on_all(network: &Network, task: &Task, threads: &[Threads]) {
     let mut agreed: Option<Vec<f32>> = None;
     for backend in backends() {
-        let alone = fit_in_pool(1, &backend.with_threads(Threads::One), layers, task);
+        let alone = fit_in_pool(1, &backend.with_threads(Threads::One), network, task);
         for &threads in threads {
             let backend = backend.with_threads(threads);
             for pool in [1, 2, 3, 7] {
-                let found = fit_in_pool(pool, &backend, layers, task);
-                assert_bits(&found, &alone, &format!("{backend:?}, pool of {pool}"));
+                let found = fit_in_pool(pool, &backend, network, task);
+                assert_identical(&found, &alone, &format!("{backend:?}, pool of {pool}"));
             }
         }
         match &agreed {
             None => agreed = Some(alone),
-            // Without fused multiply-add a sum of k terms is off by up to k 2^-23 of them; twelve
-            // steps of a small rate carry less than that into the weights.
-            Some(agreed) if backend.isa() == Isa::Portable => assert_close(&alone, agreed, 1e-5, 1e-6, "portable"),
-            Some(agreed) => assert_bits(&alone, agreed, backend.isa().name()),
+            Some(agreed) if backend.isa() == Isa::Portable => {
+                // Without fused multiply-add a sum of k terms is off by up to k 2^-23 of them; twelve steps
+                // of a small rate carry less than that into the weights.
+                assert_close(&alone, agreed, Tolerance { relative: 1e-5, of_largest: 1e-6 }, "portable");
+            }
+            Some(agreed) => assert_identical(&alone, agreed, backend.isa().name()),
         }
     }
 }
@@ -408,19 +348,18 @@ fn assert_same_on_all(layers: &[Layer], task: &Task, threads: &[Threads]) {
 #[test]
 fn no_number_of_threads_changes_a_bit() {
     let threads = [Threads::One, Threads::Auto, exactly(2), exactly(3), exactly(7)];
-    assert_same_on_all(&ODD, &Task::random(103, 21, 19, 32, 3), &threads);
-    assert_same_on_all(&ODD, &Task::random(750, 21, 19, 300, 1), &threads);
-    assert_same_on_all(&ODD, &Task::random(700, 21, 19, 600, 1), &threads);
-    // One thread takes 16 such samples at once, seven have 8 each.
-    let weights = Some((vec![0.5, 1.0, 3.0, 0.0, 0.3], random(8, 60).iter().map(|weight| weight + 1.0).collect()));
-    let wide = Task { weights, ..Task::random(60, 4000, 5, 50, 2) };
-    assert_same_on_all(&[Layer(4000, 20, true), Layer(20, 5, true)], &wide, &threads);
+    let one_epoch = |batch_size| Epochs { epochs: 1, batch_size };
+    assert_same_on_all(&odd_sizes(), &Task::random(103, 21, 19, THREE_EPOCHS), &threads);
+    assert_same_on_all(&odd_sizes(), &Task::random(750, 21, 19, one_epoch(300)), &threads);
+    assert_same_on_all(&odd_sizes(), &Task::random(700, 21, 19, one_epoch(600)), &threads);
+    // One thread takes 16 samples this wide at once, each of seven takes 8.
+    let weights = weights(random_values(8, 60).iter().map(|weight| weight + 1.0).collect());
+    let wide = Task { weights, ..Task::random(60, 4000, 5, Epochs { epochs: 2, batch_size: 50 }) };
+    assert_same_on_all(&network(&[4000, 20, 5]), &wide, &threads);
 }
 
 #[test]
-fn no_number_of_threads_changes_a_bit_on_real_images() {
-    let (x, labels) = fashion_mnist(170);
-    let task = Task { x, labels, weights: None, batch_size: 50, epochs: 3 };
+fn no_number_of_threads_changes_a_bit_on_images() {
     // Enough work for `Auto` to split.
-    assert_same_on_all(&[Layer(784, 64, true), Layer(64, 10, true)], &task, &[Threads::Auto]);
+    assert_same_on_all(&network(&[784, 64, 10]), &Task::images(), &[Threads::Auto]);
 }

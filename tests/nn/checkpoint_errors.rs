@@ -1,22 +1,25 @@
-//! Checkpoints that do not fit, are broken or can't be written: an error, and nothing is lost.
+//! Resumes from checkpoints that do not fit or are damaged, and writes where nothing can be written: errors
+//! that lose nothing.
 
 use std::fs;
 use std::path::Path;
 
-use crate::common::{Folder, assert_bits, matrix, path_on_full_disk, random, random_labels, run_on_full_disk};
 use densely::nn::{
     Activation, Adam, AdamW, Clip, Dense, Dropout, EarlyStopping, Fit, Flatten, History, Layer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, Result};
+use densely_testkit::{Folder, assert_identical, random_labels, random_values, row_major};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
+
+use crate::common::{path_on_full_disk, run_on_full_disk};
 
 const SAMPLES: usize = 20;
 const INPUTS: usize = 4;
 const CLASSES: usize = 3;
 
-/// A training with every kind of option.
+/// A training with every option.
 #[derive(Clone)]
 struct Task {
     layers: Vec<Layer>,
@@ -55,7 +58,7 @@ impl Task {
         }
     }
 
-    /// A model that has learnt something already.
+    /// Builds a model that was trained for a step.
     fn model(&self) -> Sequential {
         let builder = Sequential::builder(INPUTS).backend(Backend::new().unwrap()).seed(self.seed);
         let mut model = self.layers.iter().fold(builder, |builder, &layer| builder.layer(layer)).build().unwrap();
@@ -65,7 +68,7 @@ impl Task {
     }
 
     fn fit(&self, model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Result<History> {
-        let (x, labels) = (random(1, self.samples * INPUTS), random_labels(2, self.samples, CLASSES));
+        let (x, labels) = (random_values(1, self.samples * INPUTS), random_labels::<u8>(2, self.samples, CLASSES));
         let mut fit = options(Fit::default()).epochs(self.epochs).batch_size(self.batch_size);
         fit = if let Some(seed) = self.shuffle { fit.shuffle(seed) } else { fit.no_shuffle() };
         if let Some(weights) = &self.class_weights {
@@ -77,32 +80,32 @@ impl Task {
         if let Some(stopping) = self.early_stopping {
             fit = fit.early_stopping(stopping);
         }
-        model.fit(matrix(&x, self.samples), &labels, fit)
+        model.fit(row_major(&x, self.samples), &labels, fit)
     }
 
-    /// Writes the checkpoint of a training of 2 epochs.
+    /// Trains for 2 epochs and writes a checkpoint.
     fn checkpoint(&self, file: &Path) {
         let task = Self { epochs: 2, ..self.clone() };
         task.fit(&mut task.model(), |fit| fit.checkpoint(file, 1)).unwrap();
     }
 
-    /// The error of going on from this file, which must leave no trace.
+    /// Asserts that resuming from a file fails and leaves the model unchanged; returns the error.
     #[track_caller]
     fn refused(&self, file: &Path) -> Error {
         let mut model = self.model();
         let mut untouched = model.clone();
         let error = self.fit(&mut model, |fit| fit.resume(file)).unwrap_err();
-        assert_bits(model.parameters(), untouched.parameters(), "parameters after a refused checkpoint");
+        assert_identical(model.parameters(), untouched.parameters(), "parameters after a refused checkpoint");
         assert_eq!(model.iterations(), untouched.iterations());
         assert_eq!(model.learning_rate(), untouched.learning_rate());
         for model in [&mut model, &mut untouched] {
             step(model);
         }
-        assert_bits(model.parameters(), untouched.parameters(), "parameters a step after a refused checkpoint");
+        assert_identical(model.parameters(), untouched.parameters(), "parameters a step after a refused checkpoint");
         error
     }
 
-    /// What was expected and found.
+    /// Returns what a file was expected to be and was found to be.
     #[track_caller]
     fn mismatch(&self, file: &Path) -> [String; 2] {
         match self.refused(file) {
@@ -116,12 +119,12 @@ impl Task {
 }
 
 fn step(model: &mut Sequential) {
-    let x = random(3, SAMPLES * INPUTS);
-    model.train_on_batch(matrix(&x, SAMPLES), &random_labels(4, SAMPLES, CLASSES)).unwrap();
+    let x = random_values(3, SAMPLES * INPUTS);
+    model.train_on_batch(row_major(&x, SAMPLES), &random_labels::<u8>(4, SAMPLES, CLASSES)).unwrap();
 }
 
 #[test]
-fn what_differs_is_named() {
+fn resume_names_the_setting_that_differs() {
     let folder = Folder::new("mismatch");
     let file = folder.file("checkpoint");
     let task = Task::new();
@@ -188,7 +191,7 @@ fn what_differs_is_named() {
         with_rule(Sgd::default().into()).mismatch(&file),
         ["a checkpoint with momentum: 0.0", "momentum: 0.5"].map(str::to_owned)
     );
-    // The seed matters where values are dropped.
+    // The seed matters to dropout alone.
     let other_seed = Task { seed: 2, ..sgd.clone() };
     other_seed.fit(&mut other_seed.model(), |fit| fit.resume(&file)).unwrap();
     let dropout = |rate| with(&[task.layers[0], Dropout::new(rate).into(), task.layers[1]]);
@@ -200,7 +203,7 @@ fn what_differs_is_named() {
 
     let short = Task { epochs: 1, ..sgd.clone() };
     assert_eq!(short.mismatch(&file), ["a checkpoint of at most 1 epochs", "one of 2"].map(str::to_owned));
-    // The rate is the checkpoint's.
+    // The learning rate comes from the checkpoint.
     let other_rate = with_rule(Sgd::default().momentum(0.5).learning_rate(0.5).into());
     let mut model = other_rate.model();
     other_rate.fit(&mut model, |fit| fit.resume(&file)).unwrap();
@@ -208,13 +211,13 @@ fn what_differs_is_named() {
 }
 
 #[test]
-fn a_checkpoint_cut_anywhere_is_refused() {
+fn truncated_checkpoints_are_refused() {
     let folder = Folder::new("checkpoint-cut");
     let task = Task::new();
     task.checkpoint(&folder.file("whole"));
     let bytes = fs::read(folder.file("whole")).unwrap();
     for len in 0..bytes.len() {
-        // Another file each time: cutting a file short and writing it again takes milliseconds on ext4.
+        // A new file each time: truncating and rewriting one takes milliseconds on ext4.
         let file = folder.file(&format!("cut-{len}"));
         fs::write(&file, &bytes[..len]).unwrap();
         task.mismatch(&file);
@@ -223,7 +226,7 @@ fn a_checkpoint_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn no_bit_of_header_and_text_can_be_flipped_unseen() {
+fn flipped_bits_of_header_and_settings_are_detected() {
     let folder = Folder::new("checkpoint-flipped");
     let task = Task::new();
     task.checkpoint(&folder.file("whole"));
@@ -241,7 +244,7 @@ fn no_bit_of_header_and_text_can_be_flipped_unseen() {
     }
 }
 
-/// The file with one tensor replaced, or taken out.
+/// Returns a file's bytes with one tensor replaced, or removed.
 fn changed(file: &Path, name: &str, tensor: Option<(Dtype, Vec<usize>, &[u8])>) -> Vec<u8> {
     let bytes = fs::read(file).unwrap();
     let old = SafeTensors::deserialize(&bytes).unwrap();
@@ -253,7 +256,7 @@ fn changed(file: &Path, name: &str, tensor: Option<(Dtype, Vec<usize>, &[u8])>) 
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_refused_by_name() {
+fn mismatched_tensors_are_refused_by_name() {
     let folder = Folder::new("checkpoint-tensors");
     let whole = folder.file("whole");
     let task = Task::new();
@@ -271,7 +274,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
         format!("{expected} / {found}")
     };
     for name in &names {
-        // A missing history leaves the question how long it is.
+        // Without `history.loss` the length of the history is unknown, which has another message.
         let missing = refused(name, None);
         assert!(missing.contains("no such tensor") || name == "history.loss", "{missing}");
         for (dtype, shape, len) in [(Dtype::F32, vec![3], 12), (Dtype::F16, vec![2], 4), (Dtype::F32, vec![1, 1], 4)] {
@@ -296,7 +299,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
-fn the_last_step_of_all_overflows_nothing() {
+fn step_counter_at_its_maximum_does_not_overflow() {
     let folder = Folder::new("checkpoint-steps");
     let (whole, file) = (folder.file("whole"), folder.file("changed"));
     let task = Task::new();
@@ -308,7 +311,7 @@ fn the_last_step_of_all_overflows_nothing() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_read_is_named() {
+fn unreadable_checkpoints_are_named() {
     let folder = Folder::new("checkpoint-missing");
     for file in [folder.file("missing"), folder.path().to_owned()] {
         let error = Task::new().refused(&file);
@@ -317,7 +320,7 @@ fn a_checkpoint_that_cannot_be_read_is_named() {
 }
 
 #[test]
-fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() {
+fn unwritable_checkpoint_ends_fit_and_keeps_the_parameters() {
     let folder = Folder::new("checkpoint-unwritable");
     let file = folder.file("no/such/folder");
     let task = Task { early_stopping: None, ..Task::new() };
@@ -325,7 +328,7 @@ fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() 
     let error = task.fit(&mut model, |fit| fit.checkpoint(&file, 2)).unwrap_err();
     assert!(error.to_string().starts_with(&format!("cannot write {}: ", file.display())), "{error}");
     Task { epochs: 2, ..task }.fit(&mut expected, |fit| fit).unwrap();
-    assert_bits(model.parameters(), expected.parameters(), "parameters after two epochs");
+    assert_identical(model.parameters(), expected.parameters(), "parameters after two epochs");
     assert_eq!(model.iterations(), expected.iterations());
     assert!(folder.names().is_empty());
 }
@@ -333,7 +336,7 @@ fn a_checkpoint_that_cannot_be_written_ends_the_fit_and_what_was_learnt_stays() 
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_write_that_fails_leaves_the_old_checkpoint() {
+fn failed_write_keeps_the_old_checkpoint() {
     let task = Task::new();
     if let Some(path) = path_on_full_disk() {
         let error = task.fit(&mut task.model(), |fit| fit.checkpoint(&path, 1)).unwrap_err();
@@ -342,6 +345,6 @@ fn a_write_that_fails_leaves_the_old_checkpoint() {
     let folder = Folder::new("checkpoint-full-disk");
     let path = folder.file("checkpoint");
     task.checkpoint(&path);
-    run_on_full_disk("checkpoint_errors::a_write_that_fails_leaves_the_old_checkpoint", &path);
+    run_on_full_disk("checkpoint_errors::failed_write_keeps_the_old_checkpoint", &path);
     task.fit(&mut task.model(), |fit| fit.resume(&path)).unwrap();
 }

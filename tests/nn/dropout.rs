@@ -1,18 +1,19 @@
-//! Dropout in networks: where it may stand, when it drops, and what seeds change. Module `bits` has its bits.
+//! Tests dropout in networks: where it is allowed, when it drops values, and what seeds change. Module `bits`
+//! compares training.
 
-use crate::common::{assert_bits, backends, exactly, matrix, random, random_labels};
-use densely::loss::CrossEntropy;
 use densely::nn::{Activation, Adam, Dense, Dropout, Fit, Flatten, Predictor, Sequential, Sgd};
-use densely::{Activation as Elementwise, Backend, Error, Isa, MatMut, MatRef, Threads, reference};
+use densely::{Backend, Error, MatMut, MatRef, Threads, reference};
+use densely_testkit::network::{Layer, Network, Samples};
+use densely_testkit::{assert_identical, backends, exact_backends, exactly, random_labels, random_values, row_major};
 
-/// Samples of 20 x 3 values, of 5 classes.
+/// Samples have 20 x 3 values and one of 5 classes.
 const SAMPLES: usize = 70;
 
 fn samples() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * 60), random_labels(2, SAMPLES, 5))
+    (random_values(1, SAMPLES * 60), random_labels(2, SAMPLES, 5))
 }
 
-/// Dropouts at the input and behind a hidden layer, or none where a rate is missing.
+/// Builds a network with dropouts before and after its hidden layer, but for missing rates.
 fn model(seed: u64, [first, second]: [Option<f64>; 2], activation: Activation) -> Sequential {
     let mut builder = Sequential::builder((20, 3)).seed(seed);
     if let Some(rate) = first {
@@ -29,54 +30,54 @@ fn model(seed: u64, [first, second]: [Option<f64>; 2], activation: Activation) -
 
 fn fit(mut model: Sequential) -> Sequential {
     let (x, labels) = samples();
-    model.fit(matrix(&x, SAMPLES), &labels, Fit::default().epochs(3)).unwrap();
+    model.fit(row_major(&x, SAMPLES), &labels, Fit::default().epochs(3)).unwrap();
     model
 }
 
 const RATES: [Option<f64>; 2] = [Some(0.1), Some(0.5)];
 
 #[test]
-fn a_rate_of_0_changes_nothing_and_another_does() {
+fn only_a_rate_above_zero_changes_training() {
     let without = fit(model(1, [None, None], Activation::Relu));
     let with = |rates| fit(model(1, rates, Activation::Relu));
-    assert_bits(with([Some(0.0); 2]).parameters(), without.parameters(), "rate 0");
+    assert_identical(with([Some(0.0); 2]).parameters(), without.parameters(), "rate 0");
     for rates in [RATES, [None, Some(0.5)], [Some(0.1), None]] {
         assert_ne!(with(rates).parameters(), without.parameters(), "{rates:?}");
     }
 }
 
 #[test]
-fn a_seed_drops_the_same_again_and_another_seed_other_values() {
+fn equal_seeds_drop_the_same_values() {
     let set = |mut model: Sequential| {
         // The same initial weights for both seeds.
-        let weights = random(3, model.count_params());
+        let weights = random_values(3, model.count_params());
         model.parameters_mut().copy_from_slice(&weights);
         fit(model).parameters().to_vec()
     };
     let train = |seed| set(model(seed, RATES, Activation::Tanh));
-    assert_bits(&train(1), &train(1), "again");
+    assert_identical(&train(1), &train(1), "again");
     assert_ne!(train(1), train(2));
 }
 
 #[test]
-fn nothing_is_dropped_but_in_training() {
+fn inference_drops_nothing() {
     let (x, labels) = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let (with, mut without) = (fit(model(1, RATES, Activation::Relu)), model(1, [None, None], Activation::Relu));
     without.parameters_mut().copy_from_slice(with.parameters());
     let expected = without.predict(x).unwrap();
-    assert_bits(&with.predict(x).unwrap(), &expected, "predict");
+    assert_identical(&with.predict(x).unwrap(), &expected, "predict");
     assert_eq!(with.evaluate(x, &labels).unwrap(), without.evaluate(x, &labels).unwrap());
     let mut found = vec![0.0; SAMPLES * 5];
     Predictor::new(&with).predict_into(x, MatMut::new(&mut found, SAMPLES, 5).unwrap()).unwrap();
-    assert_bits(&found, &expected, "Predictor");
+    assert_identical(&found, &expected, "Predictor");
 }
 
 #[test]
-fn a_custom_loop_drops_what_training_on_a_batch_drops() {
+fn custom_loop_drops_what_train_on_batch_drops() {
     let (x, labels) = samples();
-    let x = matrix(&x, SAMPLES);
-    // The last one's gradients need what it was applied to.
+    let x = row_major(&x, SAMPLES);
+    // GELU saves its input for backward, the others their output.
     for activation in [Activation::Relu, Activation::Sigmoid, Activation::Gelu] {
         let (mut trained, mut custom) = (model(1, RATES, activation), model(1, RATES, activation));
         let mut gradients = vec![0.0; custom.count_params()];
@@ -85,81 +86,43 @@ fn a_custom_loop_drops_what_training_on_a_batch_drops() {
             assert_eq!(custom.gradients(x, &labels, &mut gradients).unwrap(), metrics.loss);
             custom.step(&gradients).unwrap();
         }
-        assert_bits(custom.parameters(), trained.parameters(), &format!("{activation:?}"));
+        assert_identical(custom.parameters(), trained.parameters(), &format!("{activation:?}"));
     }
 }
 
 #[test]
-fn the_way_back_sees_what_stood_before_a_dropout() {
+fn backward_pass_through_dropout_matches_reference() {
     let (x, labels) = samples();
-    let x = matrix(&x, SAMPLES);
-    // Gradients of the first two need the activation's outputs, those of the others what it was applied to.
-    for (activation, function) in [
-        (Activation::Tanh, Elementwise::Tanh),
-        (Activation::Sigmoid, Elementwise::Sigmoid),
-        (Activation::Silu, Elementwise::Silu),
-        (Activation::Gelu, Elementwise::Gelu),
-    ] {
-        for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
-            let backend = backend.with_threads(exactly(3));
-            let mut model = Sequential::builder(60)
-                .layer(Dense::new(70, activation))
-                .layer(Dropout::new(0.5))
-                .layer(Dense::new(5, Activation::Softmax))
-                .seed(3)
-                .backend(backend.clone())
-                .build()
-                .unwrap();
+    let x = row_major(&x, SAMPLES);
+    // The first two save their output for backward, the others their input.
+    for activation in [Activation::Tanh, Activation::Sigmoid, Activation::Silu, Activation::Gelu] {
+        let layers = vec![Layer::new(60, 70, activation), Layer::new(70, 5, Activation::Softmax).dropouts(&[0.5])];
+        let network = Network { layers, seed: 3 };
+        for backend in exact_backends() {
+            let mut model = network.build(&backend.with_threads(exactly(3)));
             let mut gradients = vec![f32::NAN; model.count_params()];
-            model.gradients(x, &labels, &mut gradients).unwrap();
-            let found = &gradients[..60 * 70];
-            let expected = first_kernels_gradients(&model, function, x, &labels).unwrap();
-            assert_bits(found, &expected, &format!("{activation} on {}", backend.isa()));
+            let metrics = model.gradients(x, &labels, &mut gradients).unwrap();
+            let samples = Samples { x: &x.to_vec(), labels: &labels, weights: None };
+            let (loss, expected) = network.gradients(model.parameters(), samples, 0);
+            let what = format!("{activation} on {}", backend.isa());
+            assert_identical(&[metrics], &[loss], &what);
+            assert_identical(&gradients, &expected, &what);
         }
     }
 }
 
-/// The gradients by the first kernel, with the functions of `reference` alone.
-fn first_kernels_gradients(
-    model: &Sequential,
-    function: Elementwise,
-    x: MatRef<'_>,
-    labels: &[u8],
-) -> densely::Result<Vec<f32>> {
-    fn to(values: &mut [f32]) -> MatMut<'_> {
-        let cols = values.len() / SAMPLES;
-        MatMut::new(values, SAMPLES, cols).unwrap()
-    }
-    let [mut sums, mut y, mut left, mut dleft, mut dy] = [(); 5].map(|()| vec![0.0; SAMPLES * 70]);
-    let [mut logits, mut dlogits] = [(); 2].map(|()| vec![0.0; SAMPLES * 5]);
-    let [(first, first_bias), (last, last_bias)] = ["dense", "dense_1"].map(|name| model.layer(name).unwrap());
-    let dropout = Dropout::new(0.5);
-    reference::dense_forward(x, first, first_bias, Elementwise::Linear, to(&mut sums))?;
-    reference::activation_forward(function, matrix(&sums, SAMPLES), to(&mut y))?;
-    reference::dropout(dropout, [3, 0, 0], matrix(&y, SAMPLES), to(&mut left))?;
-    reference::dense_forward(matrix(&left, SAMPLES), last, last_bias, Elementwise::Linear, to(&mut logits))?;
-    let (loss, dlogits_to) = (CrossEntropy::new(), Some(to(&mut dlogits)));
-    reference::cross_entropy(&loss, matrix(&logits, SAMPLES), labels, None, dlogits_to)?;
-    let kept = matrix(if function.saves_input() { &sums } else { &y }, SAMPLES);
-    reference::dense_backward_input(matrix(&dlogits, SAMPLES), last, Some((function, kept)), to(&mut dleft))?;
-    reference::dropout(dropout, [3, 0, 0], matrix(&dleft, SAMPLES), to(&mut dy))?;
-    let mut dw = vec![0.0; 60 * 70];
-    reference::dense_backward_params(x, matrix(&dy, SAMPLES), MatMut::new(&mut dw, 60, 70)?, None)?;
-    Ok(dw)
-}
-
 #[test]
-fn words_are_those_that_the_generators_authors_publish() {
-    // kat_vectors of Random123: key 0 and counter 0 give the words of columns 0, 16, 32 and 48.
+fn random_words_match_published_test_vectors() {
+    // kat_vectors of Random123: the words of key 0 and counter 0 are those of columns 0, 16, 32 and 48.
     let words = [0x6627_e8d5u32, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8];
     let x = [1.0; 64];
     for (i, word) in words.into_iter().enumerate() {
-        // Kept while rate times 2^32 is not above the word.
-        for (above, kept) in [(0.0, true), (1.0, false)] {
+        // A value is dropped if its word is below rate times 2^32.
+        for (above, is_kept) in [(0.0, true), (1.0, false)] {
             let dropout = Dropout::new((f64::from(word) + above) / 2f64.powi(32));
             let mut y = [f32::NAN; 64];
-            reference::dropout(dropout, [0; 3], matrix(&x, 1), MatMut::new(&mut y, 1, 64).unwrap()).unwrap();
-            assert_eq!(y[16 * i] != 0.0, kept, "word {i} of the reference");
+            reference::dropout(dropout, [0; 3], row_major(&x, 1), MatMut::new(&mut y, 1, 64).unwrap()).unwrap();
+            assert_eq!(y[16 * i] != 0.0, is_kept, "word {i} of the reference");
 
             for backend in backends() {
                 let last = Dense::new(1, Activation::Linear).use_bias(false);
@@ -170,44 +133,45 @@ fn words_are_those_that_the_generators_authors_publish() {
                     dy.set(0, 0, 1.0);
                     Ok(())
                 };
-                model.gradients_with(matrix(&x, 1), ones, &mut gradients).unwrap();
-                assert_bits(&gradients, &y, "what is left");
+                model.gradients_with(row_major(&x, 1), ones, &mut gradients).unwrap();
+                assert_identical(&gradients, &y, "gradients");
             }
         }
     }
 }
 
 #[test]
-fn gradients_of_a_custom_loss_are_those_of_what_is_left() {
-    // One unit without a bias, the sum as its loss: each gradient is its input times 2, or 0 where that was dropped.
+fn custom_loss_gradients_are_zero_where_inputs_are_dropped() {
+    // One unit without bias, its output as the loss: each gradient is its input times 2, or 0 where that was
+    // dropped.
     let mut model = Sequential::builder(200)
         .layer(Dropout::new(0.5))
         .layer(Dense::new(1, Activation::Linear).use_bias(false))
         .build()
         .unwrap();
     model.compile(Sgd::default().learning_rate(0.0)).unwrap();
-    let x = random(5, 200);
-    let mut kept = Vec::new();
+    let x = random_values(5, 200);
+    let mut kept_counts = Vec::new();
     for _ in 0..20 {
         let mut gradients = vec![f32::NAN; 200];
         let ones = |_: MatRef<'_>, mut dy: MatMut<'_>| {
             dy.set(0, 0, 1.0);
             Ok(())
         };
-        model.gradients_with(matrix(&x, 1), ones, &mut gradients).unwrap();
+        model.gradients_with(row_major(&x, 1), ones, &mut gradients).unwrap();
         for (gradient, x) in gradients.iter().zip(&x) {
             assert!(*gradient == 0.0 || *gradient == 2.0 * x);
         }
-        kept.push(gradients.iter().filter(|gradient| **gradient != 0.0).count());
+        kept_counts.push(gradients.iter().filter(|gradient| **gradient != 0.0).count());
         model.step(&gradients).unwrap();
     }
-    let total: usize = kept.iter().sum();
-    assert!((1850..2150).contains(&total), "{total} of 4000 were kept, of which 2000 are the mean");
-    assert!(kept.iter().any(|count| *count != kept[0]), "each step drops the same");
+    let total: usize = kept_counts.iter().sum();
+    assert!((1850..2150).contains(&total), "{total} of 4000 were kept; the mean is 2000");
+    assert!(kept_counts.iter().any(|count| *count != kept_counts[0]), "each step drops as many");
 }
 
 #[test]
-fn gradients_of_a_custom_loss_are_the_same_on_any_number_of_threads() {
+fn custom_loss_gradients_are_the_same_on_any_threads() {
     let gradients = |threads| {
         let mut model = Sequential::builder(60)
             .layer(Dropout::new(0.2))
@@ -219,22 +183,22 @@ fn gradients_of_a_custom_loss_are_the_same_on_any_number_of_threads() {
             .unwrap();
         let mut gradients = vec![f32::NAN; model.count_params()];
         let halves_of_squares = |y: MatRef<'_>, mut dy: MatMut<'_>| {
-            let places = (0..y.rows()).flat_map(|row| (0..y.cols()).map(move |col| (row, col)));
-            places.for_each(|(row, col)| _ = dy.set(row, col, y.get(row, col).unwrap()));
+            let indices = (0..y.rows()).flat_map(|row| (0..y.cols()).map(move |col| (row, col)));
+            indices.for_each(|(row, col)| _ = dy.set(row, col, y.get(row, col).unwrap()));
             Ok(())
         };
-        model.gradients_with(matrix(&samples().0, SAMPLES), halves_of_squares, &mut gradients).unwrap();
+        model.gradients_with(row_major(&samples().0, SAMPLES), halves_of_squares, &mut gradients).unwrap();
         gradients
     };
     let expected = gradients(Threads::One);
     for threads in [2, 3, 7] {
-        assert_bits(&gradients(exactly(threads)), &expected, &format!("{threads} threads"));
+        assert_identical(&gradients(exactly(threads)), &expected, &format!("{threads} threads"));
     }
 }
 
 #[test]
-fn networks_that_go_layer_by_layer_drop_the_same() {
-    // 2^20 weights and more.
+fn large_networks_drop_the_same_on_any_threads() {
+    // More than 2^20 weights: each layer is a parallel section of its own.
     let train = |threads| {
         let mut model = Sequential::builder(1024)
             .layer(Dropout::new(0.2))
@@ -245,15 +209,15 @@ fn networks_that_go_layer_by_layer_drop_the_same() {
             .build()
             .unwrap();
         model.compile(Sgd::default()).unwrap();
-        let (x, labels) = (random(1, 48 * 1024), random_labels(2, 48, 20));
-        model.fit(matrix(&x, 48), &labels, Fit::default().batch_size(48).epochs(2)).unwrap();
+        let (x, labels) = (random_values(1, 48 * 1024), random_labels::<u8>(2, 48, 20));
+        model.fit(row_major(&x, 48), &labels, Fit::default().batch_size(48).epochs(2)).unwrap();
         model.parameters().to_vec()
     };
-    assert_bits(&train(exactly(3)), &train(Threads::One), "3 threads");
+    assert_identical(&train(exactly(3)), &train(Threads::One), "3 threads");
 }
 
 #[test]
-fn rates_out_of_range_and_dropouts_behind_the_last_dense_layer_are_refused() {
+fn bad_rates_and_dropouts_after_the_last_dense_are_refused() {
     for rate in [1.0, 1.5, -0.1, f64::NAN, f64::INFINITY] {
         let result = Sequential::builder(3).layer(Dropout::new(rate)).layer(Dense::new(2, Activation::Softmax)).build();
         assert!(matches!(result, Err(Error::Value { argument: "rate", .. })), "{rate}");
@@ -264,11 +228,11 @@ fn rates_out_of_range_and_dropouts_behind_the_last_dense_layer_are_refused() {
 }
 
 #[test]
-fn the_reference_refuses_what_does_not_fit() {
+fn reference_dropout_refuses_bad_arguments() {
     let mut y = [7.0; 6];
     let mut refused = |rate, cols| {
         let to = MatMut::new(&mut y[..2 * cols], 2, cols).unwrap();
-        reference::dropout(Dropout::new(rate), [0; 3], matrix(&[1.0; 4], 2), to).unwrap_err().to_string()
+        reference::dropout(Dropout::new(rate), [0; 3], row_major(&[1.0; 4], 2), to).unwrap_err().to_string()
     };
     assert_eq!(refused(1.0, 2), "`rate`: expected a number in 0..1, got 1");
     assert_eq!(refused(0.5, 3), "`y`: expected 2 x 2, got 2 x 3");

@@ -1,15 +1,17 @@
-//! Bad input of level 2: each is refused with the argument's name, and leaves no trace.
+//! Passes bad input to the network API: errors that name the argument and leave the model unchanged.
 
 use std::fmt::Debug;
 
-use crate::common::{assert_bits, matrix, mlp, random};
 use densely::nn::{
     Activation, Adam, AdamW, Builder, Clip, Dense, EarlyStopping, Fit, Flatten, Initializer, Monitor, Optimizer,
     Schedule, Sequential, Sgd,
 };
 use densely::{Backend, Error, MatMut, MatRef, Result};
+use densely_testkit::{assert_identical, random_values, row_major};
 
-/// The variant and the argument that it names.
+use crate::common::mlp;
+
+/// Returns an error's variant and the argument that it names.
 fn name(error: &Error) -> String {
     match error {
         Error::Shape { argument, .. } => format!("Shape {argument}"),
@@ -25,36 +27,37 @@ const INPUTS: usize = 4;
 const CLASSES: usize = 3;
 const LABELS: [u8; SAMPLES] = [0, 1, 2, 0, 1, 2];
 
-/// SAMPLES x INPUTS.
+/// Returns SAMPLES x INPUTS values.
 fn samples() -> Vec<f32> {
-    random(1, SAMPLES * INPUTS)
+    random_values(1, SAMPLES * INPUTS)
 }
 
 fn uncompiled() -> Sequential {
     mlp(&Backend::new().unwrap(), INPUTS, &[5, CLASSES])
 }
 
-/// A model in the midst of its training.
+/// Builds a model that was trained for a step.
 fn model() -> Sequential {
     let mut model = uncompiled();
     model.compile(Adam::default()).unwrap();
-    model.train_on_batch(matrix(&samples(), SAMPLES), &LABELS).unwrap();
+    model.train_on_batch(row_major(&samples(), SAMPLES), &LABELS).unwrap();
     model
 }
 
-/// The error of a call that must be refused; the model must then stand, and go on, as if there
-/// had been no call.
+/// Asserts that a call fails and leaves the model unchanged; returns the error.
+///
+/// The next step must have the bits that it has without the call.
 #[track_caller]
 fn refused<T: Debug>(model: &mut Sequential, call: impl FnOnce(&mut Sequential) -> Result<T>) -> String {
     let mut untouched = model.clone();
     let error = call(model).unwrap_err();
-    assert_bits(model.parameters(), untouched.parameters(), "parameters after a refused call");
+    assert_identical(model.parameters(), untouched.parameters(), "parameters after a refused call");
     assert_eq!(model.learning_rate(), untouched.learning_rate());
     if model.learning_rate().is_some() {
         for model in [&mut *model, &mut untouched] {
-            model.train_on_batch(matrix(&samples(), SAMPLES), &LABELS).unwrap();
+            model.train_on_batch(row_major(&samples(), SAMPLES), &LABELS).unwrap();
         }
-        assert_bits(model.parameters(), untouched.parameters(), "parameters a step after a refused call");
+        assert_identical(model.parameters(), untouched.parameters(), "parameters a step after a refused call");
     }
     name(&error)
 }
@@ -68,7 +71,7 @@ fn softmax(units: usize) -> Dense {
 }
 
 #[test]
-fn builder() {
+fn builder_refuses_bad_networks() {
     #[track_caller]
     fn refused(builder: Builder) -> String {
         name(&builder.build().unwrap_err())
@@ -89,7 +92,7 @@ fn builder() {
     assert_eq!(refused(Sequential::builder(4).layer(leaky(f32::NAN)).layer(softmax(3))), "Value activation");
     assert_eq!(refused(Sequential::builder(4).layer(leaky(-1.0)).layer(softmax(3))), "Value activation");
 
-    // Products and sums that overflow, and a size that only fits the address space on paper.
+    // Products and sums that overflow, and a size beyond any memory.
     assert_eq!(refused(Sequential::builder(2).layer(dense(usize::MAX))), "Shape units");
     assert_eq!(refused(Sequential::builder(1).layer(dense(usize::MAX))), "Shape units");
     assert_eq!(refused(Sequential::builder(usize::MAX).layer(dense(1))), "Shape units");
@@ -100,7 +103,7 @@ fn builder() {
 }
 
 #[test]
-fn compile() {
+fn compile_refuses_bad_hyperparameters() {
     let sgd: [(Sgd, &str); 6] = [
         (Sgd::default().learning_rate(f64::NAN), "Value learning_rate"),
         (Sgd::default().learning_rate(-1e-9), "Value learning_rate"),
@@ -165,7 +168,7 @@ fn compile() {
 }
 
 #[test]
-fn learning_rate() {
+fn set_learning_rate_refuses_bad_rates() {
     assert_eq!(refused(&mut uncompiled(), |model| model.set_learning_rate(0.1)), "NotCompiled");
     for rate in [f64::NAN, f64::INFINITY, -0.1, 1e39] {
         assert_eq!(refused(&mut model(), |model| model.set_learning_rate(rate)), "Value learning_rate", "{rate}");
@@ -173,28 +176,28 @@ fn learning_rate() {
 }
 
 #[test]
-fn a_last_layer_without_a_loss() {
+fn training_refuses_a_last_layer_without_a_loss() {
     let mut model = Sequential::builder(INPUTS).layer(dense(CLASSES)).build().unwrap();
     let x = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let mut gradients = vec![7.0; model.count_params()];
     assert_eq!(refused(&mut model, |model| model.evaluate(x, &LABELS)), "Value activation");
     assert_eq!(refused(&mut model, |model| model.gradients(x, &LABELS, &mut gradients)), "Value activation");
     assert!(gradients.iter().all(|&gradient| gradient == 7.0));
     assert!(model.predict(x).is_ok());
 
-    // It can be trained by another loss.
+    // A custom loss can train it.
     model.compile(Adam::default()).unwrap();
     let before = model.parameters().to_vec();
     assert_eq!(name(&model.train_on_batch(x, &LABELS).unwrap_err()), "Value activation");
     assert_eq!(name(&model.fit(x, &LABELS, Fit::default()).unwrap_err()), "Value activation");
-    assert_bits(model.parameters(), &before, "parameters");
+    assert_identical(model.parameters(), &before, "parameters");
 }
 
 #[test]
-fn training_that_was_not_compiled() {
+fn training_requires_compile() {
     let x = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     assert_eq!(refused(&mut uncompiled(), |model| model.fit(x, &LABELS, Fit::default())), "NotCompiled");
     assert_eq!(refused(&mut uncompiled(), |model| model.train_on_batch(x, &LABELS)), "NotCompiled");
     let gradients = vec![1.0; uncompiled().count_params()];
@@ -202,14 +205,14 @@ fn training_that_was_not_compiled() {
 }
 
 #[test]
-fn options_of_fit() {
+fn fit_refuses_bad_options() {
     let x = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let fit = |options: Fit<'_>| refused(&mut model(), |model| model.fit(x, &LABELS, options));
     assert_eq!(fit(Fit::default().batch_size(0)), "Value batch_size");
     #[cfg(target_pointer_width = "64")]
     assert_eq!(fit(Fit::default().epochs(1 << 32)), "Value epochs");
-    // The last two leave nothing to validate and nothing to train: floor(6 (1 - split)) is 6 and 0.
+    // The last two leave no sample to validate, and none to train on: floor(6 (1 - split)) is 6 and 0.
     for split in [0.0, 1.0, -0.5, 1.5, f64::NAN, f64::INFINITY, 1e-300, 0.9] {
         assert_eq!(fit(Fit::default().validation_split(split)), "Value validation_split", "{split}");
     }
@@ -223,32 +226,32 @@ fn options_of_fit() {
         assert_eq!(fit(Fit::default().early_stopping(EarlyStopping::new(monitor))), "Value monitor");
     }
 
-    let narrow = random(2, SAMPLES * (INPUTS - 1));
+    let narrow = random_values(2, SAMPLES * (INPUTS - 1));
     let empty = MatRef::new(&[], 0, INPUTS).unwrap();
     let data = |x, labels: &[u8]| fit(Fit::default().validation_data(x, labels));
-    assert_eq!(data(matrix(&narrow, SAMPLES), &LABELS), "Shape validation x");
+    assert_eq!(data(row_major(&narrow, SAMPLES), &LABELS), "Shape validation x");
     assert_eq!(data(empty, &[]), "Value validation x");
     assert_eq!(data(x, &LABELS[1..]), "Shape validation labels");
     assert_eq!(data(x, &[0, 1, 2, 0, 1, 3]), "Label at 5");
 }
 
-/// What every call with samples and labels must refuse.
+/// Asserts what every call with samples and labels must refuse.
 fn check_samples(call: impl Fn(&mut Sequential, MatRef<'_>, &[u8]) -> Result<()>) {
     let x = samples();
     let refused = |x: MatRef<'_>, labels: &[u8]| refused(&mut model(), |model| call(model, x, labels));
-    assert_eq!(refused(matrix(&x, 8), &LABELS), "Shape x"); // 3 columns
-    assert_eq!(refused(matrix(&x, 4), &LABELS), "Shape x"); // 6 columns
-    assert_eq!(refused(matrix(&x, SAMPLES).t(), &LABELS), "Shape x");
+    assert_eq!(refused(row_major(&x, 8), &LABELS), "Shape x"); // 3 columns
+    assert_eq!(refused(row_major(&x, 4), &LABELS), "Shape x"); // 6 columns
+    assert_eq!(refused(row_major(&x, SAMPLES).t(), &LABELS), "Shape x");
     assert_eq!(refused(MatRef::new(&[], SAMPLES, 0).unwrap(), &LABELS), "Shape x");
     assert_eq!(refused(MatRef::new(&[], 0, INPUTS).unwrap(), &[]), "Value x");
-    assert_eq!(refused(matrix(&x, SAMPLES), &LABELS[1..]), "Shape labels");
-    assert_eq!(refused(matrix(&x, SAMPLES), &[&LABELS[..], &[0]].concat()), "Shape labels");
-    assert_eq!(refused(matrix(&x, SAMPLES), &[]), "Shape labels");
-    assert_eq!(refused(matrix(&x, SAMPLES), &[0, 1, 3, 0, 255, 2]), "Label at 2");
+    assert_eq!(refused(row_major(&x, SAMPLES), &LABELS[1..]), "Shape labels");
+    assert_eq!(refused(row_major(&x, SAMPLES), &[&LABELS[..], &[0]].concat()), "Shape labels");
+    assert_eq!(refused(row_major(&x, SAMPLES), &[]), "Shape labels");
+    assert_eq!(refused(row_major(&x, SAMPLES), &[0, 1, 3, 0, 255, 2]), "Label at 2");
 }
 
 #[test]
-fn samples_and_labels() {
+fn bad_samples_and_labels_are_refused() {
     check_samples(|model, x, labels| model.fit(x, labels, Fit::default()).map(drop));
     check_samples(|model, x, labels| model.fit(x, labels, Fit::default().validation_split(0.5)).map(drop));
     check_samples(|model, x, labels| model.train_on_batch(x, labels).map(drop));
@@ -262,11 +265,11 @@ fn samples_and_labels() {
 }
 
 #[test]
-fn samples_for_a_loss_of_ones_own() {
+fn gradients_with_refuses_bad_samples() {
     let x = samples();
     for (x, expected) in [
-        (matrix(&x, 8), "Shape x"),
-        (matrix(&x, SAMPLES).t(), "Shape x"),
+        (row_major(&x, 8), "Shape x"),
+        (row_major(&x, SAMPLES).t(), "Shape x"),
         (MatRef::new(&[], 0, INPUTS).unwrap(), "Value x"),
     ] {
         let mut gradients = vec![7.0; model().count_params()];
@@ -277,9 +280,9 @@ fn samples_for_a_loss_of_ones_own() {
 }
 
 #[test]
-fn labels_are_not_cut_to_a_narrower_type() {
+fn wide_labels_are_not_truncated() {
     let x = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let wide = [0u32, 1, 2, 1 << 8, 1, 2];
     assert_eq!(refused(&mut model(), |model| model.fit(x, &wide, Fit::default())), "Label at 3");
     let wider = [0usize, 1, 2, 0, 1 << (usize::BITS / 2), 2];
@@ -287,9 +290,9 @@ fn labels_are_not_cut_to_a_narrower_type() {
 }
 
 #[test]
-fn outputs() {
+fn bad_output_buffers_are_refused() {
     let x = samples();
-    let [x, narrow] = [matrix(&x, SAMPLES), matrix(&x, 8)];
+    let [x, narrow] = [row_major(&x, SAMPLES), row_major(&x, 8)];
     let mut model = model();
     assert_eq!(refused(&mut model, |model| model.predict(narrow)), "Shape x");
     assert_eq!(refused(&mut model, |model| model.predict_classes(narrow)), "Shape x");
@@ -318,16 +321,16 @@ fn outputs() {
 }
 
 #[test]
-fn nothing_is_a_legal_batch_to_predict() {
+fn predict_accepts_an_empty_batch() {
     let none = MatRef::new(&[], 0, INPUTS).unwrap();
     assert!(model().predict(none).unwrap().is_empty());
     assert!(model().predict_classes(none).unwrap().is_empty());
 }
 
 #[test]
-fn messages_read_well() {
+fn messages_say_what_was_expected_and_found() {
     let x = samples();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let mut model = model();
     let unflattened = Sequential::builder((28, 28)).layer(softmax(10)).build().unwrap_err();
     let hidden = Sequential::builder(4).layer(softmax(3)).layer(dense(3)).build().unwrap_err();
@@ -367,11 +370,11 @@ fn messages_read_well() {
 }
 
 #[test]
-fn predictions_that_no_memory_holds_are_refused() {
-    // 256 TiB: more than there are addresses, on most processors.
+fn predictions_beyond_memory_are_refused() {
+    // 256 TiB, beyond the address space of most processors.
     let (samples, outputs) = (1 << 24, 1 << 22);
     let model = Sequential::builder(1).layer(Dense::new(outputs, Activation::Relu)).build().unwrap();
     let x = vec![0.0; samples];
-    let error = model.predict(matrix(&x, samples)).unwrap_err();
+    let error = model.predict(row_major(&x, samples)).unwrap_err();
     assert_eq!(error.to_string(), "`x`: expected samples whose outputs fit memory, got 16777216 of 4194304");
 }

@@ -1,4 +1,5 @@
-//! Files and what can happen to them: processes that are killed, other readers, folders that can't be written, damage.
+//! Saves files in processes that are killed, beside readers, in read-only folders, without threads; loads
+//! damaged ones.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,18 +7,20 @@ use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-use crate::common::{Folder, assert_bits, matrix, mlp, random, random_labels, within_a_minute};
 use densely::nn::{Fit, Sequential, Sgd};
 use densely::{Backend, Error};
+use densely_testkit::{Folder, assert_identical, random_labels, random_values, row_major, within_a_minute};
 
-/// Weights that are all this number.
+use crate::common::mlp;
+
+/// Builds a model all of whose weights are this number.
 fn model(weight: f32) -> Sequential {
     let mut model = mlp(&Backend::new().unwrap(), 100, &[80, 10]);
     model.parameters_mut().fill(weight);
     model
 }
 
-/// The number that all weights of a file are.
+/// Asserts that all weights of a file are one number; returns it.
 #[track_caller]
 fn weight_in(file: &Path) -> f32 {
     let mut model = model(f32::NAN);
@@ -27,12 +30,12 @@ fn weight_in(file: &Path) -> f32 {
     weight
 }
 
-/// The file that the process of a test is to save to; none in the process that runs all tests.
+/// Returns the file that a process started by [`child`] saves to; `None` in the process that runs all tests.
 fn file_of_child() -> Option<PathBuf> {
     std::env::var_os("DENSELY_TEST_CHILD").map(PathBuf::from)
 }
 
-/// Runs a test of this module in a process of its own.
+/// Returns a command that runs one ignored test of this module in a process of its own.
 fn child(test: &str, file: &Path) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command.args(["--exact", "--ignored", test]).env("DENSELY_TEST_CHILD", file);
@@ -42,7 +45,7 @@ fn child(test: &str, file: &Path) -> Command {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn saves_for_ever() {
+fn saves_forever() {
     let Some(file) = file_of_child() else { return };
     for weight in 1.. {
         model(weight as f32).save_weights(&file).unwrap();
@@ -51,28 +54,28 @@ fn saves_for_ever() {
 
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
+fn killed_process_leaves_a_whole_file() {
     const SAVES: f32 = 1000.0;
     let folder = Folder::new("killed");
     let file = folder.file("weights");
     model(0.0).save_weights(&file).unwrap();
-    // For its owner alone, and so must be what is to replace it, at every moment.
+    // Readable by its owner alone; so must its replacement be at every moment.
     #[cfg(unix)]
     fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
     struct Killed(Child);
     impl Drop for Killed {
         fn drop(&mut self) {
-            // SIGKILL: it can't be caught.
+            // SIGKILL, which no process can catch.
             let _ = self.0.kill();
             let _ = self.0.wait();
         }
     }
     let (mut saves, mut kills) = (0.0, 0);
     within_a_minute("a thousand saves", || {
-        let moments = random(5, 10_000);
+        let moments = random_values(5, 10_000);
         while saves < SAVES || kills < 50 {
-            let saving = Killed(child("faults::saves_for_ever", &file).spawn().unwrap());
-            // Until it has begun.
+            let saving = Killed(child("faults::saves_forever", &file).spawn().unwrap());
+            // Waits for its first save.
             while weight_in(&file) == 0.0 {
                 std::thread::sleep(Duration::from_millis(1));
             }
@@ -83,7 +86,7 @@ fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
             model(0.0).save_weights(&file).unwrap();
         }
     });
-    // What else lies there are files that were under way.
+    // Every other file is an unfinished one.
     let others = folder.names().into_iter().filter(|name| name != "weights").collect::<Vec<_>>();
     assert!(others.iter().all(|name| name.starts_with(".densely-") && name.ends_with(".part")), "{others:?}");
     assert!((1..=kills).contains(&others.len()), "{kills} kills: {others:?}");
@@ -95,7 +98,7 @@ fn a_process_that_is_killed_while_it_saves_leaves_a_whole_file() {
 }
 
 #[test]
-fn readers_of_a_file_that_is_saved_over_see_one_or_the_other() {
+fn readers_see_the_old_or_the_new_file() {
     let folder = Folder::new("saved-over");
     let file = folder.file("weights");
     model(1.0).save_weights(&file).unwrap();
@@ -123,7 +126,7 @@ fn readers_of_a_file_that_is_saved_over_see_one_or_the_other() {
 
 #[cfg(unix)]
 #[test]
-fn a_file_that_is_open_elsewhere_keeps_its_content_there() {
+fn open_file_keeps_its_content_when_saved_over() {
     use std::io::Read;
     let folder = Folder::new("open");
     let file = folder.file("weights");
@@ -141,7 +144,7 @@ fn a_file_that_is_open_elsewhere_keeps_its_content_there() {
 
 #[test]
 #[ignore = "run by another test, in a process of its own"]
-fn cannot_save() {
+fn fails_to_save() {
     let Some(file) = file_of_child() else { return };
     let error = model(2.0).save_weights(&file).unwrap_err();
     assert!(matches!(error, Error::File { .. }), "{error:?}");
@@ -151,30 +154,30 @@ fn cannot_save() {
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_folder_that_is_read_only_keeps_its_file() {
+fn read_only_folder_keeps_its_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("read-only");
     let file = folder.file("weights");
     model(1.0).save_weights(&file).unwrap();
-    // Anyone could write into the file itself.
+    // The file itself is writable by anyone.
     fs::set_permissions(&file, fs::Permissions::from_mode(0o666)).unwrap();
-    // The other can be written to, but not be brought to the disk.
+    // A folder of mode 0o333 can be written to, but not opened to sync it.
     for mode in [0o555, 0o333] {
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
-        // Nothing is read-only to root.
-        let status = of_nobody(child("faults::cannot_save", &file), &folder).status();
+        // Permissions do not bind root.
+        let status = of_nobody(child("faults::fails_to_save", &file), &folder).status();
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
         assert_child(status);
         assert_eq!((weight_in(&file), folder.names()), (1.0, vec!["weights".to_owned()]));
     }
 }
 
-/// Trains, with work enough for helpers.
+/// Trains a model with enough work for several threads.
 fn trained() -> Sequential {
     let mut model = mlp(&Backend::new().unwrap(), 200, &[300, 10]);
     model.compile(Sgd::default()).unwrap();
-    let (x, labels) = (random(1, 400 * 200), random_labels(2, 400, 10));
-    model.fit(matrix(&x, 400), &labels, Fit::default().batch_size(200)).unwrap();
+    let (x, labels) = (random_values(1, 400 * 200), random_labels::<u8>(2, 400, 10));
+    model.fit(row_major(&x, 400), &labels, Fit::default().batch_size(200)).unwrap();
     model
 }
 
@@ -183,9 +186,9 @@ fn trained() -> Sequential {
 fn trains_without_helpers() {
     let Some(file) = file_of_child() else { return };
     if std::thread::Builder::new().spawn(|| ()).is_ok() {
-        return; // The limit is not for threads here.
+        return; // The limit does not apply to threads on this system.
     }
-    if file.ends_with("another-asked-before") {
+    if file.ends_with("pool-failed-before") {
         rayon::ThreadPoolBuilder::new().build_global().unwrap_err();
     }
     trained();
@@ -195,18 +198,18 @@ fn trains_without_helpers() {
 #[cfg(target_os = "linux")]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn where_the_system_refuses_threads_training_gives_the_same_bits() {
+fn training_without_threads_gives_the_same_bits() {
     let folder = Folder::new("without-threads");
     fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
-    // rayon has another error for whoever asks for its threads again.
-    for file in ["first", "another-asked-before"].map(|name| folder.file(name)) {
+    // rayon returns another error after its global pool failed to start once.
+    for file in ["first", "pool-failed-before"].map(|name| folder.file(name)) {
         let test = child("faults::trains_without_helpers", &file);
         let mut alone = Command::new("sh");
-        // Shells differ in the letter for processes.
+        // The option for the number of processes differs between shells.
         alone.args(["-c", r#"ulimit -u 1 2>&- || ulimit -p 1; exec "$0" "$@""#]);
         alone.arg(test.get_program()).args(test.get_args());
         alone.envs(test.get_envs().filter_map(|(name, value)| Some((name, value?))));
-        // Where the tests are under AddressSanitizer: it looks for leaks by another process.
+        // AddressSanitizer looks for leaks in another process, which cannot start here.
         alone.env("ASAN_OPTIONS", "detect_leaks=0:allocator_may_return_null=1");
         if !assert_child(of_nobody(alone, &folder).status()) {
             return;
@@ -216,11 +219,11 @@ fn where_the_system_refuses_threads_training_gives_the_same_bits() {
         }
         let mut read = mlp(&Backend::new().unwrap(), 200, &[300, 10]);
         read.load_weights(&file).unwrap();
-        assert_bits(read.parameters(), trained().parameters(), "parameters");
+        assert_identical(read.parameters(), trained().parameters(), "parameters");
     }
 }
 
-/// A process of a user to whom folders are read-only and limits are set: not of root.
+/// Runs a command as a user other than root, whom permissions and limits bind.
 #[cfg(unix)]
 fn of_nobody(mut command: Command, folder: &Folder) -> Command {
     use std::os::unix::fs::MetadataExt;
@@ -232,11 +235,11 @@ fn of_nobody(mut command: Command, folder: &Folder) -> Command {
     command
 }
 
-/// Asserts that a test in a process of its own was passed. Whether it was begun.
+/// Asserts that a test in a process of its own passed; returns whether it could be started.
 #[cfg(unix)]
 #[track_caller]
 fn assert_child(status: std::io::Result<std::process::ExitStatus>) -> bool {
-    // Where the tests themselves lie in a folder that only root may enter; a shell has a number for that.
+    // The tests may lie in a folder that only root may enter; a shell exits with 126 then.
     let skipped = match &status {
         Err(error) => error.to_string(),
         Ok(status) if status.code() == Some(126) => status.to_string(),
@@ -250,7 +253,7 @@ fn assert_child(status: std::io::Result<std::process::ExitStatus>) -> bool {
 }
 
 #[test]
-fn a_bit_that_is_flipped_is_an_error_or_that_bit_of_that_weight() {
+fn flipped_bit_is_an_error_or_one_bit_of_one_weight() {
     let folder = Folder::new("bits");
     let saved = mlp(&Backend::new().unwrap(), 3, &[2, 2]);
     let whole = folder.file("whole");
@@ -268,7 +271,7 @@ fn a_bit_that_is_flipped_is_an_error_or_that_bit_of_that_weight() {
             Err(error) => {
                 assert!(matches!(error, Error::Format { .. }), "bit {bit}: {error}");
                 assert!(bit < 8 * values, "bit {bit}: {error}");
-                assert_bits(model.parameters(), saved.parameters(), "weights after a refused load");
+                assert_identical(model.parameters(), saved.parameters(), "weights after a refused load");
             }
             Ok(()) => {
                 assert!(bit >= 8 * values, "bit {bit} of the header");

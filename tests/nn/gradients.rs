@@ -1,28 +1,30 @@
-//! Gradients of whole networks against finite differences of a network in f64.
+//! Compares gradients of whole networks with finite differences of a naive network in f64.
 
-use crate::common::{assert_close, backends, matrix, random, random_labels};
 use densely::nn::{Activation, Dense, DenseActivation, Flatten, Sequential, Shape};
+use densely_testkit::{Tolerance, assert_close, backends, random_labels, random_values, row_major};
 
-/// Moves of a parameter to either side. The differences are then off by about 1e-10: the square
-/// of this, and f64's rounding divided by it.
+/// How far a parameter is moved to either side.
+///
+/// The differences are then off by about 1e-10: the square of this, plus the rounding of f64 divided by it.
 const STEP: f64 = 1e-5;
 
-/// A parameter's gradient in f32 adds products along every path from it to the loss. Those sums
-/// have fewer than 60 terms in these nets, each rounded to 2^-24, and where terms cancel the error
-/// stays: 60 * 2^-24 of the largest gradient of the net.
-const TOLERANCE: f32 = 60.0 / (1 << 24) as f32;
+/// Bounds the rounding of f32 by 60 * 2^-24 of the largest gradient.
+///
+/// The gradient with respect to a parameter adds products along every path from it to the loss: fewer than 60
+/// terms in these networks, each rounded to 2^-24. Where terms cancel, the error stays.
+const ROUNDING: f32 = 60.0 / (1 << 24) as f32;
 
-/// Dense layers with logits at the end, in f64, and a batch.
+/// Dense layers with logits at the end, computed in f64, and a batch.
 struct Net {
     sizes: Vec<usize>,
     bias: bool,
-    /// Of all layers but the last.
+    /// Of every layer but the last.
     activation: Activation,
     x: Vec<f32>,
     labels: Vec<u8>,
 }
 
-/// The function in f64.
+/// Computes an activation in f64.
 fn apply(activation: Activation, x: f64) -> f64 {
     let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
     match activation {
@@ -54,7 +56,8 @@ fn apply(activation: Activation, x: f64) -> f64 {
 }
 
 impl Net {
-    /// The mean cross-entropy, and which sums are above 0: there some activations have a kink.
+    /// Computes the mean cross-entropy, and which pre-activations are above 0: some activations have a kink
+    /// there.
     fn loss(&self, parameters: &[f64]) -> (f64, Vec<bool>) {
         let (mut total, mut open) = (0.0, Vec::new());
         for (sample, &label) in self.x.chunks(self.sizes[0]).zip(&self.labels) {
@@ -77,16 +80,16 @@ impl Net {
         (total / self.labels.len() as f64, open)
     }
 
-    /// The gradient by every parameter, by central differences.
+    /// Computes the gradient with respect to every parameter by central differences.
     fn gradients(&self, parameters: &[f64]) -> Vec<f32> {
         let (_, open) = self.loss(parameters);
-        assert_eq!(open.contains(&true), open.contains(&false), "both sides of 0 must be tried");
+        assert_eq!(open.contains(&true), open.contains(&false), "pre-activations on both sides of 0");
         let difference = |i: usize| {
             let [above, below] = [STEP, -STEP].map(|step| {
                 let mut moved = parameters.to_vec();
                 moved[i] += step;
                 let (loss, still_open) = self.loss(&moved);
-                assert_eq!(still_open, open, "parameter {i} stands at a kink: choose another seed");
+                assert_eq!(still_open, open, "parameter {i} is at a kink: choose another seed");
                 loss
             });
             ((above - below) / (2.0 * STEP)) as f32
@@ -95,8 +98,8 @@ impl Net {
     }
 }
 
-/// Compares the gradients of a network with dense layers of these units, the activation of each
-/// but the last and that of the last, on every instruction set.
+/// Compares the gradients of dense layers of these units on every instruction set. `each` is the activation
+/// of every layer but the last.
 #[track_caller]
 fn check(
     input: impl Into<Shape>,
@@ -114,9 +117,9 @@ fn check(
     let builder = builder.layer(dense(classes, last));
 
     let sizes = [&[inputs], units].concat();
-    let (x, labels) = (random(1, batch * inputs), random_labels(2, batch, classes));
+    let (x, labels) = (random_values(1, batch * inputs), random_labels(2, batch, classes));
     let net = Net { sizes, bias, activation: each, x, labels };
-    let parameters = random(3, builder.clone().build().unwrap().count_params());
+    let parameters = random_values(3, builder.clone().build().unwrap().count_params());
     let in_f64: Vec<f64> = parameters.iter().map(|&parameter| parameter.into()).collect();
     let (expected_loss, expected) = (net.loss(&in_f64).0 as f32, net.gradients(&in_f64));
 
@@ -125,46 +128,46 @@ fn check(
         let mut model = builder.clone().backend(backend).build().unwrap();
         model.parameters_mut().copy_from_slice(&parameters);
         let mut gradients = vec![f32::NAN; parameters.len()];
-        let loss = model.gradients(matrix(&net.x, batch), &net.labels, &mut gradients).unwrap();
-        assert_close(&[loss], &[expected_loss], TOLERANCE, 0.0, &format!("{isa}: loss"));
-        assert_close(&gradients, &expected, 0.0, TOLERANCE, &format!("{isa}: gradients"));
+        let loss = model.gradients(row_major(&net.x, batch), &net.labels, &mut gradients).unwrap();
+        assert_close(&[loss], &[expected_loss], Tolerance::relative(ROUNDING), &format!("{isa}: loss"));
+        assert_close(&gradients, &expected, Tolerance::of_largest(ROUNDING), &format!("{isa}: gradients"));
     }
 }
 
 const CLASSIFIER: (Activation, DenseActivation) = (Activation::Relu, Activation::Softmax);
 
 #[test]
-fn three_layers() {
+fn gradients_match_finite_differences_for_three_layers() {
     check(6, &[5, 4, 3], true, CLASSIFIER, 7);
 }
 
 #[test]
-fn one_layer() {
+fn gradients_match_finite_differences_for_one_layer() {
     check(6, &[3], true, CLASSIFIER, 7);
 }
 
 #[test]
-fn one_sample() {
+fn gradients_match_finite_differences_for_one_sample() {
     check(4, &[8, 2], true, CLASSIFIER, 1);
 }
 
 #[test]
-fn colour_images() {
+fn gradients_match_finite_differences_for_colour_images() {
     check((3, 4, 4), &[9, 17], true, CLASSIFIER, 5);
 }
 
 #[test]
-fn without_biases() {
+fn gradients_match_finite_differences_without_biases() {
     check(6, &[5, 4, 3], false, CLASSIFIER, 7);
 }
 
 #[test]
-fn logits() {
+fn gradients_match_finite_differences_for_a_linear_output() {
     check(6, &[5, 4, 3], true, (Activation::Relu, Activation::Linear.into()), 7);
 }
 
 #[test]
-fn every_activation() {
+fn gradients_match_finite_differences_for_every_activation() {
     for &each in Activation::ALL {
         check(6, &[5, 4, 3], true, (each, Activation::Softmax), 7);
     }

@@ -1,13 +1,13 @@
-//! Keras' numbers and tables, as tests/fixtures/keras holds them.
+//! Compares training and summaries with those of Keras in tests/fixtures/keras.
 
 use std::collections::BTreeMap;
 use std::fs;
 
-use crate::common::{assert_close, backends, fashion_mnist, matrix};
 use densely::Backend;
 use densely::nn::{
     Activation, Adam, AdamW, Clip, Dense, DenseActivation, Dropout, Fit, Flatten, Optimizer, Sequential, Sgd,
 };
+use densely_testkit::{Tolerance, assert_close, backends, fashion_mnist, row_major};
 use safetensors::SafeTensors;
 
 const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/keras");
@@ -15,13 +15,16 @@ const PARAMETERS: [&str; 4] = ["dense/kernel", "dense/bias", "dense_1/kernel", "
 const BATCH: usize = 32;
 const STEPS: usize = 5;
 
-/// How close f32 comes: a weight that ends near zero, or a gradient whose terms cancel, is as far
-/// off as the large ones beside it. The fixture's README has Keras' own figures; 1e-5 of a weight
-/// would leave AdamW's decay in the dark, which is 2e-5 of it in five steps.
-const RELATIVE: f32 = 1e-6;
-const OF_LARGEST: f32 = 1e-6;
+/// Bounds the rounding of f32 in parameters and gradients: where terms cancel, the error is that of the
+/// largest.
+///
+/// The fixture's README has Keras' own figures. 1e-5 of a weight would hide AdamW's decay, which is 2e-5 of
+/// it in five steps.
+const ROUNDING: Tolerance = Tolerance { relative: 1e-6, of_largest: 1e-6 };
+/// Of losses and probabilities.
+const OF_LOSSES: Tolerance = Tolerance::relative(1e-5);
 
-/// The tensors of a fixture by name.
+/// Reads the tensors of a fixture by name.
 fn fixture(file: &str) -> BTreeMap<String, Vec<f32>> {
     let bytes = fs::read(format!("{FOLDER}/{file}.safetensors")).unwrap();
     let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes(b.try_into().unwrap())).collect();
@@ -48,36 +51,36 @@ fn assert_parameters(mut flat: &[f32], keras: &BTreeMap<String, Vec<f32>>, prefi
     for name in PARAMETERS {
         let name = format!("{prefix}/{name}");
         let (tensor, rest) = flat.split_at(keras[&name].len());
-        assert_close(tensor, &keras[&name], RELATIVE, OF_LARGEST, &name);
+        assert_close(tensor, &keras[&name], ROUNDING, &name);
         flat = rest;
     }
     assert!(flat.is_empty());
 }
 
 #[test]
-fn probabilities_and_gradients_are_those_of_keras() {
+fn probabilities_and_gradients_match_keras() {
     let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(BATCH);
-    let x = matrix(&images, BATCH);
+    let x = row_major(&images, BATCH);
     for backend in backends() {
         let mut model = model(&backend, &keras);
-        assert_close(&model.predict(x).unwrap(), &keras["probabilities"], 1e-5, 0.0, backend.isa().name());
+        assert_close(&model.predict(x).unwrap(), &keras["probabilities"], OF_LOSSES, backend.isa().name());
         let mut gradients = vec![f32::NAN; model.count_params()];
         let loss = model.gradients(x, &labels, &mut gradients).unwrap();
-        assert_close(&[loss], &keras["adam/losses"][..1], 1e-5, 0.0, backend.isa().name());
+        assert_close(&[loss], &keras["adam/losses"][..1], OF_LOSSES, backend.isa().name());
         assert_parameters(&gradients, &keras, "gradient");
     }
 }
 
-/// Takes every batch once; gives their losses.
+/// Trains on every batch once; returns their losses.
 fn trained(model: &mut Sequential, optimizer: Optimizer, images: &[f32], labels: &[u8]) -> Vec<f32> {
     model.compile(optimizer).unwrap();
     let batches = images.chunks(BATCH * 784).zip(labels.chunks(BATCH));
-    batches.map(|(x, labels)| model.train_on_batch(matrix(x, BATCH), labels).unwrap().loss).collect()
+    batches.map(|(x, labels)| model.train_on_batch(row_major(x, BATCH), labels).unwrap().loss).collect()
 }
 
 #[test]
-fn training_goes_as_in_keras() {
+fn training_matches_keras() {
     let keras = fixture("tutorial");
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let optimizers: [(&str, Optimizer); 4] = [
@@ -90,14 +93,14 @@ fn training_goes_as_in_keras() {
         for (name, optimizer) in optimizers {
             let mut model = model(&backend, &keras);
             let losses = trained(&mut model, optimizer, &images, &labels);
-            assert_close(&losses, &keras[&format!("{name}/losses")], 1e-5, 0.0, &format!("{name}/losses"));
+            assert_close(&losses, &keras[&format!("{name}/losses")], OF_LOSSES, &format!("{name}/losses"));
             assert_parameters(model.parameters(), &keras, name);
         }
     }
 }
 
 #[test]
-fn clipping_l2_and_weight_decay_go_as_in_keras() {
+fn clipping_l2_and_weight_decay_match_keras() {
     let (initial, keras) = (fixture("tutorial"), fixture("options"));
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let sgd = Sgd::default().learning_rate(0.1);
@@ -118,7 +121,7 @@ fn clipping_l2_and_weight_decay_go_as_in_keras() {
 }
 
 #[test]
-fn weights_of_classes_and_samples_go_as_in_keras() {
+fn class_and_sample_weights_match_keras() {
     let (initial, keras) = (fixture("tutorial"), fixture("weights"));
     let (images, labels) = fashion_mnist(STEPS * BATCH);
     let classes: Vec<f32> = (0..10u8).map(|label| 0.25 * f32::from(label % 4)).collect();
@@ -132,17 +135,17 @@ fn weights_of_classes_and_samples_go_as_in_keras() {
         for (name, options) in kinds {
             let mut model = model(&backend, &initial);
             model.compile(Sgd::default().momentum(0.9)).unwrap();
-            let history = model.fit(matrix(&images, STEPS * BATCH), &labels, options).unwrap();
+            let history = model.fit(row_major(&images, STEPS * BATCH), &labels, options).unwrap();
             let end = history.epochs()[0];
-            assert_close(&[end.loss], &keras[&format!("{name}/loss")], 1e-5, 0.0, name);
-            assert_close(&[end.accuracy], &keras[&format!("{name}/accuracy")], 1e-6, 0.0, name);
+            assert_close(&[end.loss], &keras[&format!("{name}/loss")], OF_LOSSES, name);
+            assert_close(&[end.accuracy], &keras[&format!("{name}/accuracy")], Tolerance::relative(1e-6), name);
             assert_parameters(model.parameters(), &keras, name);
         }
     }
 }
 
 #[test]
-fn activations_have_the_names_of_keras() {
+fn activation_names_match_keras() {
     let names = "linear relu leaky_relu elu sigmoid tanh softplus silu gelu softmax";
     assert_eq!(DenseActivation::all().map(DenseActivation::name).collect::<Vec<_>>().join(" "), names);
     for activation in DenseActivation::all() {
@@ -154,7 +157,7 @@ fn activations_have_the_names_of_keras() {
 }
 
 #[test]
-fn summaries_are_those_of_keras() {
+fn summaries_match_keras() {
     let dense = |units| Dense::new(units, Activation::Relu);
     let nets = [
         ("tutorial", Sequential::builder((28, 28)).layer(Flatten).layer(dense(128)).layer(dense(10))),

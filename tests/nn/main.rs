@@ -1,6 +1,6 @@
-//! Level 2, by the public interface: networks, their training and inference, and their files.
+//! Tests the network API through its public interface: networks, training, inference and files.
 //!
-//! One program, since what takes long is to build them.
+//! One program, since linking takes longer than most of the tests.
 
 mod bits;
 mod checkpoint;

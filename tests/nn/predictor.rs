@@ -1,13 +1,15 @@
-//! `Predictor`: the bits of the model that it was made from, whoever asks.
+//! Compares a `Predictor` with the model that it was made from.
 
-use std::num::NonZeroUsize;
-
-use crate::common::{assert_bits, backends, matrix, mlp, random, some};
 use densely::nn::{Activation, Dense, DenseActivation, Predictor, Sequential};
 use densely::{Error, MatMut, MatRef, Threads, activation};
+use densely_testkit::{
+    Layout, Matrix, Strides, assert_identical, backends, exactly, first_if_emulated, random_values, row_major,
+};
 use rayon::ThreadPoolBuilder;
 
-/// Inputs and units; the last net's weights are many, those of most others few.
+use crate::common::mlp;
+
+/// Inputs and units of networks; the last has over 2^20 weights, most others have few.
 const NETS: [(usize, &[usize]); 7] = [
     (6, &[64, 8, 4]),
     (784, &[128, 10]),
@@ -17,7 +19,7 @@ const NETS: [(usize, &[usize]); 7] = [
     (2, &[129, 9]),
     (1030, &[1024, 30]),
 ];
-/// None, few, a block and more, several blocks.
+/// No row, few, one block and more, several blocks.
 const BATCHES: [usize; 11] = [0, 1, 2, 3, 4, 7, 16, 33, 128, 129, 300];
 
 fn predict(predictor: &Predictor, x: MatRef<'_>) -> Vec<f32> {
@@ -27,22 +29,22 @@ fn predict(predictor: &Predictor, x: MatRef<'_>) -> Vec<f32> {
 }
 
 #[test]
-fn answers_have_the_bits_of_the_model_on_any_number_of_threads() {
+fn predictor_matches_the_model_on_any_number_of_threads() {
     let pool = ThreadPoolBuilder::new().num_threads(3).build().unwrap();
     for backend in backends() {
         for (inputs, units) in NETS {
             let model = mlp(&backend, inputs, units);
             let predictor = Predictor::new(&model);
-            for &rows in some(&BATCHES, 9) {
-                let x = random(rows as u64, rows * inputs);
+            for &rows in first_if_emulated(&BATCHES, 9) {
+                let x = random_values(rows as u64, rows * inputs);
                 let x = MatRef::new(&x, rows, inputs).unwrap();
                 let expected = model.predict(x).unwrap();
                 let name = format!("{rows} rows of {inputs}-{units:?} on {}", backend.isa());
-                assert_bits(&predict(&predictor, x), &expected, &name);
-                for threads in [Threads::One, Threads::Auto, Threads::Exactly(NonZeroUsize::new(5).unwrap())] {
+                assert_identical(&predict(&predictor, x), &expected, &name);
+                for threads in [Threads::One, Threads::Auto, exactly(5)] {
                     let predictor = predictor.clone().with_threads(threads);
                     let found = pool.install(|| predict(&predictor, x));
-                    assert_bits(&found, &expected, &format!("{name}, {threads:?}"));
+                    assert_identical(&found, &expected, &format!("{name}, {threads:?}"));
                 }
             }
         }
@@ -50,7 +52,7 @@ fn answers_have_the_bits_of_the_model_on_any_number_of_threads() {
 }
 
 #[test]
-fn every_activation_has_the_bits_of_the_model() {
+fn predictor_matches_the_model_for_every_activation() {
     for backend in backends() {
         for last in DenseActivation::all() {
             for &hidden in Activation::ALL {
@@ -58,9 +60,9 @@ fn every_activation_has_the_bits_of_the_model() {
                 let builder = builder.layer(Dense::new(21, hidden).use_bias(false)).layer(Dense::new(5, last));
                 let model = builder.build().unwrap();
                 for rows in [2, 30] {
-                    let x = random(1, rows * 9);
-                    let (x, name) = (matrix(&x, rows), format!("{hidden} and {last} on {}", backend.isa()));
-                    assert_bits(&predict(&Predictor::new(&model), x), &model.predict(x).unwrap(), &name);
+                    let x = random_values(1, rows * 9);
+                    let (x, name) = (row_major(&x, rows), format!("{hidden} and {last} on {}", backend.isa()));
+                    assert_identical(&predict(&Predictor::new(&model), x), &model.predict(x).unwrap(), &name);
                 }
             }
         }
@@ -68,42 +70,41 @@ fn every_activation_has_the_bits_of_the_model() {
 }
 
 #[test]
-fn logits_and_logarithms_are_those_of_the_probabilities() {
+fn logits_and_log_probabilities_match_the_probabilities() {
     for (backend, rows) in backends().into_iter().flat_map(|backend| [2, 150].map(|rows| (backend.clone(), rows))) {
         let model = mlp(&backend, 20, &[40, 7]);
         let predictor = Predictor::new(&model);
-        let x = random(3, rows * 20);
-        let x = matrix(&x, rows);
+        let x = random_values(3, rows * 20);
+        let x = row_major(&x, rows);
         let [mut logits, mut logs, mut expected] = [(); 3].map(|()| vec![f32::NAN; rows * 7]);
         predictor.logits_into(x, MatMut::new(&mut logits, rows, 7).unwrap()).unwrap();
         predictor.log_probabilities_into(x, MatMut::new(&mut logs, rows, 7).unwrap()).unwrap();
-        activation::log_softmax(&backend, matrix(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
-        assert_bits(&logs, &expected, "logarithms");
-        activation::softmax(&backend, matrix(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
-        assert_bits(&predict(&predictor, x), &expected, "probabilities");
+        activation::log_softmax(&backend, row_major(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap())
+            .unwrap();
+        assert_identical(&logs, &expected, "log-probabilities");
+        activation::softmax(&backend, row_major(&logits, rows), MatMut::new(&mut expected, rows, 7).unwrap()).unwrap();
+        assert_identical(&predict(&predictor, x), &expected, "probabilities");
     }
 }
 
 #[test]
-fn what_lies_between_rows_and_columns_is_neither_read_nor_written() {
+fn predictor_leaves_gaps_between_elements_untouched() {
     let model = mlp(&backends()[0], 6, &[64, 4]);
     let predictor = Predictor::new(&model);
-    for (rows, [row, col]) in [2, 140].into_iter().flat_map(|rows| [[9, 1], [17, 2]].map(|strides| (rows, strides))) {
-        let x = random(5, rows * 6);
-        let (mut gaps, mut y) = (vec![f32::NAN; rows * row], vec![-7.0; rows * row]);
-        let places = || (0..rows * 6).map(|i| i / 6 * row + i % 6 * col);
-        places().zip(&x).for_each(|(place, &x)| gaps[place] = x);
-        let gaps = MatRef::with_strides(&gaps, rows, 6, row, col).unwrap();
-        predictor.predict_into(gaps, MatMut::with_strides(&mut y, rows, 4, row, col).unwrap()).unwrap();
-        let mut expected = vec![-7.0; rows * row];
-        let values = model.predict(matrix(&x, rows)).unwrap();
-        (0..rows * 4).zip(values).for_each(|(i, value)| expected[i / 4 * row + i % 4 * col] = value);
-        assert_bits(&y, &expected, "all of y");
+    let strides = [(9, 1), (17, 2)].map(|(row, col)| Layout::Strided(Strides { row, col }));
+    for (rows, layout) in [2, 140].into_iter().flat_map(|rows| strides.map(|layout| (rows, layout))) {
+        let values = random_values(5, rows * 6);
+        // NaN lies in the gaps of x.
+        let x = Matrix::from_fn([rows, 6], layout, |row, col| values[6 * row + col]);
+        let mut y = Matrix::unwritten([rows, 4], layout);
+        predictor.predict_into(x.view(), y.view_mut()).unwrap();
+        y.assert_written("predictions");
+        assert_identical(&y.view().to_vec(), &model.predict(row_major(&values, rows)).unwrap(), "predictions");
     }
 }
 
 #[test]
-fn sixteen_threads_ask_at_once() {
+fn sixteen_threads_share_one_predictor() {
     let model = mlp(&backends()[0], 30, &[50, 10]);
     let predictor = Predictor::new(&model);
     std::thread::scope(|scope| {
@@ -111,11 +112,11 @@ fn sixteen_threads_ask_at_once() {
             let (model, predictor) = (&model, &predictor);
             scope.spawn(move || {
                 for rows in [1, 20, 200] {
-                    let x = random(thread, rows * 30);
-                    let x = matrix(&x, rows);
+                    let x = random_values(thread, rows * 30);
+                    let x = row_major(&x, rows);
                     let expected = model.predict(x).unwrap();
                     for _ in 0..20 {
-                        assert_bits(&predict(predictor, x), &expected, "an answer");
+                        assert_identical(&predict(predictor, x), &expected, "a prediction");
                     }
                 }
             });
@@ -124,16 +125,16 @@ fn sixteen_threads_ask_at_once() {
 }
 
 #[test]
-fn what_the_model_learns_afterwards_changes_nothing() {
+fn later_training_does_not_change_a_predictor() {
     let mut model = mlp(&backends()[0], 4, &[3]);
     let predictor = Predictor::new(&model);
-    let before = model.predict(matrix(&[1.0; 4], 1)).unwrap();
+    let before = model.predict(row_major(&[1.0; 4], 1)).unwrap();
     model.parameters_mut().fill(0.0);
-    assert_bits(&predict(&predictor, matrix(&[1.0; 4], 1)), &before, "the answer");
+    assert_identical(&predict(&predictor, row_major(&[1.0; 4], 1)), &before, "the prediction");
 }
 
 #[test]
-fn what_does_not_fit_is_refused_and_nothing_is_written() {
+fn predictor_refuses_bad_arguments_and_writes_nothing() {
     let predictor = Predictor::new(&mlp(&backends()[0], 4, &[3]));
     let (x, mut y) = ([0.0; 10], [-7.0; 8]);
     let x_of = |cols: usize| MatRef::new(&x[..2 * cols], 2, cols).unwrap();
@@ -150,7 +151,7 @@ fn what_does_not_fit_is_refused_and_nothing_is_written() {
 }
 
 #[test]
-fn sizes_are_those_of_the_model() {
+fn predictor_reports_the_sizes_of_the_model() {
     for (inputs, units) in NETS {
         let predictor = Predictor::new(&mlp(&backends()[0], inputs, units));
         assert_eq!((predictor.inputs(), predictor.outputs()), (inputs, units[units.len() - 1]));
@@ -158,7 +159,7 @@ fn sizes_are_those_of_the_model() {
 }
 
 #[test]
-fn what_debug_prints_is_no_list_of_weights() {
+fn debug_prints_no_weights() {
     let model = mlp(&backends()[0], 784, &[128, 10]);
     for text in [format!("{model:?}"), format!("{:?}", Predictor::new(&model))] {
         assert!(text.contains("784") && text.len() < 1000, "{text}");

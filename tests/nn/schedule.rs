@@ -1,10 +1,12 @@
-//! Learning rates that change from step to step.
+//! Tests learning-rate schedules, and callbacks that set the learning rate.
 
 use std::ops::ControlFlow;
 
-use crate::common::{assert_bits, backends, exactly, matrix, mlp, random, random_labels};
 use densely::nn::{Adam, AdamW, BatchEnd, Callback, Clip, EpochEnd, Fit, Optimizer, Schedule, Sequential, Sgd};
-use densely::{Backend, Error, Isa, Result, reference};
+use densely::{Backend, Error, Result, reference};
+use densely_testkit::{assert_identical, exact_backends, exactly, random_labels, random_values, row_major};
+
+use crate::common::mlp;
 
 const SAMPLES: usize = 40;
 const INPUTS: usize = 30;
@@ -14,14 +16,14 @@ const BATCHES: usize = 3;
 const EPOCHS: usize = 3;
 const RATE: f64 = 0.05;
 
-/// Warm-up, decay and what stays behind it all lie within the nine steps.
+/// Schedules whose warm-up, decay and final value all lie within the nine steps.
 fn schedules() -> [Schedule; 4] {
     let step = Schedule::step(2, 0.3);
     [step, step.to(0.2).warm_up(3), Schedule::cosine(5).to(0.1).warm_up(2), Schedule::constant().warm_up(4)]
 }
 
 fn data() -> (Vec<f32>, Vec<u8>) {
-    (random(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
+    (random_values(1, SAMPLES * INPUTS), random_labels(2, SAMPLES, CLASSES))
 }
 
 fn model(backend: &Backend, optimizer: Optimizer) -> Sequential {
@@ -38,8 +40,7 @@ fn batches<'a>(x: &'a [f32], labels: &'a [u8]) -> impl Iterator<Item = (&'a [f32
     x.chunks(BATCH * INPUTS).zip(labels.chunks(BATCH)).cycle().take(EPOCHS * BATCHES)
 }
 
-/// Asserts the factors before the steps with these numbers. What was computed otherwise is a few
-/// roundings off.
+/// Asserts the factors at steps within 2 epsilon, since Keras rounds in another order.
 #[track_caller]
 fn assert_factors(schedule: Schedule, expected: &[(u64, f64)]) {
     for &(step, expected) in expected {
@@ -49,7 +50,7 @@ fn assert_factors(schedule: Schedule, expected: &[(u64, f64)]) {
 }
 
 #[test]
-fn factors_change_where_they_should() {
+fn schedules_have_documented_factors() {
     let exactly = |schedule: Schedule, expected: &[(u64, f64)]| {
         for &(step, expected) in expected {
             assert_eq!(schedule.factor(step), expected, "step {step} of {schedule:?}");
@@ -71,9 +72,9 @@ fn factors_change_where_they_should() {
     assert_factors(Schedule::cosine(8), &[(2, 0.5 + 0.125f64.sqrt()), (4, 0.5), (6, 0.5 - 0.125f64.sqrt())]);
 }
 
-/// Keras 3.15.1 on TensorFlow in f64, with `f = numpy.float64`.
+/// Expects the factors of Keras 3.15.1 on TensorFlow in f64, with `f = numpy.float64`.
 #[test]
-fn factors_are_those_of_keras() {
+fn schedules_match_keras() {
     // CosineDecay(f(1), 100, alpha=f(0.1))
     let expected = [
         (0, 1.0),
@@ -104,9 +105,9 @@ fn factors_are_those_of_keras() {
     assert_factors(Schedule::step(5, 0.3), &expected);
 }
 
-/// Those of glibc have other bits here.
+/// At these steps the cosines of glibc have other bits.
 #[test]
-fn cosines_mean_the_same_on_every_machine() {
+fn cosines_are_the_same_on_every_machine() {
     let bits =
         [(11, 14), (6, 19), (16, 21), (7, 23)].map(|(step, steps)| Schedule::cosine(steps).factor(step).to_bits());
     let expected: [u64; 4] =
@@ -114,53 +115,53 @@ fn cosines_mean_the_same_on_every_machine() {
     assert_eq!(bits, expected);
 }
 
-/// Rules with [`RATE`].
+/// Update rules with [`RATE`].
 fn rules() -> [Optimizer; 4] {
     let (sgd, adam) = (Sgd::default().learning_rate(RATE), Adam::default().learning_rate(RATE));
     [sgd.into(), sgd.momentum(0.9).nesterov(true).into(), adam.into(), AdamW::default().learning_rate(RATE).into()]
 }
 
 #[test]
-fn steps_have_the_rates_that_would_be_set_by_hand() {
+fn scheduled_fit_equals_rates_set_by_hand() {
     let (x, labels) = data();
     let backend = Backend::new().unwrap();
     for rule in rules() {
         for schedule in schedules() {
             let mut fitted = model(&backend, rule.schedule(schedule));
             let mut by_hand = model(&backend, rule);
-            fitted.fit(matrix(&x, SAMPLES), &labels, options()).unwrap();
+            fitted.fit(row_major(&x, SAMPLES), &labels, options()).unwrap();
             for (step, (x, labels)) in batches(&x, &labels).enumerate() {
                 by_hand.set_learning_rate(RATE * schedule.factor(step as u64)).unwrap();
-                by_hand.train_on_batch(matrix(x, labels.len()), labels).unwrap();
+                by_hand.train_on_batch(row_major(x, labels.len()), labels).unwrap();
             }
-            assert_bits(fitted.parameters(), by_hand.parameters(), &format!("{rule:?}, {schedule:?}"));
+            assert_identical(fitted.parameters(), by_hand.parameters(), &format!("{rule:?}, {schedule:?}"));
         }
     }
 }
 
 #[test]
-fn a_scheduled_fit_has_the_bits_of_the_reference() {
+fn scheduled_fit_matches_reference() {
     let (x, labels) = data();
     for schedule in schedules() {
         for rule in rules() {
             for clip in [None, Some(Clip::GlobalNorm(0.5))] {
                 let optimizer = rule.schedule(schedule);
                 let optimizer = clip.map_or(optimizer, |clip| optimizer.clip(clip));
-                for backend in backends().into_iter().filter(|backend| backend.isa() != Isa::Portable) {
+                for backend in exact_backends() {
                     let mut gives_gradients = model(&backend, optimizer);
                     let mut expected = gives_gradients.parameters().to_vec();
                     let [mut dw, mut m, mut v] = [0.0; 3].map(|zero| vec![zero; expected.len()]);
                     for (t, (x, labels)) in (1..).zip(batches(&x, &labels)) {
                         gives_gradients.parameters_mut().copy_from_slice(&expected);
-                        gives_gradients.gradients(matrix(x, labels.len()), labels, &mut dw).unwrap();
+                        gives_gradients.gradients(row_major(x, labels.len()), labels, &mut dw).unwrap();
                         clip.iter().for_each(|&clip| reference::clip(clip, &mut dw).unwrap());
                         reference::update(optimizer, t, &mut expected, &dw, &mut m, &mut v).unwrap();
                     }
                     for threads in [1, 2, 3, 5] {
                         let backend = backend.with_threads(exactly(threads));
                         let mut fitted = model(&backend, optimizer);
-                        fitted.fit(matrix(&x, SAMPLES), &labels, options()).unwrap();
-                        assert_bits(fitted.parameters(), &expected, &format!("{optimizer:?}, {backend:?}"));
+                        fitted.fit(row_major(&x, SAMPLES), &labels, options()).unwrap();
+                        assert_identical(fitted.parameters(), &expected, &format!("{optimizer:?}, {backend:?}"));
                     }
                 }
             }
@@ -168,18 +169,20 @@ fn a_scheduled_fit_has_the_bits_of_the_reference() {
     }
 }
 
-/// Keeps the rates that it is told, and gives those it has for each epoch.
+/// Records the learning rates that it is called with, and returns the given ones.
 #[derive(Default)]
 struct Rates {
+    /// The rate of each epoch; none where it is missing.
     given: Vec<f64>,
-    asked: Vec<(usize, f64)>,
+    /// The epochs and rates that `learning_rate` was called with.
+    called: Vec<(usize, f64)>,
     batches: Vec<f64>,
     epochs: Vec<f64>,
 }
 
 impl Callback for Rates {
     fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
-        self.asked.push((epoch, rate));
+        self.called.push((epoch, rate));
         self.given.get(epoch).copied().unwrap_or(rate)
     }
 
@@ -196,11 +199,11 @@ impl Callback for Rates {
 
 fn fit(model: &mut Sequential, rates: &mut Rates) -> Result<()> {
     let (x, labels) = data();
-    model.fit(matrix(&x, SAMPLES), &labels, options().callback(rates)).map(drop)
+    model.fit(row_major(&x, SAMPLES), &labels, options().callback(rates)).map(drop)
 }
 
 #[test]
-fn callbacks_and_history_tell_of_the_rates() {
+fn callbacks_report_the_learning_rates() {
     let schedule = Schedule::step(1, 0.5);
     let optimizer = Optimizer::from(Sgd::default().learning_rate(1.0)).schedule(schedule);
     let mut model = model(&Backend::new().unwrap(), optimizer);
@@ -210,31 +213,31 @@ fn callbacks_and_history_tell_of_the_rates() {
         let expected: Vec<f64> = (first..first + 9).map(|step| schedule.factor(step)).collect();
         assert_eq!(rates.batches, expected);
         assert_eq!(rates.epochs, [expected[2], expected[5], expected[8]]);
-        assert_eq!(rates.asked, [(0, 1.0), (1, 1.0), (2, 1.0)], "the rate before the schedule");
+        assert_eq!(rates.called, [(0, 1.0), (1, 1.0), (2, 1.0)], "the rate before the schedule");
     }
     assert_eq!(model.learning_rate(), Some(1.0));
 }
 
 #[test]
-fn a_callback_changes_the_rate() {
+fn callback_changes_the_learning_rate() {
     let backend = Backend::new().unwrap();
     let (x, labels) = data();
     let optimizer = Optimizer::from(Adam::default().learning_rate(0.5)).schedule(Schedule::constant().warm_up(4));
     let [mut fitted, mut by_hand] = [(); 2].map(|()| model(&backend, optimizer));
     let mut rates = Rates { given: vec![0.25, 0.75], ..Rates::default() };
     fit(&mut fitted, &mut rates).unwrap();
-    assert_eq!(rates.asked, [(0, 0.5), (1, 0.25), (2, 0.75)]);
+    assert_eq!(rates.called, [(0, 0.5), (1, 0.25), (2, 0.75)]);
     assert_eq!(rates.batches, [0.0, 0.0625, 0.125, 0.5625, 0.75, 0.75, 0.75, 0.75, 0.75]);
     assert_eq!(fitted.learning_rate(), Some(0.75));
     for (step, (x, labels)) in batches(&x, &labels).enumerate() {
         by_hand.set_learning_rate([0.25, 0.75, 0.75][step / BATCHES]).unwrap();
-        by_hand.train_on_batch(matrix(x, labels.len()), labels).unwrap();
+        by_hand.train_on_batch(row_major(x, labels.len()), labels).unwrap();
     }
-    assert_bits(fitted.parameters(), by_hand.parameters(), "parameters");
+    assert_identical(fitted.parameters(), by_hand.parameters(), "parameters");
 }
 
 #[test]
-fn a_callback_that_gives_no_rate_ends_the_fit() {
+fn invalid_rate_of_a_callback_ends_fit() {
     for bad in [f64::NAN, f64::INFINITY, -0.1, 1e39] {
         let backend = Backend::new().unwrap();
         let [mut fitted, mut expected] = [(); 2].map(|()| model(&backend, Sgd::default().into()));
@@ -243,7 +246,7 @@ fn a_callback_that_gives_no_rate_ends_the_fit() {
         assert_eq!(fitted.learning_rate(), Some(0.25), "{bad}");
         let (x, labels) = data();
         expected.set_learning_rate(0.25).unwrap();
-        expected.fit(matrix(&x, SAMPLES), &labels, options().epochs(1)).unwrap();
-        assert_bits(fitted.parameters(), expected.parameters(), "what the first epoch learnt");
+        expected.fit(row_major(&x, SAMPLES), &labels, options().epochs(1)).unwrap();
+        assert_identical(fitted.parameters(), expected.parameters(), "parameters after the first epoch");
     }
 }

@@ -1,24 +1,26 @@
-//! What ends a training before all its epochs are done.
+//! Ends training before its last epoch: stop flags and early stopping.
 
 use std::ops::ControlFlow;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::common::{assert_bits, matrix, mlp};
-use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
 use densely::nn::{BatchEnd, Callback, EarlyStopping, Ended, EpochEnd, Fit, History, Monitor, Sequential, Sgd};
 use densely::{Backend, Error};
+use densely_testkit::{assert_identical, row_major};
 
-/// The parameters after the first steps of [`in_order`].
+use crate::common::mlp;
+use crate::small::{BATCH, CLASSES, INPUTS, SAMPLES, data, in_order, model};
+
+/// Returns the parameters after the first steps of [`in_order`].
 fn by_hand(steps: usize) -> Vec<f32> {
     let (x, labels) = data();
     let mut model = model();
     for (x, labels) in x.chunks(BATCH * INPUTS).zip(labels.chunks(BATCH)).cycle().take(steps) {
-        model.train_on_batch(matrix(x, labels.len()), labels).unwrap();
+        model.train_on_batch(row_major(x, labels.len()), labels).unwrap();
     }
     model.parameters().to_vec()
 }
 
-/// Sets a flag behind so many batches or epochs in all.
+/// Sets a stop flag after the given number of batches or epochs.
 #[derive(Default)]
 struct Setter {
     flag: AtomicBool,
@@ -43,49 +45,50 @@ impl Callback for &Setter {
 }
 
 #[test]
-fn a_flag_can_stop_and_keeps_what_was_learnt() {
+fn stop_flag_ends_training_and_keeps_the_parameters() {
     let (x, labels) = data();
     let set = AtomicBool::new(true);
     let mut fitted = model();
-    let history = fitted.fit(matrix(&x, SAMPLES), &labels, in_order(9).stop(&set)).unwrap();
+    let history = fitted.fit(row_major(&x, SAMPLES), &labels, in_order(9).stop(&set)).unwrap();
     assert_eq!((history.epochs().len(), history.ended(), fitted.iterations()), (0, Ended::Stopped, Some(1)));
 
-    // Behind a batch, behind the last one of an epoch, which is completed then, and behind an epoch.
+    // After a batch; after the last batch of an epoch, which is completed then; after an epoch.
     for (last_batch, last_epoch, steps, epochs) in
         [(Some(4), None, 4, 1), (Some(5), None, 5, 1), (Some(6), None, 6, 2), (None, Some(2), 6, 2)]
     {
         let mut fitted = model();
         let setter = Setter { last_batch, last_epoch, ..Setter::default() };
-        let options = in_order(9).stop(&setter.flag).validation_data(matrix(&x, SAMPLES), &labels);
+        let options = in_order(9).stop(&setter.flag).validation_data(row_major(&x, SAMPLES), &labels);
         let mut callback = &setter;
-        let history = fitted.fit(matrix(&x, SAMPLES), &labels, options.callback(&mut callback)).unwrap();
-        assert_bits(fitted.parameters(), &by_hand(steps), "parameters");
+        let history = fitted.fit(row_major(&x, SAMPLES), &labels, options.callback(&mut callback)).unwrap();
+        assert_identical(fitted.parameters(), &by_hand(steps), "parameters");
         assert_eq!(fitted.iterations(), Some(steps as u64));
         assert_eq!((history.epochs().len(), history.ended()), (epochs, Ended::Stopped));
         let validation = history.epochs().last().unwrap().validation.unwrap();
-        assert_eq!(validation == fitted.evaluate(matrix(&x, SAMPLES), &labels).unwrap(), steps == 3 * epochs);
+        assert_eq!(validation == fitted.evaluate(row_major(&x, SAMPLES), &labels).unwrap(), steps == 3 * epochs);
     }
 }
 
 #[test]
-fn a_flag_that_is_not_set_stops_nothing() {
+fn unset_stop_flag_changes_nothing() {
     let (x, labels) = data();
     let unset = AtomicBool::new(false);
     let [mut stoppable, mut plain] = [(); 2].map(|()| model());
-    let history = stoppable.fit(matrix(&x, SAMPLES), &labels, in_order(2).stop(&unset)).unwrap();
-    assert_eq!(history, plain.fit(matrix(&x, SAMPLES), &labels, in_order(2)).unwrap());
+    let history = stoppable.fit(row_major(&x, SAMPLES), &labels, in_order(2).stop(&unset)).unwrap();
+    assert_eq!(history, plain.fit(row_major(&x, SAMPLES), &labels, in_order(2)).unwrap());
     assert_eq!(history.ended(), Ended::Finished);
-    assert_bits(stoppable.parameters(), plain.parameters(), "parameters");
+    assert_identical(stoppable.parameters(), plain.parameters(), "parameters");
 }
 
-/// Gives each epoch its learning rate, and ends the training behind so many batches or epochs in all.
+/// Returns [`RATES`], and stops training after the given number of batches or epochs.
 #[derive(Default)]
 struct Script {
     last_batch: Option<usize>,
     last_epoch: Option<usize>,
 }
 
-/// Three epochs make the validation's loss better, the next makes it worse, one more keeps it, and so on.
+/// With these learning rates three epochs improve the validation loss; the fourth makes it worse, the fifth
+/// keeps it, and so on.
 const RATES: [f64; 8] = [0.1, 0.1, 0.1, 5.0, 0.0, 5.0, 0.0, 0.0];
 const BEST: usize = 2;
 
@@ -105,10 +108,10 @@ impl Callback for Script {
     }
 }
 
-/// Trains by the script, and gives the model too.
+/// Trains with a [`Script`]; returns the model, too.
 fn scripted(mut script: Script, epochs: usize, stopping: Option<EarlyStopping>) -> (History, Sequential) {
     let (x, labels) = data();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
     model.compile(Sgd::default().momentum(0.5)).unwrap();
     let mut options = in_order(epochs).validation_data(x, &labels).callback(&mut script);
@@ -119,7 +122,7 @@ fn scripted(mut script: Script, epochs: usize, stopping: Option<EarlyStopping>) 
     (history, model)
 }
 
-/// The parameters after so many epochs of the script.
+/// Returns the parameters after the first epochs of the script.
 fn after(epochs: usize) -> Vec<f32> {
     scripted(Script::default(), epochs, None).1.parameters().to_vec()
 }
@@ -129,7 +132,7 @@ fn stopping() -> EarlyStopping {
 }
 
 #[test]
-fn the_script_has_one_best_epoch() {
+fn scripted_training_has_one_best_epoch() {
     let (history, _) = scripted(Script::default(), RATES.len(), None);
     let losses: Vec<f32> = history.epochs().iter().map(|end| end.validation.unwrap().loss).collect();
     assert!(losses[0] > losses[1] && losses[1] > losses[BEST], "{losses:?}");
@@ -138,29 +141,29 @@ fn the_script_has_one_best_epoch() {
 }
 
 #[test]
-fn early_stopping_goes_back_to_the_best_epoch() {
+fn early_stopping_restores_the_best_epoch() {
     for patience in 1..=4 {
         let (history, model) = scripted(Script::default(), RATES.len(), Some(stopping().patience(patience)));
         let epochs = BEST + 1 + patience;
         assert_eq!((history.epochs().len(), history.ended()), (epochs, Ended::EarlyStopping));
         assert_eq!(history.best_epoch(), Some(BEST));
-        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
-        assert_eq!(model.iterations(), Some(3 * epochs as u64), "the optimizer goes on from the last step");
+        assert_identical(model.parameters(), &after(BEST + 1), "parameters");
+        assert_eq!(model.iterations(), Some(3 * epochs as u64), "the optimizer keeps the state of the last step");
         assert_eq!(model.learning_rate(), Some(RATES[epochs - 1]));
     }
 }
 
 #[test]
-fn the_last_parameters_stay_if_that_is_asked_for() {
+fn restore_best_false_keeps_the_last_parameters() {
     let stopping = stopping().patience(2).restore_best(false);
     let (history, model) = scripted(Script::default(), RATES.len(), Some(stopping));
     assert_eq!((history.epochs().len(), history.ended()), (BEST + 3, Ended::EarlyStopping));
     assert_eq!(history.best_epoch(), Some(BEST));
-    assert_bits(model.parameters(), &after(BEST + 3), "parameters");
+    assert_identical(model.parameters(), &after(BEST + 3), "parameters");
 }
 
 #[test]
-fn the_best_epoch_is_restored_however_training_ends() {
+fn best_epoch_is_restored_however_training_ends() {
     let in_epoch = Script { last_batch: Some(3 * 4 + 2), ..Script::default() };
     let at_end = Script { last_epoch: Some(5), ..Script::default() };
     for (script, epochs, ended, finished) in
@@ -169,12 +172,12 @@ fn the_best_epoch_is_restored_however_training_ends() {
         let (history, model) = scripted(script, epochs, Some(stopping().patience(9)));
         assert_eq!((history.epochs().len(), history.ended()), (finished, ended));
         assert_eq!(history.best_epoch(), Some(BEST));
-        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
+        assert_identical(model.parameters(), &after(BEST + 1), "parameters");
     }
 }
 
 #[test]
-fn the_best_epoch_is_restored_if_training_ends_with_an_error() {
+fn best_epoch_is_restored_after_an_error() {
     struct WithoutRate(Script);
     impl Callback for WithoutRate {
         fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
@@ -182,7 +185,7 @@ fn the_best_epoch_is_restored_if_training_ends_with_an_error() {
         }
     }
     let (x, labels) = data();
-    let x = matrix(&x, SAMPLES);
+    let x = row_major(&x, SAMPLES);
     let fit = |callback: &mut dyn Callback, options: fn(Fit<'_>) -> Fit<'_>| {
         let mut model = mlp(&Backend::new().unwrap(), INPUTS, &[11, CLASSES]);
         model.compile(Sgd::default().momentum(0.5)).unwrap();
@@ -196,19 +199,19 @@ fn the_best_epoch_is_restored_if_training_ends_with_an_error() {
     assert!(matches!(no_file.1, Error::File { .. }), "{:?}", no_file.1);
     for (model, _) in [no_rate, no_file] {
         assert_eq!(model.iterations(), Some(3 * 5));
-        assert_bits(model.parameters(), &after(BEST + 1), "parameters");
+        assert_identical(model.parameters(), &after(BEST + 1), "parameters");
     }
 }
 
 #[test]
-fn without_a_best_epoch_the_last_parameters_stay() {
+fn last_parameters_stay_without_a_best_epoch() {
     let (history, model) = scripted(Script::default(), 5, Some(stopping().start_from_epoch(5)));
     assert_eq!((history.best_epoch(), history.ended()), (None, Ended::Finished));
-    assert_bits(model.parameters(), &after(5), "parameters");
+    assert_identical(model.parameters(), &after(5), "parameters");
 }
 
 #[test]
-fn early_stopping_comes_before_other_reasons() {
+fn early_stopping_takes_precedence_over_other_ends() {
     let script = Script { last_epoch: Some(BEST + 2), ..Script::default() };
     let (history, _) = scripted(script, BEST + 2, Some(stopping()));
     assert_eq!((history.epochs().len(), history.ended()), (BEST + 2, Ended::EarlyStopping));

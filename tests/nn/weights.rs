@@ -1,64 +1,66 @@
-//! Weights on disk: what is saved is loaded, and what is broken is refused.
+//! Saves and loads weights: what was saved is loaded, and damaged files are refused.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Folder, assert_bits, matrix, mlp, path_on_full_disk, random, run_on_full_disk};
 use densely::nn::Sequential;
 use densely::{Backend, Error};
+use densely_testkit::{Folder, assert_identical, random_values, row_major};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors, serialize};
 
-/// Four layers, so that names one bit apart, dense_2 and dense_3, are among them.
+use crate::common::{mlp, path_on_full_disk, run_on_full_disk};
+
+/// Builds four layers, among whose names dense_2 and dense_3 differ in one bit.
 fn model() -> Sequential {
     mlp(&Backend::new().unwrap(), 3, &[2, 3, 2, 2])
 }
 
-/// The same layers with other weights.
+/// Builds the same layers with other weights.
 fn other() -> Sequential {
     let mut model = model();
     model.parameters_mut().iter_mut().for_each(|weight| *weight += 1.0);
     model
 }
 
-/// The error of loading these bytes, which must leave the weights alone.
+/// Asserts that loading these bytes fails and leaves the weights alone; returns the error.
 #[track_caller]
 fn refused(folder: &Folder, content: &[u8]) -> Error {
     let path = folder.file("refused");
-    // Another file each time: cutting a file short and writing it again takes milliseconds on ext4.
+    // A new file each time: truncating and rewriting one takes milliseconds on ext4.
     let _ = fs::remove_file(&path);
     fs::write(&path, content).unwrap();
     let mut model = other();
     let error = model.load_weights(&path).unwrap_err();
-    assert_bits(model.parameters(), other().parameters(), "weights after a refused load");
+    assert_identical(model.parameters(), other().parameters(), "weights after a refused load");
     error
 }
 
 #[test]
-fn a_loaded_model_predicts_the_bits_of_the_saved_one() {
+fn loaded_model_predicts_the_same_bits() {
     let folder = Folder::new("round-trip");
     let (saved, mut loaded) = (model(), other());
     saved.save_weights(folder.file("weights")).unwrap();
     loaded.load_weights(folder.file("weights")).unwrap();
-    let x = random(1, 5 * 3);
-    let [found, expected] = [loaded, saved].map(|model| model.predict(matrix(&x, 5)).unwrap());
-    assert_bits(&found, &expected, "predictions");
+    let x = random_values(1, 5 * 3);
+    let [found, expected] = [loaded, saved].map(|model| model.predict(row_major(&x, 5)).unwrap());
+    assert_identical(&found, &expected, "predictions");
     assert_eq!(folder.names(), ["weights"]);
 }
 
 #[test]
-fn every_bit_pattern_survives() {
+fn every_bit_pattern_survives_saving() {
     let folder = Folder::new("patterns");
     let (mut saved, mut loaded) = (model(), model());
     let patterns = [0x8000_0000, 1, 0x7f80_0000, 0xff80_0000, 0x7fc0_1234, 0x7f80_0001, 0x0080_0000];
     saved.parameters_mut().iter_mut().zip(patterns).for_each(|(weight, bits)| *weight = f32::from_bits(bits));
     saved.save_weights(folder.file("weights")).unwrap();
     loaded.load_weights(folder.file("weights")).unwrap();
-    assert_bits(loaded.parameters(), saved.parameters(), "weights");
+    assert_identical(loaded.parameters(), saved.parameters(), "weights");
 }
 
 #[test]
-fn the_same_weights_give_the_same_bytes() {
+fn equal_weights_are_saved_as_equal_bytes() {
     let folder = Folder::new("bytes");
     let [first, second] = ["first", "second"].map(|name| {
         model().save_weights(folder.file(name)).unwrap();
@@ -68,7 +70,7 @@ fn the_same_weights_give_the_same_bytes() {
 }
 
 #[test]
-fn the_file_is_safetensors_with_keras_names_and_shapes() {
+fn files_are_safetensors_with_keras_names_and_shapes() {
     let folder = Folder::new("format");
     let model = mlp(&Backend::new().unwrap(), 3, &[2, 4]);
     model.save_weights(folder.file("weights")).unwrap();
@@ -83,11 +85,11 @@ fn the_file_is_safetensors_with_keras_names_and_shapes() {
         flat.extend(tensor.data().chunks_exact(4).map(|bytes| f32::from_le_bytes(bytes.try_into().unwrap())));
     }
     assert_eq!(file.len(), 4);
-    assert_bits(&flat, model.parameters(), "tensors in the order of the parameters");
+    assert_identical(&flat, model.parameters(), "tensors in the order of the parameters");
 }
 
 #[test]
-fn tensors_that_do_not_fit_are_refused_by_name() {
+fn mismatched_tensors_are_refused_by_name() {
     let folder = Folder::new("tensors");
     let zeros = [0; 64];
     let fitting = [
@@ -132,7 +134,7 @@ fn tensors_that_do_not_fit_are_refused_by_name() {
 }
 
 #[test]
-fn a_file_cut_anywhere_is_refused() {
+fn truncated_files_are_refused() {
     let folder = Folder::new("cut");
     model().save_weights(folder.file("weights")).unwrap();
     let bytes = fs::read(folder.file("weights")).unwrap();
@@ -144,13 +146,13 @@ fn a_file_cut_anywhere_is_refused() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_is_named() {
+fn unreadable_files_are_named() {
     let folder = Folder::new("missing");
     for path in [folder.file("missing"), folder.path().to_owned()] {
         let mut model = other();
         let error = model.load_weights(&path).unwrap_err();
         assert!(error.to_string().starts_with(&format!("cannot read {}: ", path.display())), "{error}");
-        assert_bits(model.parameters(), other().parameters(), "weights after a refused load");
+        assert_identical(model.parameters(), other().parameters(), "weights after a refused load");
     }
 }
 
@@ -162,7 +164,7 @@ fn assert_save_fails(model: &Sequential, path: &Path) {
 }
 
 #[test]
-fn a_path_that_cannot_be_written_is_named_and_nothing_is_left_behind() {
+fn unwritable_paths_are_named_and_leave_nothing_behind() {
     let folder = Folder::new("unwritable");
     fs::create_dir(folder.file("folder")).unwrap();
     fs::write(folder.file("file"), "").unwrap();
@@ -178,7 +180,7 @@ fn a_path_that_cannot_be_written_is_named_and_nothing_is_left_behind() {
 #[cfg(unix)]
 #[test]
 #[cfg_attr(not(target_arch = "x86_64"), ignore = "under qemu a test binary can't start itself")]
-fn a_save_that_fails_leaves_the_old_file() {
+fn failed_save_keeps_the_old_file() {
     let model = mlp(&Backend::new().unwrap(), 30, &[20, 2]);
     if let Some(path) = path_on_full_disk() {
         return assert_save_fails(&model, &path);
@@ -186,16 +188,16 @@ fn a_save_that_fails_leaves_the_old_file() {
     let folder = Folder::new("full-disk");
     let path = folder.file("weights");
     model.save_weights(&path).unwrap();
-    run_on_full_disk("weights::a_save_that_fails_leaves_the_old_file", &path);
+    run_on_full_disk("weights::failed_save_keeps_the_old_file", &path);
 }
 
-/// The file beside which the saves of this process write first, then those that find it there.
+/// Returns the file that save `number` of this process, from 0 on, writes first.
 fn unfinished(folder: &Folder, number: usize) -> PathBuf {
     folder.file(&format!(".densely-{}-{number}.part", std::process::id()))
 }
 
 #[test]
-fn what_unfinished_saves_have_left_stays_and_ends_none_but_the_thousandth() {
+fn save_survives_999_unfinished_files_and_refuses_at_1000() {
     let folder = Folder::new("unfinished");
     let path = folder.file("weights");
     for number in 0..999 {
@@ -210,12 +212,12 @@ fn what_unfinished_saves_have_left_stays_and_ends_none_but_the_thousandth() {
     assert_eq!(folder.names().len(), 1001);
     let mut loaded = other();
     loaded.load_weights(&path).unwrap();
-    assert_bits(loaded.parameters(), model().parameters(), "the old file");
+    assert_identical(loaded.parameters(), model().parameters(), "the old file");
 }
 
 #[cfg(unix)]
 #[test]
-fn saving_through_a_link_replaces_the_file_behind_it() {
+fn saving_through_a_symlink_replaces_its_target() {
     let folder = Folder::new("link");
     fs::create_dir(folder.file("elsewhere")).unwrap();
     let (target, link) = (folder.file("elsewhere/target"), folder.file("link"));
@@ -225,13 +227,13 @@ fn saving_through_a_link_replaces_the_file_behind_it() {
     assert_eq!(fs::read_link(&link).unwrap(), Path::new("elsewhere/target"));
     let mut loaded = model();
     loaded.load_weights(&target).unwrap();
-    assert_bits(loaded.parameters(), other().parameters(), "weights behind the link");
+    assert_identical(loaded.parameters(), other().parameters(), "weights behind the link");
     assert_eq!(folder.names(), ["elsewhere", "link"]);
 }
 
 #[cfg(unix)]
 #[test]
-fn nothing_but_a_regular_file_is_replaced() {
+fn only_regular_files_are_replaced() {
     use std::os::unix::{fs::symlink, net::UnixListener};
     let folder = Folder::new("special");
     let _socket = UnixListener::bind(folder.file("socket")).unwrap();
@@ -245,7 +247,7 @@ fn nothing_but_a_regular_file_is_replaced() {
 }
 
 #[test]
-fn the_longest_file_name_is_saved() {
+fn longest_file_name_can_be_saved() {
     let folder = Folder::new("long");
     let path = folder.file(&"n".repeat(255));
     model().save_weights(&path).unwrap();
@@ -254,7 +256,7 @@ fn the_longest_file_name_is_saved() {
 
 #[cfg(unix)]
 #[test]
-fn an_old_file_keeps_its_permissions() {
+fn saving_keeps_the_permissions_of_the_old_file() {
     use std::os::unix::fs::PermissionsExt;
     let folder = Folder::new("permissions");
     let path = folder.file("weights");

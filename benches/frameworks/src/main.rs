@@ -6,9 +6,6 @@
 
 mod child;
 mod contest;
-#[path = "../../common/data.rs"]
-#[allow(dead_code)]
-mod data;
 #[path = "../../common/peak.rs"]
 #[allow(dead_code)]
 mod peak;

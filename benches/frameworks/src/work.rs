@@ -6,8 +6,7 @@ use std::path::Path;
 use densely::MatRef;
 use densely::nn::{Activation, Dense, Sequential};
 use densely_frameworks::{Result, write};
-
-use crate::data::random;
+use densely_testkit::random_values;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Part {
@@ -114,7 +113,7 @@ pub fn prepare(folder: &Path, parts: &[Part]) -> Result<()> {
 fn prepare_net(folder: &Path, net: &str, samples: usize) -> Result<()> {
     let sizes = net.split('-').map(str::parse).collect::<std::result::Result<Vec<usize>, _>>()?;
     let (inputs, outputs) = (sizes[0], sizes[sizes.len() - 1]);
-    let values = random(samples * inputs);
+    let values = random_values(1, samples * inputs);
     let x = MatRef::new(&values, samples, inputs)?;
     let teacher = Sequential::builder(inputs).layer(Dense::new(outputs, Activation::Softmax)).seed(1).build()?;
     let labels: Vec<u32> = teacher.predict_classes(x)?.into_iter().map(|class| class as u32).collect();

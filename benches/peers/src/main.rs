@@ -4,9 +4,6 @@
 //! medians of GFLOP/s, beside the peak of fused multiply-adds that was measured between them, and for layers that
 //! do not fit into caches beside the bandwidth of memory. Before anyone's time is taken all answers are compared.
 
-#[path = "../../common/data.rs"]
-#[allow(dead_code)]
-mod data;
 #[path = "../../common/layer.rs"]
 mod layer;
 mod library;
@@ -19,8 +16,8 @@ mod sgemm;
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use data::is_close;
 use densely::{Backend, Threads};
+use densely_testkit::Tolerance;
 use layer::{Contestant, Layer, Operation, SHAPES};
 use peak::Limits;
 
@@ -247,7 +244,7 @@ fn compare(
     for &(name, contestant) in contestants {
         let mut out = vec![f32::NAN; operation.len(shape)];
         contestant.work(operation, layer, &mut out);
-        if players.first().is_some_and(|first| !is_close(&out, &first.out)) {
+        if players.first().is_some_and(|first| !Tolerance::REORDERED.holds(&out, &first.out)) {
             return Err(format!("{name} gives another answer at {} of {shape:?}", operation.name()));
         }
         players.push(Player { contestant, out, times: Vec::new() });

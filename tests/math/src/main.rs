@@ -1,8 +1,9 @@
-//! All 2^32 floats through exp, ln, tanh and the sigmoid: how far they are from the correctly rounded functions of CORE-MATH, and
-//! SHA-256 digests of all that they give on every instruction set with fused multiply-add.
+//! Runs all 2^32 floats through exp, ln, tanh and the sigmoid: their error against the correctly rounded
+//! functions of CORE-MATH, and SHA-256 digests of the results on every instruction set with fused
+//! multiply-add.
 //!
-//! `cargo run --release` prints both and fails if a bound or a digest does not hold; `cargo run --release digests` does
-//! without the former, `cargo run --release digests avx2` looks at one instruction set alone.
+//! `cargo run --release` prints both and fails if a bound or a digest does not hold; `cargo run --release
+//! digests` skips the errors, `cargo run --release digests avx2` runs one instruction set.
 
 use std::env;
 use std::process::ExitCode;
@@ -17,11 +18,11 @@ struct Function {
     kernel: fn(&Backend, MatRef<'_>, MatMut<'_>) -> Result<()>,
     /// Within 2^-52 of the true value.
     truth: fn(f64) -> f64,
-    /// Largest error in ulp.
+    /// The largest error allowed, in ulp.
     bound: f64,
-    /// The same for the portable instruction set.
+    /// The same on the portable instruction set.
     portable: f64,
-    /// Of the results for bits 0 to 2^32 - 1, little-endian, all NaNs as one.
+    /// The digest of the results for bits 0 to 2^32 - 1, little-endian, every NaN being the same.
     digest: &'static str,
 }
 
@@ -61,12 +62,12 @@ const FUNCTIONS: [Function; 4] = [
     },
 ];
 
-/// Floats that are looked at in one go.
+/// Floats in a block.
 const BLOCK: usize = 1 << 16;
 const BLOCKS: usize = 1 << 16;
 
 impl Function {
-    /// The floats of a block, and what the kernel makes of them.
+    /// Fills `x` with the floats of a block, and `y` with the kernel's results.
     fn block(&self, backend: &Backend, block: usize, x: &mut [f32], y: &mut [f32]) {
         let first = block * BLOCK;
         x.iter_mut().enumerate().for_each(|(i, x)| *x = f32::from_bits((first + i) as u32));
@@ -87,7 +88,7 @@ impl Function {
         sha.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
     }
 
-    /// The largest error over blocks, where, and how many results are the correctly rounded ones.
+    /// Returns the largest error over blocks, where it is, and the number of correctly rounded results.
     fn errors(&self, backend: &Backend, blocks: impl Iterator<Item = usize>) -> Errors {
         let (mut x, mut y) = (vec![0.0; BLOCK], vec![0.0; BLOCK]);
         let mut errors = Errors { worst: 0.0, at: 0.0, correct: 0 };
@@ -123,7 +124,7 @@ fn same(a: f32, b: f32) -> bool {
     a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan())
 }
 
-/// The error of `found` in ulp of the true result: the distance of its neighbours, 2^-149 where it is subnormal.
+/// Returns the error of `found` in ulp of the true result: the distance between adjacent floats there.
 fn ulp(found: f32, truth: f64) -> f64 {
     let rounded = truth as f32;
     if !found.is_finite() || !rounded.is_finite() {
@@ -133,7 +134,7 @@ fn ulp(found: f32, truth: f64) -> f64 {
     (f64::from(found) - truth).abs() / f64::from(exponent.max(-126) - 23).exp2()
 }
 
-/// Does so many jobs on all cores; what each gives, in order.
+/// Runs jobs on all cores; returns their results in order.
 fn on_all_cores<T: Send>(jobs: usize, job: impl Fn(usize) -> T + Sync) -> Vec<T> {
     let next = AtomicUsize::new(0);
     let take = || std::iter::repeat_with(|| next.fetch_add(1, Ordering::Relaxed)).take_while(|&job| job < jobs);
@@ -173,7 +174,7 @@ fn main() -> ExitCode {
     };
     let mut good = true;
     if with_errors {
-        // The others have the bits of the best, as the digests show.
+        // The other sets have the bits of the best, as the digests show.
         let portable = Backend::with_isa(Isa::Portable).expect("it is everywhere").with_threads(Threads::One);
         for (function, backend) in FUNCTIONS.iter().flat_map(|function| [(function, best), (function, &portable)]) {
             let parts = 64;

@@ -1,18 +1,14 @@
 //! Everything but dense layers: log-softmax and cross-entropy beside PyTorch, activations beside a copy of memory, and what
 //! an activation adds to a dense layer's forward pass. Contestants take turns; figures are medians.
 
-#[path = "../../../common/data.rs"]
-#[allow(dead_code)]
-mod data;
-
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use data::{random, random_labels};
 use densely::loss::{self, CrossEntropy};
 use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads, activation, dense, reference};
+use densely_testkit::{random_labels, random_values};
 
 const HELP: &str = "\
 usage: rows [options]
@@ -30,18 +26,6 @@ const MATRICES: [[usize; 2]; 3] = [[32, 128], [128, 512], [4096, 4096]];
 
 /// Layers, as batch x inputs x outputs.
 const LAYERS: [[usize; 3]; 2] = [[32, 784, 128], [128, 1024, 1024]];
-
-const ACTIVATIONS: [Activation; 9] = [
-    Activation::Linear,
-    Activation::Relu,
-    Activation::LeakyRelu { slope: 0.01 },
-    Activation::Elu { alpha: 1.0 },
-    Activation::Sigmoid,
-    Activation::Tanh,
-    Activation::Softplus,
-    Activation::Silu,
-    Activation::Gelu,
-];
 
 struct Options {
     threads: usize,
@@ -211,7 +195,7 @@ fn rows(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
     for operation in ["log_softmax", "cross_entropy"] {
         for size @ [batch, classes] in ROWS {
             let len = batch * classes;
-            let (x, labels) = (random(len), random_labels(batch, classes as u32));
+            let (x, labels) = (random_values(1, len), random_labels::<u32>(2, batch, classes));
             let matrix = MatRef::new(&x, batch, classes)?;
             let (mut y, mut expected, mut copied) = (vec![0.0f32; len], vec![0.0f32; len], vec![0.0f32; len]);
             let write = |y: &mut [f32]| {
@@ -266,12 +250,12 @@ fn rows(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
 fn activations(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
     println!("activations: a billion elements a second; below, the time relative to ReLU's");
     print!("{:<12} {:>8}", "elements", "copy");
-    ACTIVATIONS.iter().for_each(|activation| print!(" {:>12}", name(*activation)));
+    Activation::ALL.iter().for_each(|activation| print!(" {:>12}", activation.name()));
     println!();
     for [rows, cols] in MATRICES {
-        let x = random(rows * cols);
+        let x = random_values(1, rows * cols);
         let mut copied = vec![0.0f32; x.len()];
-        let mut ys = ACTIVATIONS.map(|activation| (activation, vec![0.0f32; x.len()]));
+        let mut ys: Vec<_> = Activation::ALL.iter().map(|&activation| (activation, vec![0.0f32; x.len()])).collect();
         let matrix = MatRef::new(&x, rows, cols)?;
         for (activation, y) in &mut ys {
             activation::forward(backend, *activation, matrix, MatMut::new(y, rows, cols)?)?;
@@ -303,12 +287,13 @@ fn layers(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
         "layers: time of the forward pass relative to that of a linear layer, medians; below, of the fastest turns"
     );
     print!("{:<16}", "layer");
-    ACTIVATIONS.iter().for_each(|activation| print!(" {:>12}", name(*activation)));
+    Activation::ALL.iter().for_each(|activation| print!(" {:>12}", activation.name()));
     println!();
     for [batch, inputs, outputs] in LAYERS {
-        let (x, w, b) = (random(batch * inputs), random(inputs * outputs), random(outputs));
+        let (x, w, b) = (random_values(1, batch * inputs), random_values(2, inputs * outputs), random_values(3, outputs));
         let (x, w) = (MatRef::new(&x, batch, inputs)?, MatRef::new(&w, inputs, outputs)?);
-        let mut ys = ACTIVATIONS.map(|activation| (activation, vec![0.0f32; batch * outputs]));
+        let output = |&activation: &Activation| (activation, vec![0.0f32; batch * outputs]);
+        let mut ys: Vec<_> = Activation::ALL.iter().map(output).collect();
         let mut linear = vec![0.0f32; batch * outputs];
         dense::forward(backend, x, w, Some(&b), Activation::Linear, MatMut::new(&mut linear, batch, outputs)?)?;
         for (activation, y) in &mut ys {
@@ -343,12 +328,7 @@ fn check(backend: &Backend, activation: Activation, x: MatRef<'_>, y: &[f32]) ->
     let mut expected = vec![0.0f32; y.len()];
     reference::activation_forward(activation, x, MatMut::new(&mut expected, x.rows(), x.cols())?)?;
     if backend.isa() != Isa::Portable && y != expected {
-        return Err(format!("{} of {}x{} gives another answer", name(activation), x.rows(), x.cols()).into());
+        return Err(format!("{} of {}x{} gives another answer", activation.name(), x.rows(), x.cols()).into());
     }
     Ok(())
-}
-
-fn name(activation: Activation) -> String {
-    let text = format!("{activation:?}");
-    text.split(' ').next().unwrap_or_default().to_lowercase()
 }

@@ -1,12 +1,14 @@
-//! An end for what hangs.
+//! Ends tests that hang.
 
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::thread;
 use std::time::Duration;
 
-use super::emulated::EMULATED;
+use crate::emulation::EMULATED;
 
-/// Runs something; if it takes longer than a minute (ten under emulation), the whole process ends with a word.
+/// Runs `run`, and aborts the process if that takes longer than a minute.
+///
+/// Under emulation the limit is ten minutes.
 pub fn within_a_minute<T>(what: &str, run: impl FnOnce() -> T) -> T {
     let limit = Duration::from_secs(if EMULATED { 600 } else { 60 });
     let (done, is_done) = channel::<()>();
@@ -17,7 +19,7 @@ pub fn within_a_minute<T>(what: &str, run: impl FnOnce() -> T) -> T {
                 std::process::abort();
             }
         });
-        // Dropped when `run` panics, too.
+        // Dropped also when `run` panics, which ends the wait above.
         let _done = done;
         run()
     })
