@@ -12,8 +12,9 @@
 
 use crate::backend::Backend;
 use crate::error::{Error, Result};
+use crate::gemm::epilogue::Epilogue;
 use crate::gemm::packed::{BOperand, Weights};
-use crate::gemm::product::{Axis, Bias, Depth, Epilogue, Product};
+use crate::gemm::product::{Axis, Bias, Product, Sizes, Summation};
 use crate::kernels::activation::Activation;
 use crate::matrix::{MatMut, MatRef};
 use crate::tuning::cost;
@@ -65,9 +66,9 @@ pub fn forward<'a>(
             b: w,
             c: y,
             bias: bias.map_or(Bias::None, Bias::Columns),
-            depth: Depth::Running,
-            epilogue: Epilogue::Value(activation),
-            sums: None,
+            summation: Summation::Running,
+            epilogue: Epilogue::Activation(activation),
+            column_sums: None,
             split: Axis::Rows,
         },
     );
@@ -100,9 +101,9 @@ pub fn backward_input(
             b: BOperand::Strided(w.t()),
             c: dx,
             bias: Bias::None,
-            depth: Depth::Running,
+            summation: Summation::Running,
             epilogue,
-            sums: None,
+            column_sums: None,
             split: Axis::Rows,
         },
     );
@@ -133,9 +134,9 @@ pub fn backward_params(
             b: BOperand::Strided(dy),
             c: dw,
             bias: Bias::None,
-            depth: Depth::Chunked,
+            summation: Summation::Chunked,
             epilogue: Epilogue::None,
-            sums: db,
+            column_sums: db,
             split: Axis::Rows,
         },
     );
@@ -145,7 +146,7 @@ pub fn backward_params(
 /// Runs a product, whose time on one thread is taken to be that at 100 GFLOP/s; to read B for a single
 /// row, or to write C for a few steps of the depth, takes longer than that.
 fn run(backend: &Backend, mut product: Product<'_>) {
-    let (m, n, k) = product.sizes();
+    let Sizes { m, n, k } = product.sizes();
     if m <= ROW_GRAIN || (n > m && k.saturating_mul(n) > SPLIT_COLS_B) {
         product.split = Axis::Columns;
     }

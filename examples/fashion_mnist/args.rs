@@ -1,4 +1,4 @@
-//! The flags.
+//! Parses the command line.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -10,29 +10,29 @@ use lexopt::{Arg, Parser};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
-Trains a network (784 inputs, 128 ReLU units, 10 classes) to tell articles of clothing apart.
+Trains a network (784 inputs, 128 ReLU units, 10 classes) to classify images of clothing.
 
 Usage: cargo run --release --example fashion_mnist -- [FLAGS]
 
   --data DIR           folder with the four files of Fashion-MNIST, see below
-  --epochs N           how often to go through the training images    [default: 10]
+  --epochs N           passes over the training images                [default: 10]
                        0 only evaluates, which makes sense with --load
-  --batch-size N       images between two updates of the weights      [default: 32]
+  --batch-size N       images per step of the optimizer               [default: 32]
   --optimizer NAME     sgd, adam or adamw                             [default: adam]
   --learning-rate X    a number from 0 up        [default: 0.01 for sgd, else 0.001]
-  --seed N             seed of the first weights and the shuffling    [default: 0]
+  --seed N             seed of the initial weights and the shuffling  [default: 0]
                        the same seed and data give the same network on every machine
-  --threads N          threads to compute on              [default: all processors]
-  --load FILE          begin with these weights (safetensors)
-  --save FILE          write the trained weights (safetensors)
-  --checkpoint FILE    keep all that training needs to go on here, after each epoch
-  --resume             go on from the file of --checkpoint
+  --threads N          number of threads                  [default: all processors]
+  --load FILE          start from these weights (safetensors)
+  --save FILE          save the trained weights (safetensors)
+  --checkpoint FILE    save everything that --resume needs after each epoch
+  --resume             continue from the file of --checkpoint
   --picture FILE       where to draw curves, confusion matrix and samples (SVG)
                                                  [default: target/fashion_mnist.svg]
   --quiet              print nothing but the test loss and accuracy
   --help               print this
 
-Ctrl-C ends the training; what was learnt until then is judged and saved.
+Ctrl-C ends the training; the network as trained so far is evaluated and saved.
 A second Ctrl-C ends the program.
 
 The data is taken from the first of these that applies:
@@ -40,12 +40,12 @@ The data is taken from the first of these that applies:
   2. the folder that the environment variable FASHION_MNIST_DIR names
   3. Keras' cache, ~/.keras/datasets/fashion-mnist, if all four files are there
   4. the folder of Debian's package dataset-fashion-mnist, if installed
-  5. a subset that is part of this program: 12,000 images to learn from, 2,000 to judge by
+  5. a subset embedded in this program: 12,000 training and 2,000 test images
 Files have their usual names, such as train-images-idx3-ubyte.gz, gzipped or not.
 ";
 
-/// More threads than any machine this is for has processors.
-const MOST_THREADS: usize = 1024;
+/// More threads than any target machine has processors.
+const MAX_THREADS: usize = 1024;
 
 const BATCH_SIZE: NonZeroUsize = NonZeroUsize::new(32).unwrap();
 
@@ -88,7 +88,7 @@ impl Default for Args {
 }
 
 impl Args {
-    /// Reads the command line; `None` if it asks for help.
+    /// Parses the command line; `None` if it asks for help.
     pub fn parse(mut parser: Parser) -> Result<Option<Self>, lexopt::Error> {
         let mut args = Self::default();
         while let Some(arg) = parser.next()? {
@@ -117,8 +117,8 @@ impl Args {
             "learning-rate" => self.learning_rate = Some(values.number("a number from 0 up", is_rate)?),
             "seed" => self.seed = values.number("a whole number from 0 to 2^64 - 1", |_| true)?,
             "threads" => {
-                let expected = format!("a whole number from 1 to {MOST_THREADS}");
-                let fits = |threads: &NonZeroUsize| threads.get() <= MOST_THREADS;
+                let expected = format!("a whole number from 1 to {MAX_THREADS}");
+                let fits = |threads: &NonZeroUsize| threads.get() <= MAX_THREADS;
                 self.threads = Some(values.number(&expected, fits)?);
             }
             "load" => self.load = Some(values.path("a file")?),
@@ -133,7 +133,7 @@ impl Args {
     }
 }
 
-/// The values behind a flag, and how an error names it.
+/// The values after a flag, and the name that errors give it.
 struct Values<'a> {
     flag: &'a str,
     parser: &'a mut Parser,
@@ -170,7 +170,7 @@ fn optimizer(name: &str) -> Option<Optimizer> {
     }
 }
 
-/// What every optimizer takes.
+/// Tells whether every optimizer takes this learning rate.
 fn is_rate(rate: &f64) -> bool {
     *rate >= 0.0 && (*rate as f32).is_finite()
 }
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_flag_what_was_expected_and_what_came() {
+    fn errors_name_the_flag_and_what_was_expected() {
         for (line, error) in [
             ("--epochs -1", "--epochs: expected a whole number from 0 to 2^32 - 1, got `-1`"),
             ("--epochs", "--epochs: expected a whole number from 0 to 2^32 - 1, got nothing"),

@@ -1,4 +1,4 @@
-//! Where Fashion-MNIST is found, and how it becomes what a model takes.
+//! Finds Fashion-MNIST and converts it to the input of a model.
 
 use std::env;
 use std::error::Error;
@@ -11,28 +11,28 @@ use densely::MatRef;
 
 use crate::idx::{self, CLASSES, PIXELS, SIDE};
 
-/// What the labels stand for.
+/// Names of the classes.
 pub const CLASS_NAMES: [&str; CLASSES] =
     ["T-shirt/top", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"];
 
 /// The environment variable that names the folder if no flag does.
 const VARIABLE: &str = "FASHION_MNIST_DIR";
-/// Where Keras keeps what it has downloaded, below the home folder.
+/// Keras' download cache, below the home folder.
 const KERAS_CACHE: &str = ".keras/datasets/fashion-mnist";
-/// Where Debian's package `dataset-fashion-mnist` puts it.
+/// The folder of Debian's package `dataset-fashion-mnist`.
 const DEBIAN_PACKAGE: &str = "/usr/share/datasets/fashion-mnist";
 
 const TRAIN: [&str; 2] = ["train-images-idx3-ubyte", "train-labels-idx1-ubyte"];
 const TEST: [&str; 2] = ["t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
 
-/// A file of the subset that is part of this program.
+/// Embeds a file of the subset.
 macro_rules! embedded {
     ($name:literal) => {
         ($name, include_bytes!(concat!("../../data/fashion-mnist/", $name, ".gz")))
     };
 }
 
-/// A real subset, for machines that have nothing else.
+/// A subset of the real data, for machines that have no other copy.
 const EMBEDDED: [(&str, &[u8]); 4] = [
     embedded!("train-images-idx3-ubyte"),
     embedded!("train-labels-idx1-ubyte"),
@@ -47,12 +47,12 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// How many there are.
+    /// Number of images.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// All images, one a row.
+    /// All images, one per row.
     pub fn x(&self) -> densely::Result<MatRef<'_>> {
         densely::flatten(&self.pixels, &[self.len(), SIDE, SIDE])
     }
@@ -65,9 +65,9 @@ impl Samples {
 
 /// Where the data comes from.
 pub enum Source {
-    /// A folder, and who named it.
+    /// A folder, and the origin of its name.
     Folder(PathBuf, &'static str),
-    /// The subset that is part of this program.
+    /// The subset embedded in this program.
     Embedded,
 }
 
@@ -81,8 +81,8 @@ impl Display for Source {
 }
 
 impl Source {
-    /// The folder that the flag or else the environment names. If neither does: the first usual place that has all
-    /// files, or the embedded subset.
+    /// Finds the data: the folder of the flag, else of the environment, else the first default folder that
+    /// has all files, else the embedded subset.
     pub fn find(flag: Option<&Path>) -> Self {
         if let Some(folder) = flag {
             return Self::Folder(folder.to_owned(), "--data");
@@ -91,20 +91,20 @@ impl Source {
             return Self::Folder(folder.into(), VARIABLE);
         }
         let keras = env::home_dir().map(|home| (home.join(KERAS_CACHE), "Keras' cache"));
-        let usual = keras.into_iter().chain([(DEBIAN_PACKAGE.into(), "Debian's package")]);
-        usual
+        let defaults = keras.into_iter().chain([(DEBIAN_PACKAGE.into(), "Debian's package")]);
+        defaults
             .filter(|(folder, _)| TRAIN.iter().chain(&TEST).all(|name| file(folder, name).is_some()))
             .map(|(folder, origin)| Self::Folder(folder, origin))
             .next()
             .unwrap_or(Self::Embedded)
     }
 
-    /// The samples to learn from.
+    /// Reads the training samples.
     pub fn train(&self) -> Result<Samples, Box<dyn Error>> {
         self.samples(TRAIN)
     }
 
-    /// The samples to judge by.
+    /// Reads the test samples.
     pub fn test(&self) -> Result<Samples, Box<dyn Error>> {
         self.samples(TEST)
     }
@@ -116,7 +116,7 @@ impl Source {
         Ok(Samples { pixels, labels })
     }
 
-    /// Decodes the file of a name, and adds the name to what may go wrong.
+    /// Decodes a file, and adds its name to errors.
     fn read(
         &self,
         name: &str,
@@ -138,7 +138,7 @@ impl Source {
     }
 }
 
-/// The file of a name in a folder, gzipped or plain.
+/// Finds a file in a folder, gzipped or plain.
 fn file(folder: &Path, name: &str) -> Option<PathBuf> {
     [folder.join(format!("{name}.gz")), folder.join(name)].into_iter().find(|path| path.is_file())
 }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_embedded_subset_is_whole() {
+    fn the_embedded_subset_is_complete() {
         let (train, test) = (Source::Embedded.train().expect("good data"), Source::Embedded.test().expect("good data"));
         assert_eq!((train.len(), test.len()), (12_000, 2_000));
         assert_eq!((train.labels[0], test.labels[0]), (9, 9));

@@ -1,29 +1,29 @@
-//! The IDX format of Fashion-MNIST's files, gzipped or plain: a magic number and the length of each dimension, all
-//! big-endian `u32`, then the elements.
+//! Reads the IDX format of Fashion-MNIST's files, gzipped or plain.
 //!
-//! A file may come from anywhere, so nothing in it is believed: every field of the header is checked, and memory grows
-//! with the bytes that are really there, never with what the header claims.
+//! A file has a magic number and the length of each dimension, all big-endian `u32`, then the elements. It
+//! may come from anywhere and is not trusted: every field of the header is checked, and memory grows with the
+//! bytes that are really there, not with what the header claims.
 
 use std::fmt::{self, Display};
 use std::io::{BufRead, Read};
 
 use flate2::bufread::MultiGzDecoder;
 
-/// Rows of an image, and columns.
+/// Rows and columns of an image.
 pub const SIDE: usize = 28;
 /// Pixels of an image.
 pub const PIXELS: usize = SIDE * SIDE;
-/// Labels are below this.
+/// Number of classes; labels are below it.
 pub const CLASSES: usize = 10;
 
-/// Twice the whole Fashion-MNIST and then some; a bound on what a gzipped file of a few bytes can blow up to.
-const MOST_IMAGES: u32 = 1 << 17;
-/// A magic number is this, the type "unsigned byte", plus the number of dimensions.
+/// Most images of a file, about twice Fashion-MNIST: bounds what a few gzipped bytes can expand to.
+const MAX_IMAGES: u32 = 1 << 17;
+/// The type "unsigned byte", to which the number of dimensions is added for the magic number.
 const UNSIGNED_BYTES: u32 = 0x0800;
-/// The first byte of a gzipped file; the first one of an IDX file is 0.
+/// The first byte of a gzipped file; that of an IDX file is 0.
 const GZIP: u8 = 0x1f;
 
-/// What a file should have held, and what it holds.
+/// The expected content of a file, and the content that was found.
 #[derive(Debug)]
 pub struct Error {
     expected: String,
@@ -44,25 +44,25 @@ impl Display for Error {
 
 impl std::error::Error for Error {}
 
-/// The pixels of all images, [`PIXELS`] each, row by row.
+/// Reads the pixels of all images, [`PIXELS`] each, row by row.
 pub fn images(input: impl BufRead) -> Result<Vec<u8>, Error> {
     let mut input = unpacked(input)?;
     let [count, rows, cols] = header(&mut input)?;
     if [rows, cols] != [SIDE as u32; 2] {
         return Err(Error::new(format_args!("images of {SIDE} x {SIDE} pixels"), format_args!("{rows} x {cols}")));
     }
-    if !(1..=MOST_IMAGES).contains(&count) {
-        return Err(Error::new(format_args!("1 to {MOST_IMAGES} images"), count));
+    if !(1..=MAX_IMAGES).contains(&count) {
+        return Err(Error::new(format_args!("1 to {MAX_IMAGES} images"), count));
     }
     elements(&mut input, count as usize * PIXELS)
 }
 
-/// The class of each of so many images.
+/// Reads the classes of `images` images.
 pub fn labels(input: impl BufRead, images: usize) -> Result<Vec<u8>, Error> {
     let mut input = unpacked(input)?;
     let [count] = header(&mut input)?;
     if count as usize != images {
-        return Err(Error::new(format_args!("{images} labels, one an image"), count));
+        return Err(Error::new(format_args!("{images} labels, one per image"), count));
     }
     let labels = elements(&mut input, images)?;
     match labels.iter().position(|&label| usize::from(label) >= CLASSES) {
@@ -73,11 +73,11 @@ pub fn labels(input: impl BufRead, images: usize) -> Result<Vec<u8>, Error> {
 
 fn unpacked<'a>(mut input: impl BufRead + 'a) -> Result<Box<dyn Read + 'a>, Error> {
     let first = input.fill_buf().map_err(unreadable)?.first();
-    // More than one gzip member is legal; anything else behind the first one is an error of this decoder.
+    // A file may have several gzip members; this decoder reports anything else after a member as an error.
     Ok(if first == Some(&GZIP) { Box::new(MultiGzDecoder::new(input)) } else { Box::new(input) })
 }
 
-/// The length of each of `N` dimensions.
+/// Reads the lengths of `N` dimensions.
 fn header<const N: usize>(input: &mut dyn Read) -> Result<[u32; N], Error> {
     let length = size_of::<u32>() * (1 + N);
     let bytes = at_most(input, length)?;
@@ -93,10 +93,10 @@ fn header<const N: usize>(input: &mut dyn Read) -> Result<[u32; N], Error> {
         .map_err(|_| Error::new(format_args!("a header of {length} bytes"), format_args!("{} bytes", bytes.len())))
 }
 
-/// All that is left of the input, which must be so many bytes.
+/// Reads the rest of the input, which must be `count` bytes.
 fn elements(input: &mut dyn Read, count: usize) -> Result<Vec<u8>, Error> {
-    let expected = format_args!("{count} bytes behind the header");
-    // One byte more than wanted shows that there are more; asking for it also has gzip check its checksum.
+    let expected = format_args!("{count} bytes after the header");
+    // Reading one more byte finds trailing bytes, and makes gzip verify its checksum.
     let bytes = at_most(input, count + 1)?;
     match bytes.len() {
         found if found == count => Ok(bytes),
@@ -141,7 +141,7 @@ mod tests {
         idx(IMAGES, &[2, 28, 28], &pixels)
     }
 
-    /// What reading refuses them with.
+    /// The error of reading a bad file.
     fn images_error(file: &[u8]) -> String {
         images(file).expect_err("a bad file").to_string()
     }
@@ -179,12 +179,15 @@ mod tests {
             let expected = format!("expected images of 28 x 28 pixels, got {rows} x {cols}");
             assert_eq!(images_error(&idx(IMAGES, &[1, rows, cols], &one)), expected);
         }
-        for count in [0, MOST_IMAGES + 1, u32::MAX] {
+        for count in [0, MAX_IMAGES + 1, u32::MAX] {
             let expected = format!("expected 1 to 131072 images, got {count}");
             assert_eq!(images_error(&idx(IMAGES, &[count, 28, 28], &one)), expected);
         }
-        assert_eq!(labels_error(&idx(LABELS, &[3], &[1, 2, 3]), 2), "expected 2 labels, one an image, got 3");
-        assert_eq!(labels_error(&idx(LABELS, &[u32::MAX], &[1]), 1), "expected 1 labels, one an image, got 4294967295");
+        assert_eq!(labels_error(&idx(LABELS, &[3], &[1, 2, 3]), 2), "expected 2 labels, one per image, got 3");
+        assert_eq!(
+            labels_error(&idx(LABELS, &[u32::MAX], &[1]), 1),
+            "expected 1 labels, one per image, got 4294967295"
+        );
     }
 
     #[test]
@@ -200,7 +203,7 @@ mod tests {
             let error = images_error(&file[..length]);
             match length {
                 0..16 => assert_eq!(error, format!("expected a header of 16 bytes, got {length} bytes")),
-                _ => assert_eq!(error, format!("expected 1568 bytes behind the header, got {}", length - 16)),
+                _ => assert_eq!(error, format!("expected 1568 bytes after the header, got {}", length - 16)),
             }
         }
         let packed = gzip(&file);
@@ -210,21 +213,21 @@ mod tests {
     }
 
     #[test]
-    fn bytes_behind_the_end_are_refused() {
+    fn trailing_bytes_are_refused() {
         let file = two_images();
         let longer = [&file[..], &[0]].concat();
-        assert_eq!(images_error(&longer), "expected 1568 bytes behind the header, got more");
-        assert_eq!(images_error(&gzip(&longer)), "expected 1568 bytes behind the header, got more");
+        assert_eq!(images_error(&longer), "expected 1568 bytes after the header, got more");
+        assert_eq!(images_error(&gzip(&longer)), "expected 1568 bytes after the header, got more");
         assert!(images_error(&[&gzip(&file)[..], b"more"].concat()).starts_with("expected a readable file"));
     }
 
     #[test]
-    fn a_gzip_trailer_that_lies_is_refused() {
+    fn a_wrong_gzip_trailer_is_refused() {
         let packed = gzip(&two_images());
         for from_end in 1..=8 {
-            let mut lying = packed.clone();
-            lying[packed.len() - from_end] ^= 1;
-            assert!(images_error(&lying).starts_with("expected a readable file"), "{from_end} bytes before the end");
+            let mut damaged = packed.clone();
+            damaged[packed.len() - from_end] ^= 1;
+            assert!(images_error(&damaged).starts_with("expected a readable file"), "{from_end} bytes before the end");
         }
     }
 }

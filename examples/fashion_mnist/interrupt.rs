@@ -1,14 +1,14 @@
-//! Ctrl-C: once while the network is trained, it ends the training; else, it ends the program.
+//! Handles Ctrl-C: the first one during training ends the training, any other one the program.
 
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// What shells say of a program that Ctrl-C has ended.
+/// The exit code that shells give a program that Ctrl-C has ended.
 const INTERRUPTED: i32 = 130;
 
 static STOP: AtomicBool = AtomicBool::new(false);
 
-/// A flag that the next Ctrl-C sets; the one after that ends the program.
+/// Returns a flag that the next Ctrl-C sets; the one after that ends the program.
 pub fn flag() -> Result<&'static AtomicBool, ctrlc::Error> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
@@ -18,7 +18,7 @@ pub fn flag() -> Result<&'static AtomicBool, ctrlc::Error> {
     Ok(&STOP)
 }
 
-/// From now on, Ctrl-C ends the program.
-pub fn training_is_over() {
+/// Makes the next Ctrl-C end the program.
+pub fn end_of_training() {
     STOP.store(true, Ordering::Relaxed);
 }

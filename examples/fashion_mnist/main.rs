@@ -1,7 +1,7 @@
-//! Trains a small network on Fashion-MNIST, as the Keras tutorials do, and shows what it has learnt.
+//! Trains a small network on Fashion-MNIST, as the Keras tutorials do, and shows its predictions.
 //!
-//! `cargo run --release --example fashion_mnist` needs nothing else; with `-- --help` behind it, it lists its flags and
-//! says where it looks for data.
+//! `cargo run --release --example fashion_mnist` needs nothing else; append `-- --help` for the flags and for
+//! where it looks for data.
 
 mod args;
 mod data;
@@ -39,7 +39,7 @@ fn main() -> ExitCode {
         Err(error) => (Err(format!("{error}; --help lists all flags").into()), MISUSED),
     };
     let Err(error) = done else { return ExitCode::SUCCESS };
-    // If this fails too, nobody is left to tell.
+    // If this fails too, there is no way left to report it.
     let _ = writeln!(io::stderr(), "error: {error}");
     ExitCode::from(code)
 }
@@ -53,7 +53,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
 
     let source = Source::find(args.data.as_deref());
     let (train, test) = (source.train()?, source.test()?);
-    let data = format!("{source}: {} images to learn from, {} to judge by", train.len(), test.len());
+    let data = format!("{source}: {} training images, {} test images", train.len(), test.len());
     writeln!(notes, "Data: {data}")?;
 
     let mut model = build(args)?;
@@ -73,7 +73,7 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
         options = if args.resume { options.resume(path) } else { options };
     }
     let history = model.fit(train.x()?, &train.labels, options)?;
-    interrupt::training_is_over();
+    interrupt::end_of_training();
     if history.ended() == Ended::Stopped {
         progress.abandon();
         writeln!(notes, "\nStopped: {} of {} epochs are complete", history.epochs().len(), args.epochs)?;
@@ -84,19 +84,19 @@ fn run(args: &Args) -> Result<(), Box<dyn Error>> {
     }
 
     let metrics = model.evaluate(test.x()?, &test.labels)?;
-    let guesses = report::guesses(&model, &test)?;
+    let predictions = report::predict(&model, &test)?;
     writeln!(notes)?;
-    report::write(&mut notes, &test, &guesses)?;
+    report::write(&mut notes, &test, &predictions)?;
     writeln!(notes)?;
     writeln!(io::stdout(), "test loss: {:.4}\ntest accuracy: {:.4}", metrics.loss, metrics.accuracy)?;
 
     let epochs = history.epochs();
-    Picture { data: &data, epochs, metrics, test: &test, guesses: &guesses }.save(picture)?;
+    Picture { data: &data, epochs, metrics, test: &test, predictions: &predictions }.save(picture)?;
     writeln!(notes, "\nPicture: {}", picture.display())?;
     Ok(())
 }
 
-/// The network of the tutorials, ready to be trained.
+/// Builds the network of the tutorials, ready to train.
 fn build(args: &Args) -> Result<Sequential, Box<dyn Error>> {
     let mut backend = Backend::new()?;
     match args.threads.map(|threads| threads.get()) {

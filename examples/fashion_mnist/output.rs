@@ -1,4 +1,4 @@
-//! Where results go, and whether they can, asked before the work and not after it.
+//! Checks where results are written, before the work and not after it.
 
 use std::fs::{self, File};
 use std::path::{self, Path};
@@ -8,20 +8,21 @@ use std::{io, process};
 const FOLDER: &str = "target";
 const PICTURE: &str = "target/fashion_mnist.svg";
 
-/// The picture's place: the flag's, or a usual one whose folder is made if need be.
+/// Returns the path of the picture: the flag's, or the default one, whose folder is created if necessary.
 pub fn picture(flag: Option<&Path>) -> Result<&Path, String> {
     let path = match flag {
         Some(path) => path,
         None => {
-            fs::create_dir_all(FOLDER)
-                .map_err(|error| format!("cannot make the folder {FOLDER}: {error}; --picture names another place"))?;
+            fs::create_dir_all(FOLDER).map_err(|error| {
+                format!("cannot create the folder {FOLDER}: {error}; choose another path with --picture")
+            })?;
             Path::new(PICTURE)
         }
     };
     check("--picture", path).map(|()| path)
 }
 
-/// Fails if no file can be put at the path that a flag names.
+/// Fails if no file can be created at the path that a flag names.
 pub fn check(flag: &str, path: &Path) -> Result<(), String> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let is_folder = path.is_dir() || path.file_name().is_none() || path.to_string_lossy().ends_with(path::is_separator);
@@ -29,7 +30,7 @@ pub fn check(flag: &str, path: &Path) -> Result<(), String> {
     checked.map_err(|error| format!("{flag}: expected a file that can be written, got `{}`: {error}", path.display()))
 }
 
-/// Making a file is the one sure test: its folder's permissions are not all that can prevent it.
+/// Creates a file and removes it: the only sure test, since more than permissions can prevent it.
 fn try_to_write(folder: &Path) -> io::Result<()> {
     let trial = folder.join(format!(".fashion_mnist-{}", process::id()));
     File::create_new(&trial)?;

@@ -1,4 +1,4 @@
-//! The picture: loss and accuracy over the epochs, the confusion matrix, and images with what they were taken for.
+//! Draws loss and accuracy over the epochs, the confusion matrix, and images with their predicted classes.
 
 mod curves;
 mod images;
@@ -14,13 +14,13 @@ use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
 use crate::data::Samples;
-use crate::report::Guess;
+use crate::report::Prediction;
 
 /// Width and height in pixels, and the heights of the title and of the curves.
 const SIZE: (u32, u32) = (1280, 1100);
 const HEAD_HEIGHT: u32 = 90;
 const CURVES_HEIGHT: u32 = 345;
-/// What every part keeps free on its left.
+/// The left margin of every part.
 const MARGIN: i32 = 30;
 
 const INK: RGBColor = RGBColor(0x22, 0x2b, 0x38);
@@ -37,20 +37,20 @@ const SMALL: u32 = 16;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 type Drawn = Result<(), Box<dyn Error>>;
 
-/// What there is to draw.
+/// The content of the picture.
 pub struct Picture<'a> {
-    /// Where the data comes from.
+    /// The source of the data.
     pub data: &'a str,
     pub epochs: &'a [EpochEnd],
-    /// On the test samples, in the end.
+    /// Metrics of the test samples after training.
     pub metrics: Metrics,
     pub test: &'a Samples,
-    /// One for each test sample.
-    pub guesses: &'a [Guess],
+    /// One per test sample.
+    pub predictions: &'a [Prediction],
 }
 
 impl Picture<'_> {
-    /// Writes it to an SVG file.
+    /// Writes the picture to an SVG file.
     pub fn save(&self, path: &Path) -> Drawn {
         let mut svg = String::new();
         let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
@@ -72,17 +72,17 @@ impl Picture<'_> {
         write(&head, self.data, (MARGIN, 66), font(MEDIUM, &FAINT))?;
         curves::draw_loss(&loss, self.epochs)?;
         curves::draw_accuracy(&accuracy, self.epochs)?;
-        matrix::draw(&matrix, self.guesses)?;
-        images::draw(&images, self.test, self.guesses)
+        matrix::draw(&matrix, self.predictions)?;
+        images::draw(&images, self.test, self.predictions)
     }
 }
 
-/// A font whose text begins at its place, vertically centred.
+/// Returns a font whose text begins at its position, vertically centred.
 fn font(size: u32, color: &RGBColor) -> TextStyle<'static> {
     ("sans-serif", size).into_font().color(color).pos(Pos::new(HPos::Left, VPos::Center))
 }
 
-/// The same, centred both ways.
+/// Returns the same font, centred horizontally too.
 fn centred(size: u32, color: &RGBColor) -> TextStyle<'static> {
     font(size, color).pos(Pos::new(HPos::Center, VPos::Center))
 }
@@ -91,7 +91,7 @@ fn write(area: &Area<'_>, text: &str, place: (i32, i32), style: TextStyle<'_>) -
     Ok(area.draw(&Text::new(text, place, style))?)
 }
 
-/// `part` of a color on white.
+/// Mixes a fraction `part` of a color with white.
 fn tint(color: RGBColor, part: f64) -> RGBColor {
     let RGBColor(r, g, b) = color;
     let [r, g, b] = [r, g, b].map(|level| (255.0 - (255.0 - f64::from(level)) * part).round() as u8);

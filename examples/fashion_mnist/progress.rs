@@ -1,4 +1,4 @@
-//! How training shows its progress: a bar an epoch on a terminal, a line an epoch elsewhere.
+//! Shows the progress of training: a bar per epoch on a terminal, a line per epoch elsewhere.
 
 use std::io::{self, IsTerminal, Write};
 use std::ops::ControlFlow;
@@ -7,12 +7,12 @@ use std::time::Instant;
 use densely::nn::{BatchEnd, Callback, EpochEnd};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-/// The message brings a second line with it; each of the two fits 80 columns.
+/// The message has a second line; each of the two fits 80 columns.
 const TEMPLATE: &str = "{prefix} {bar:28.cyan/dim} {pos}/{len} {msg}";
-/// Done, being done, to do.
+/// Characters for the completed part, its end, and the rest.
 const BAR: &str = "━╸─";
 
-/// What is written to standard output.
+/// The form of the output.
 #[derive(Clone, Copy, PartialEq)]
 enum Show {
     Bars,
@@ -20,7 +20,7 @@ enum Show {
     Nothing,
 }
 
-/// Tells of the training.
+/// Reports the progress of training.
 pub struct Progress {
     show: Show,
     epochs: usize,
@@ -31,7 +31,7 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// For so many epochs of so many images; the clock of the first one starts.
+    /// Starts the clock of the first epoch.
     pub fn new(epochs: usize, images: usize, quiet: bool) -> Self {
         let show = match (quiet, io::stdout().is_terminal()) {
             (true, _) => Show::Nothing,
@@ -42,7 +42,7 @@ impl Progress {
         Self { show, epochs, images, bar, epoch_began: Instant::now(), images_per_second: 0.0 }
     }
 
-    /// Leaves the bar as it is, for an epoch that was not completed.
+    /// Leaves the bar of an incomplete epoch as it is.
     pub fn abandon(&self) {
         if self.show == Show::Bars && !self.bar.is_finished() {
             self.bar.abandon();
@@ -50,7 +50,7 @@ impl Progress {
         }
     }
 
-    /// `Epoch  3/10`
+    /// Formats `Epoch  3/10`.
     fn name(&self, epoch: usize) -> String {
         let width = self.epochs.to_string().len();
         format!("Epoch {:>width$}/{}", epoch + 1, self.epochs)
@@ -96,12 +96,12 @@ impl Callback for Progress {
     }
 }
 
-/// With Keras' names.
+/// Formats metrics with Keras' names.
 fn metrics(prefix: &str, loss: f32, accuracy: f32) -> String {
     format!("{prefix}loss: {loss:.4}  {prefix}accuracy: {accuracy:.4}")
 }
 
 fn write_line(line: &str) {
-    // What is being learnt is worth more than a line that can't be written.
+    // Training goes on even if a line can't be written.
     let _ = writeln!(io::stdout(), "{line}");
 }

@@ -1,4 +1,4 @@
-//! What the model makes of the test images, for people to read on a terminal.
+//! Prints predictions for test images on a terminal.
 
 use std::io::{self, Write};
 
@@ -7,77 +7,81 @@ use densely::nn::Sequential;
 use crate::data::{CLASS_NAMES, Samples};
 use crate::idx::{CLASSES, SIDE};
 
-/// The first images, which are drawn and listed; side by side they fill 80 columns.
+/// The first images, which are drawn and listed; side by side they take 80 columns.
 const FIRST: usize = 5;
-/// Mistakes that are listed.
+/// Wrong predictions that are listed.
 const MISTAKES: usize = 5;
 
 /// A character of the Braille block has 4 rows of 2 dots, each with a bit of its own.
 const DOTS: [[u32; 2]; 4] = [[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]];
 /// The character without dots; those with dots follow it.
 const NO_DOTS: u32 = 0x2800;
-/// Pixels brighter than this become dots; it shows shapes better than dithering does.
+/// Pixels brighter than this become dots: a threshold shows shapes better than dithering.
 const BRIGHT: f32 = 0.3;
 
-/// What the model says of an image.
-pub struct Guess {
+/// The prediction for an image.
+pub struct Prediction {
     /// The true class.
     pub truth: usize,
-    /// The class that it holds most probable.
+    /// The most probable class.
     pub class: usize,
     pub probability: f32,
 }
 
-impl Guess {
-    pub fn is_right(&self) -> bool {
+impl Prediction {
+    pub fn is_correct(&self) -> bool {
         self.class == self.truth
     }
 }
 
-/// A guess for each sample.
-pub fn guesses(model: &Sequential, samples: &Samples) -> densely::Result<Vec<Guess>> {
+/// Predicts the class of each sample.
+pub fn predict(model: &Sequential, samples: &Samples) -> densely::Result<Vec<Prediction>> {
     let classes = model.predict_classes(samples.x()?)?;
     let probabilities = model.predict(samples.x()?)?;
     let outputs = classes.into_iter().zip(probabilities.chunks_exact(CLASSES));
-    let guess = |((class, outputs), &truth): ((usize, &[f32]), &u8)| Guess {
+    let prediction = |((class, outputs), &truth): ((usize, &[f32]), &u8)| Prediction {
         truth: truth.into(),
         class,
         probability: outputs[class],
     };
-    Ok(outputs.zip(&samples.labels).map(guess).collect())
+    Ok(outputs.zip(&samples.labels).map(prediction).collect())
 }
 
-/// The first images, and then the first mistakes among the others, with their numbers.
-pub fn choice(guesses: &[Guess], first: usize, mistakes: usize) -> impl Iterator<Item = (usize, &Guess)> {
-    let others = guesses.iter().enumerate().skip(first);
-    guesses.iter().enumerate().take(first).chain(others.filter(|(_, guess)| !guess.is_right()).take(mistakes))
+/// Selects the first images and then the first mistakes among the others, with their numbers.
+pub fn choice(predictions: &[Prediction], first: usize, mistakes: usize) -> impl Iterator<Item = (usize, &Prediction)> {
+    let others = predictions.iter().enumerate().skip(first);
+    predictions
+        .iter()
+        .enumerate()
+        .take(first)
+        .chain(others.filter(|(_, prediction)| !prediction.is_correct()).take(mistakes))
 }
 
 /// Draws the first images, and lists them and some mistakes.
-pub fn write(out: &mut dyn Write, samples: &Samples, guesses: &[Guess]) -> io::Result<()> {
+pub fn write(out: &mut dyn Write, samples: &Samples, predictions: &[Prediction]) -> io::Result<()> {
     let drawings: Vec<Vec<String>> = samples.images().take(FIRST).map(braille).collect();
     for line in 0..SIDE / DOTS.len() {
         let parts: Vec<&str> = drawings.iter().map(|drawing| drawing[line].as_str()).collect();
         writeln!(out, " {}", parts.join("  "))?;
     }
     writeln!(out, "\n image  true class   predicted     probability")?;
-    for (number, guess) in choice(guesses, FIRST, MISTAKES) {
-        let Guess { truth, class, probability } = guess;
+    for (number, prediction) in choice(predictions, FIRST, MISTAKES) {
+        let Prediction { truth, class, probability } = prediction;
         let (truth, class) = (CLASS_NAMES[*truth], CLASS_NAMES[*class]);
-        let mark = if guess.is_right() { "" } else { "  ✗ wrong" };
+        let mark = if prediction.is_correct() { "" } else { "  ✗ wrong" };
         writeln!(out, "{number:>6}  {truth:<11}  {class:<11}  {:>11.1} %{mark}", probability * 100.0)?;
     }
     Ok(())
 }
 
-/// An image as lines of characters, a dot a pixel.
+/// Draws an image as lines of characters, a dot per pixel.
 fn braille(image: &[f32]) -> Vec<String> {
     let rows: Vec<&[f32]> = image.chunks(SIDE).collect();
     let line = |rows: &[&[f32]]| (0..SIDE).step_by(2).map(|left| character(rows, left)).collect();
     rows.chunks(DOTS.len()).map(line).collect()
 }
 
-/// The pixels in columns `left` and `left + 1` of these rows.
+/// Draws the pixels in columns `left` and `left + 1` of these rows.
 fn character(rows: &[&[f32]], left: usize) -> char {
     let dots = rows.iter().zip(DOTS).flat_map(|(row, dots)| row[left..].iter().zip(dots));
     let bright = dots.filter(|(pixel, _)| **pixel > BRIGHT).map(|(_, dot)| dot);

@@ -1,13 +1,14 @@
-//! Why deep networks have ReLU and not sigmoid: how large the gradient still is when it has gone back through the layers
-//! of a network of ten, and what the network then learns.
+//! Shows why deep networks use ReLU and not sigmoid: how the gradient shrinks on the backward pass through
+//! ten layers, and how well the network then trains.
 //!
-//! `cargo run --release --example vanishing_gradients [PICTURE]` writes a table, and an SVG picture to PICTURE or
-//! `target/vanishing_gradients.svg`. A layer multiplies the gradient by its activation's slope: of sigmoid that is
-//! at most 1/4, of tanh at most 1, of ReLU 1 wherever the unit is active. Source: Glorot and Bengio, "Understanding
-//! the difficulty of training deep feedforward neural networks" (2010).
+//! `cargo run --release --example vanishing_gradients [PICTURE]` prints a table and saves an SVG picture to
+//! PICTURE or `target/vanishing_gradients.svg`. Each layer multiplies the gradient by the slope of its
+//! activation: at most 1/4 for sigmoid, at most 1 for tanh, and 1 for ReLU wherever the unit is active.
+//! Source: Glorot and Bengio, "Understanding the difficulty of training deep feedforward neural networks"
+//! (2010).
 
 #[path = "../fashion_mnist/data.rs"]
-#[allow(dead_code, reason = "of what is shared, this example needs the samples only")]
+#[allow(dead_code, reason = "this example uses only the samples of the shared module")]
 mod data;
 #[path = "../fashion_mnist/idx.rs"]
 mod idx;
@@ -21,22 +22,22 @@ use densely::nn::{Activation, Adam, Dense, Fit, Flatten, Sequential};
 use data::{Samples, Source};
 use idx::{CLASSES, PIXELS, SIDE};
 
-/// Dense layers, the last of which has softmax.
+/// Dense layers; the last one has softmax.
 const LAYERS: usize = 10;
-/// Units of each but the last.
+/// Units of each layer but the last.
 const UNITS: usize = 128;
-/// Images for the gradients.
+/// Images over which the gradients are computed.
 const BATCH: usize = 1000;
 const EPOCHS: usize = 3;
 
 const ACTIVATIONS: [Activation; 3] = [Activation::Sigmoid, Activation::Tanh, Activation::Relu];
 
-/// What came out for an activation.
+/// The results for an activation.
 pub struct Outcome {
     activation: Activation,
-    /// Of each layer, the root mean square of the gradient by its weights, before anything is learnt.
+    /// Root mean square of the gradient with respect to each layer's weights, before training.
     gradients: Vec<f64>,
-    /// On the test images, after [`EPOCHS`].
+    /// Accuracy on the test images after [`EPOCHS`].
     accuracy: f32,
 }
 
@@ -45,10 +46,10 @@ fn main() -> Result<(), Box<dyn Error>> {
     let source = Source::find(None);
     let (train, test) = (source.train()?, source.test()?);
     println!(
-        "Data: {source}. Networks: {LAYERS} dense layers, of {UNITS} units but for the last, with Keras' initial weights."
+        "Data: {source}. Networks: {LAYERS} dense layers of {UNITS} units (the last: {CLASSES}), Keras' initial weights."
     );
     println!(
-        "\nRoot mean square of the gradient by the weights of each layer, over {BATCH} images, before training:\n"
+        "\nRoot mean square of the gradient with respect to each layer's weights, {BATCH} images, before training:\n"
     );
     let outcomes: Vec<Outcome> =
         ACTIVATIONS.into_iter().map(|activation| outcome(activation, &train, &test)).collect::<Result<_, _>>()?;
@@ -75,7 +76,7 @@ fn outcome(activation: Activation, train: &Samples, test: &Samples) -> Result<Ou
     Ok(Outcome { activation, gradients, accuracy })
 }
 
-/// The gradients by each layer's weights; they stand before those by its biases.
+/// Splits off the gradients with respect to each layer's weights, which those of its biases follow.
 fn by_layer(mut gradients: &[f32]) -> impl Iterator<Item = &[f32]> {
     (0..LAYERS).map(move |layer| {
         let inputs = if layer == 0 { PIXELS } else { UNITS };
@@ -111,17 +112,17 @@ fn write_table(outcomes: &[Outcome]) {
 mod tests {
     use super::*;
 
-    /// The tutorial's argument, as figures.
+    /// The tutorial's argument, in numbers.
     #[test]
     #[cfg_attr(
         target_arch = "aarch64",
-        ignore = "trains for twenty minutes under emulation; other tests hold the bits"
+        ignore = "trains for twenty minutes under emulation; other tests compare the bits"
     )]
-    fn sigmoid_loses_the_gradient_and_relu_keeps_it() {
+    fn sigmoid_loses_the_gradient_and_relu_does_not() {
         let (train, test) = (Source::Embedded.train().unwrap(), Source::Embedded.test().unwrap());
         let [sigmoid, tanh, relu] = ACTIVATIONS.map(|activation| outcome(activation, &train, &test).unwrap());
-        let kept = |outcome: &Outcome| outcome.gradients[0] / outcome.gradients[LAYERS - 1];
-        assert!(kept(&sigmoid) < 1e-4 && kept(&tanh) > 1e-2 && kept(&relu) > 1e-2);
+        let ratio = |outcome: &Outcome| outcome.gradients[0] / outcome.gradients[LAYERS - 1];
+        assert!(ratio(&sigmoid) < 1e-4 && ratio(&tanh) > 1e-2 && ratio(&relu) > 1e-2);
         assert!(sigmoid.accuracy < 0.3 && relu.accuracy > 0.7);
     }
 }

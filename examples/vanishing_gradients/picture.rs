@@ -1,4 +1,4 @@
-//! The picture: the gradient of each layer, a curve for each activation.
+//! Draws the gradient of each layer, a curve for each activation.
 
 use std::error::Error;
 use std::fs;
@@ -11,7 +11,7 @@ use crate::{EPOCHS, LAYERS, Outcome};
 /// Width and height in pixels.
 const SIZE: (u32, u32) = (1000, 640);
 const MARGIN: u32 = 24;
-/// Room for the numbers along the axes.
+/// Space for the numbers along the axes.
 const LABELS: u32 = 70;
 const TEXT: u32 = 18;
 const TITLE: u32 = 26;
@@ -19,7 +19,7 @@ const INK: RGBColor = RGBColor(0x22, 0x2b, 0x38);
 const GRID: RGBColor = RGBColor(0xe3, 0xe7, 0xed);
 const COLORS: [RGBColor; 3] = [RGBColor(0xc5, 0x30, 0x30), RGBColor(0xdd, 0x7a, 0x1f), RGBColor(0x2b, 0x6c, 0xb0)];
 
-/// Writes it to an SVG file.
+/// Writes the picture to an SVG file.
 pub fn save(outcomes: &[Outcome], path: &Path) -> Result<(), Box<dyn Error>> {
     let mut svg = String::new();
     draw(outcomes, &SVGBackend::with_string(&mut svg, SIZE).into_drawing_area())?;
@@ -40,7 +40,7 @@ where
     let all = || outcomes.iter().flat_map(|outcome| &outcome.gradients).copied();
     let (low, high) = (all().fold(f64::INFINITY, f64::min), all().fold(0.0, f64::max));
     let mut chart = ChartBuilder::on(area)
-        .caption("What is left of the gradient, layer by layer", ("sans-serif", TITLE).into_font().color(&INK))
+        .caption("Gradients before training, layer by layer", ("sans-serif", TITLE).into_font().color(&INK))
         .margin(MARGIN)
         .x_label_area_size(LABELS)
         .y_label_area_size(LABELS + MARGIN)
@@ -50,8 +50,8 @@ where
         .light_line_style(TRANSPARENT)
         .bold_line_style(GRID)
         .label_style(("sans-serif", TEXT).into_font().color(&INK))
-        .x_desc("layer, from the images (1) to the classes")
-        .y_desc("root mean square of the gradient by the weights")
+        .x_desc("layer, from the input (1) to the output")
+        .y_desc("root mean square of the gradient of the weights")
         .y_label_formatter(&|value| format!("{value:.0e}"))
         .draw()?;
     for (outcome, color) in outcomes.iter().zip(COLORS) {

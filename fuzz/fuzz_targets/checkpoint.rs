@@ -1,4 +1,5 @@
-//! A checkpoint with any bytes in place of some of its own, or any bytes alone: trained on, or an error and nothing touched.
+//! Resumes from a checkpoint with some bytes replaced, or from arbitrary bytes: training goes on, or it is an
+//! error and the model is unchanged.
 #![no_main]
 
 use std::path::PathBuf;
@@ -26,10 +27,10 @@ fn fit(model: &mut Sequential, options: impl FnOnce(Fit<'_>) -> Fit<'_>) -> Resu
     model.fit(MatRef::new(&x, 3, 2)?, &[0u8, 1, 1], options).map(drop)
 }
 
-/// A checkpoint of one epoch.
+/// Writes a checkpoint after one epoch and returns its bytes.
 fn checkpoint() -> Vec<u8> {
     let written = model().and_then(|mut model| fit(&mut model, |fit| fit.checkpoint(path(), 1)));
-    written.expect("a sound model and a folder that can be written");
+    written.expect("a valid model and a writable folder");
     fs::read(path()).expect("it was written")
 }
 
@@ -39,14 +40,14 @@ fuzz_target!(|data: &[u8]| {
     let content = match data {
         [0, low, high, bytes @ ..] => {
             let mut content = whole.clone();
-            let place = usize::from(u16::from_le_bytes([*low, *high])) % content.len();
-            content[place..].iter_mut().zip(bytes).for_each(|(old, new)| *old = *new);
+            let offset = usize::from(u16::from_le_bytes([*low, *high])) % content.len();
+            content[offset..].iter_mut().zip(bytes).for_each(|(old, new)| *old = *new);
             content
         }
         bytes => bytes.to_vec(),
     };
-    fs::write(path(), content).expect("a temporary folder that can be written");
-    let mut model = model().expect("a sound model");
+    fs::write(path(), content).expect("a writable temporary folder");
+    let mut model = model().expect("a valid model");
     let bits = |model: &Sequential| model.parameters().iter().map(|weight| weight.to_bits()).collect::<Vec<_>>();
     let before = bits(&model);
     if fit(&mut model, |fit| fit.epochs(2).resume(path())).is_err() {

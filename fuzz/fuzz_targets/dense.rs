@@ -1,4 +1,4 @@
-//! Dense forward and backward on every instruction set, against the reference, bit for bit.
+//! Compares dense forward and backward on every instruction set with the reference, bit for bit.
 #![no_main]
 
 use densely::{PackedWeights, dense, reference};
@@ -7,11 +7,11 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // Too few bytes for the sizes make no case.
+    // An input too short for the sizes is no test case.
     let _ = check(&mut Unstructured::new(data));
 });
 
-/// Batch, inputs and outputs: at most one of them is longer than a block.
+/// Chooses batch, inputs and outputs, at most one of them longer than a block.
 fn sizes(u: &mut Unstructured<'_>) -> Result<[usize; 3]> {
     let mut sizes = [u.int_in_range(0..=40)?, u.int_in_range(0..=70)?, u.int_in_range(0..=70)?];
     if let Some(long) = sizes.get_mut(u.int_in_range(0..=15usize)?) {

@@ -1,4 +1,4 @@
-//! Any bytes as an IDX file, plain or gzipped: read, or an error.
+//! Reads arbitrary bytes as an IDX file, plain or gzipped.
 #![no_main]
 
 #[path = "../../examples/fashion_mnist/idx.rs"]

@@ -1,4 +1,4 @@
-//! Training and asking networks of any architecture, optimizer and data, against the functions of the reference, bit for bit.
+//! Compares training and inference of arbitrary networks with the reference, bit for bit.
 #![no_main]
 
 use densely::loss::CrossEntropy;
@@ -9,7 +9,7 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|data: &[u8]| {
-    // Too few bytes for the sizes make no case.
+    // An input too short for the sizes is no test case.
     let _ = check(&mut Unstructured::new(data));
 });
 
@@ -19,9 +19,9 @@ struct Layer {
     inputs: usize,
     outputs: usize,
     bias: bool,
-    /// Of values before it are dropped.
+    /// Rate of the dropout before the layer.
     dropout: Option<f64>,
-    /// The last layer's is softmax, which the loss takes care of.
+    /// The last layer's is softmax, which the loss includes.
     activation: DenseActivation,
 }
 
@@ -112,7 +112,7 @@ impl Case {
         model.fit(MatRef::new(&self.x, self.labels.len(), self.layers[0].inputs)?, &self.labels, options).map(drop)
     }
 
-    /// What the dropout before a layer leaves in a step.
+    /// Applies the dropout before a layer, if there is one.
     fn dropped(&self, layer: usize, step: u64, x: Vec<f32>, rows: usize) -> densely::Result<Vec<f32>> {
         let Some(rate) = self.layers[layer].dropout else { return Ok(x) };
         let number = self.layers[..layer].iter().filter(|layer| layer.dropout.is_some()).count() as u64;
@@ -122,9 +122,10 @@ impl Case {
         Ok(y)
     }
 
-    /// The outputs of all layers, before and after their activations, and what each layer gets.
+    /// Runs the forward pass, and returns the input of each layer and its outputs before and after the
+    /// activation.
     fn forward(&self, w: &[f32], x: &[f32], rows: usize, step: Option<u64>) -> densely::Result<Pass> {
-        let mut pass = Pass { got: Vec::new(), before: Vec::new(), after: Vec::new() };
+        let mut pass = Pass { inputs: Vec::new(), before: Vec::new(), after: Vec::new() };
         let (mut x, mut start) = (x.to_vec(), 0);
         for (number, layer) in self.layers.iter().enumerate() {
             x = if let Some(step) = step { self.dropped(number, step, x, rows)? } else { x };
@@ -132,16 +133,16 @@ impl Case {
             let bias = layer.bias.then(|| &rest[..layer.outputs]);
             let [mut before, mut after] = [(); 2].map(|()| vec![0.0; rows * layer.outputs]);
             let kernel = MatRef::new(kernel, layer.inputs, layer.outputs)?;
-            let got = MatRef::new(&x, rows, layer.inputs)?;
+            let input = MatRef::new(&x, rows, layer.inputs)?;
             let to = MatMut::new(&mut before, rows, layer.outputs)?;
-            reference::dense_forward(got, kernel, bias, Activation::Linear, to)?;
+            reference::dense_forward(input, kernel, bias, Activation::Linear, to)?;
             let to = MatMut::new(&mut after, rows, layer.outputs)?;
             reference::activation_forward(
                 layer.activation.elementwise(),
                 MatRef::new(&before, rows, layer.outputs)?,
                 to,
             )?;
-            pass.got.push(std::mem::replace(&mut x, after.clone()));
+            pass.inputs.push(std::mem::replace(&mut x, after.clone()));
             pass.before.push(before);
             pass.after.push(after);
             start += layer.parameters();
@@ -159,8 +160,8 @@ impl Case {
         let (mut dy, mut losses) = (vec![0.0; logits.len()], vec![0.0; rows]);
         let (logits, mut to) = (MatRef::new(logits, rows, classes)?, MatMut::new(&mut dy, rows, classes)?);
         let labels = &self.labels[first..first + rows];
-        let of_all = Some(to.reborrow());
-        reference::cross_entropy(&CrossEntropy::new(), logits, labels, Some(&mut losses), of_all)?;
+        let gradients = Some(to.reborrow());
+        reference::cross_entropy(&CrossEntropy::new(), logits, labels, Some(&mut losses), gradients)?;
         if let Some(weights) = &self.sample_weights {
             reference::weigh(&weights[first..first + rows], &mut losses, to)?;
         }
@@ -169,18 +170,18 @@ impl Case {
         for (number, layer) in self.layers.iter().enumerate().rev() {
             let start = end - layer.parameters();
             let (dw, db) = gradients[start..end].split_at_mut(layer.inputs * layer.outputs);
-            let got = MatRef::new(&pass.got[number], rows, layer.inputs)?;
+            let input = MatRef::new(&pass.inputs[number], rows, layer.inputs)?;
             let dw = MatMut::new(dw, layer.inputs, layer.outputs)?;
             reference::dense_backward_params(
-                got,
+                input,
                 MatRef::new(&dy, rows, layer.outputs)?,
                 dw,
                 layer.bias.then_some(db),
             )?;
             if number > 0 {
                 let activation = self.layers[number - 1].activation.elementwise();
-                let kept = if activation.saves_input() { &pass.before } else { &pass.after };
-                let gate = Some((activation, MatRef::new(&kept[number - 1], rows, layer.inputs)?));
+                let saved = if activation.saves_input() { &pass.before } else { &pass.after };
+                let gate = Some((activation, MatRef::new(&saved[number - 1], rows, layer.inputs)?));
                 let kernel = MatRef::new(&w[start..start + layer.inputs * layer.outputs], layer.inputs, layer.outputs)?;
                 let mut dx = vec![0.0; rows * layer.inputs];
                 let to = MatMut::new(&mut dx, rows, layer.inputs)?;
@@ -192,8 +193,8 @@ impl Case {
         Ok(gradients)
     }
 
-    /// The parameters that the reference learns from these.
-    fn learnt(&self, mut w: Vec<f32>) -> densely::Result<Vec<f32>> {
+    /// Trains these parameters with the reference.
+    fn train(&self, mut w: Vec<f32>) -> densely::Result<Vec<f32>> {
         let (mut m, mut v, mut step) = (vec![0.0; w.len()], vec![0.0; w.len()], 0);
         for _ in 0..self.epochs {
             for batch in 0..self.labels.len().div_ceil(self.batch_size) {
@@ -216,21 +217,21 @@ impl Case {
 }
 
 struct Pass {
-    got: Vec<Vec<f32>>,
+    inputs: Vec<Vec<f32>>,
     before: Vec<Vec<f32>>,
     after: Vec<Vec<f32>>,
 }
 
 fn check(u: &mut Unstructured<'_>) -> Result<()> {
     let case = any_case(u)?;
-    let mut learnt: Option<(Vec<f32>, Vec<f32>)> = None;
+    let mut trained: Option<(Vec<f32>, Vec<f32>)> = None;
     for backend in &case.threads {
-        let mut model = case.model(backend).expect("a sound network");
+        let mut model = case.model(backend).expect("a valid network");
         let before = model.parameters().to_vec();
         case.fit(&mut model).expect("samples and labels fit");
         let samples = case.labels.len();
-        let (expected, logits) = learnt.get_or_insert_with(|| {
-            let w = case.learnt(before).expect("shapes fit");
+        let (expected, logits) = trained.get_or_insert_with(|| {
+            let w = case.train(before).expect("shapes fit");
             let pass = case.forward(&w, &case.x, samples, None).expect("shapes fit");
             (w, pass.after[case.layers.len() - 1].clone())
         });

@@ -1,4 +1,4 @@
-//! Activations and cross-entropy on every instruction set, against the reference, bit for bit.
+//! Compares activations and cross-entropy on every instruction set with the reference, bit for bit.
 #![no_main]
 
 use densely::loss::CrossEntropy;
@@ -20,12 +20,12 @@ const TWO: [(Two, TwoTrue); 2] = [
 ];
 
 fuzz_target!(|data: &[u8]| {
-    // Too few bytes for the sizes make no case.
+    // An input too short for the sizes is no test case.
     let _ = check(&mut Unstructured::new(data));
 });
 
 fn check(u: &mut Unstructured<'_>) -> Result<()> {
-    // Long rows are added up in pieces.
+    // Long rows are summed in pieces.
     let (rows, cols) = match u.ratio(1, 16)? {
         true => (u.int_in_range(0..=2)?, u.int_in_range(1..=10_000)?),
         false => (u.int_in_range(0..=40)?, u.int_in_range(1..=130)?),

@@ -1,11 +1,11 @@
-//! What the targets share: matrices of arbitrary shape, strides and bits.
+//! Shared by the targets: matrices of arbitrary shape, strides and bits.
 
 use std::num::NonZeroUsize;
 
 use densely::{Activation, Backend, Isa, MatMut, MatRef, Threads};
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 
-/// A matrix with gaps between its elements; `gap` stands in them.
+/// A matrix with gaps between its elements, which hold [`GAP`].
 #[derive(Clone)]
 pub struct Matrix {
     data: Vec<f32>,
@@ -13,11 +13,11 @@ pub struct Matrix {
     strides: [usize; 2],
 }
 
-/// NaN with bits of its own, for gaps and for outputs not yet written.
+/// A NaN with distinct bits, for gaps and for outputs not yet written.
 const GAP: f32 = f32::from_bits(0x7fc0_d00d);
 
 impl Matrix {
-    /// Arbitrary strides, every element [`GAP`].
+    /// Makes a matrix with arbitrary strides, every element [`GAP`].
     pub fn empty(u: &mut Unstructured<'_>, rows: usize, cols: usize) -> Result<Self> {
         let (inner, outer) = (u.int_in_range(1..=2)?, u.int_in_range(0..=3)?);
         let transposed = u.arbitrary::<bool>()?;
@@ -27,7 +27,7 @@ impl Matrix {
         Ok(Self { data: vec![GAP; long * outer], shape: [rows, cols], strides })
     }
 
-    /// Arbitrary strides and values.
+    /// Makes a matrix with arbitrary strides and values.
     pub fn arbitrary(u: &mut Unstructured<'_>, rows: usize, cols: usize) -> Result<Self> {
         let mut matrix = Self::empty(u, rows, cols)?;
         let mut values = Values::new(u)?;
@@ -50,7 +50,7 @@ impl Matrix {
         MatMut::with_strides(&mut self.data, rows, cols, row_stride, col_stride).expect("strides that do not overlap")
     }
 
-    /// Fails unless all elements, and the gaps between them, are the same, NaNs being equal.
+    /// Fails unless all elements, and the gaps between them, have the same bits; all NaNs are equal.
     pub fn assert_same(&self, expected: &Self, isa: Isa) {
         assert_same(&self.data, &expected.data, isa);
     }
@@ -60,7 +60,7 @@ impl Matrix {
 pub enum Values {
     /// Any bits; 0 where the input has no bytes left.
     Bits,
-    /// Between -0.5 and 0.5, of a generator in this state: few bytes fill any size.
+    /// Between -0.5 and 0.5, from a generator with this state: few bytes fill any size.
     Random(u32),
 }
 
@@ -81,7 +81,7 @@ impl Values {
     }
 }
 
-/// Any activation, with parameters in their range.
+/// Chooses an activation, with parameters in their range.
 pub fn activation(u: &mut Unstructured<'_>) -> Result<Activation> {
     let parameter = f32::from(u.arbitrary::<u8>()?) / 64.0;
     Ok(match u.int_in_range(0..=8)? {
@@ -97,14 +97,15 @@ pub fn activation(u: &mut Unstructured<'_>) -> Result<Activation> {
     })
 }
 
-/// Fails unless all elements have the same bits, NaNs being equal.
+/// Fails unless all elements have the same bits; all NaNs are equal.
 pub fn assert_same(found: &[f32], expected: &[f32], isa: Isa) {
     for (i, (a, b)) in found.iter().zip(expected).enumerate() {
         assert!(a.to_bits() == b.to_bits() || (a.is_nan() && b.is_nan()), "{isa}: {a:e} for {b:e} at {i}");
     }
 }
 
-/// Every instruction set of this host that keeps the contract bit for bit, on an arbitrary number of threads.
+/// Lists the instruction sets of this host that keep the contract bit for bit, with an arbitrary number of
+/// threads.
 pub fn backends(u: &mut Unstructured<'_>) -> Result<Vec<Backend>> {
     let pieces = u.int_in_range(1..=4)?;
     let threads = NonZeroUsize::new(pieces).map_or(Threads::One, Threads::Exactly);

@@ -1,367 +1,307 @@
-//! C = A B with what dense layers wrap around it: a bias before, an activation or a gate after.
+//! The loops around the micro-kernel: C = A B, with what [`Product`] wraps around it.
 //!
 //! ```text
-//! for each block of rows of A                          all of them, unless A is packed
-//!   for each block of the depth                        accumulators continue through C
-//!     pack A's block, if its strides are awkward
-//!     for each block of columns of B                   fits half of L2, or less
-//!       for each row of tiles, for each tile           A's rows come from L1, B streams from L2
-//!         the first row copies B to packed panels for the others, if it is large or stands badly
+//! loop 5: for ic in 0..m by MC            all rows at once, unless A is packed
+//!   loop 4: for pc in 0..k by KC          accumulators continue through C
+//!     pack A[ic.., pc..]                  if its stride conflicts
+//!     loop 3: for jc in 0..n by NC        KC x NC of B fit half of L2, or less
+//!       pack B[pc.., jc..]                if no cache holds B, or neither its rows nor its columns are contiguous
+//!       loop 2: for ir in 0..MC by MR     MR rows of A stay in L1, B streams from L2
+//!         loop 1: for jr in 0..NC by NR   micro-tiles; the first row of them may pack B for the others
 //! ```
 //!
-//! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix
-//! Multiplication" (2008), with A and B in each other's place and less packing.
-//!
-//! What small batches are made of goes other ways: a C of few columns is turned over; a small depth is
-//! written row by row ([`flat`]); a B that meets a single row of tiles is read as it stands, by rows or
-//! by columns, and asked for long before if no cache holds it. Rows that no cache holds, or that lie on
-//! pages of their own, are packed beforehand where more tiles meet them. [`Plan`] chooses.
+//! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), numbered as in
+//! BLIS, with A and B in each other's place and less packing: small batches would not amortise it. [`Plan`] chooses.
 
-use super::microkernel::{
-    AnyOrder, ColumnMajor, Columns, CopiedColumns, CopiedRows, CrowdedColumns, Order, Outlined, Panels, RowMajor, Rows,
-    Source, StreamedColumns, StreamedRows, Tile, TileFinish, TileStart, fits, tallest,
-};
+use super::access::{AnyStrides, max_mr};
+use super::access::{Columns, PackingColumns, PackingRows, Panels, Rows, StagedColumns, StreamedColumns, StreamedRows};
+use super::element::Element;
+use super::epilogue::Corner;
+use super::macrokernel::{loop_1, micro_tiles};
+use super::microtile::{ATile, BTile, MicroTile, PanelTile, Prefetch, Start, Store};
 use super::pack::pack;
 use super::packed::BOperand;
-use super::plan::{Plan, Way};
-use super::portable;
-use super::product::{Bias, Depth, Epilogue, Product};
-use super::rank_k::flat;
-use super::scratch::Workspace;
+use super::plan::{BPacking, Plan};
+use super::product::{Bias, Product, Sizes, Summation};
+use super::scratch::Scratch;
+use super::{portable, rank_k};
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
-use crate::kernels::activation::{Activation, Finish, finish};
 use crate::kernels::elementwise::column_sums;
 use crate::simd::Simd;
-use crate::simd::tier::Tier;
+use crate::simd::tier::{IfFused, Tier};
 use crate::tuning::gemm::{CONFLICT_STRIDE, MAX_TRANSPOSED_COLS};
 
 impl Kernel for Product<'_> {
     type Output = ();
 
     #[inline(always)]
-    fn run<T: Tier>(mut self, tier: T) {
-        if const { T::FUSED } {
-            gemm(tier.row(), tier.narrow(), self);
-        } else {
-            self.add_columns(tier.vector());
-            portable::gemm(self);
-        }
+    fn run<T: Tier>(self, tier: T) {
+        tier.if_fused(self);
     }
 }
 
-/// Computes a product. `narrow` vectors have 4 or 8 lanes: for panels of low tiles, and to sort columns.
-#[inline(always)]
-pub(crate) fn gemm<S: Simd, N: Simd>(s: S, narrow: N, mut p: Product<'_>) {
-    // First of all, since sizes of a matrix without elements can be any numbers.
-    let (m, n, _) = p.sizes();
-    if m == 0 || n == 0 {
-        return p.add_columns(s);
-    }
-    let mut p = p.turned(s);
-    let (m, n, k) = p.sizes();
-    if flat(s, &mut p) {
-        return;
-    }
-    let sums = p.sums.take().map(|sums| sums.as_mut_ptr());
-    let plan = Plan::new::<S, N>(&p);
-    let [room_a, room_b] = plan.room();
-    let mut workspace = Workspace::take(room_a + room_b);
-    let a_panels = workspace.as_mut_ptr();
-    let b_panels = a_panels.wrapping_add(room_a);
-    let a_strides = [p.a.row_stride(), p.a.col_stride()];
-    let blocks = k.div_ceil(plan.depth).max(1);
-    for i0 in (0..m).step_by(plan.rows) {
-        let rows = plan.rows.min(m - i0);
-        for k0 in (0..blocks).map(|i| i * plan.depth) {
-            let depth = plan.depth.min(k - k0);
-            if plan.pack_a {
-                let t = p.tile(i0, 0, k0, depth, n);
-                // SAFETY: all indices lie below m, n and k, which every operand has.
-                unsafe {
-                    let strides = [a_strides[1], a_strides[0]];
-                    if plan.a_lanes == N::LANES {
-                        pack(narrow, t.a, strides, [depth, rows], plan.height, a_panels);
-                    } else {
-                        pack(s, t.a, strides, [depth, rows], plan.height, a_panels);
-                    }
-                }
-            }
-            for j0 in (0..n).step_by(plan.cols) {
-                let cols = plan.cols.min(n - j0);
-                let mut block = p.tile(i0, j0, k0, depth, cols);
-                (block.panel, block.panel_row, block.panel_vector) = (b_panels, S::LANES, depth * S::LANES);
-                // The last rows may be too few for tiles that copy.
-                let mut b = if rows < plan.first { plan.b.of_few() } else { plan.b };
-                if b == Way::CopiedColumns && rows <= plan.first {
-                    // Nobody reads the panels: a vector's room will do.
-                    (block.panel_row, block.panel_vector) = (0, 0);
-                }
-                // SAFETY: as above.
-                unsafe {
-                    if let (Some(sums), 0) = (sums, i0) {
-                        // Brings the block into the cache, too.
-                        let strides = [block.b_row, block.b_col];
-                        column_sums(s, block.b, strides, [depth, cols], k0 == 0, sums.wrapping_add(j0));
-                    }
-                    if b == Way::Packed {
-                        pack(s, block.b, [block.b_row, block.b_col], [depth, cols], S::LANES, b_panels);
-                        block.read_panels();
-                        b = Way::Panels;
-                    }
-                    let mut i = 0;
-                    while i < rows {
-                        let height = if i == 0 { plan.first } else { plan.height }.min(rows - i);
-                        let mut row = block.at::<S>(i, 0);
-                        if plan.pack_a {
-                            row.a = a_panels.wrapping_add(i / plan.height * depth * plan.a_lanes);
-                            (row.a_row, row.a_col) = (1, plan.a_lanes);
-                        }
-                        (row.ahead, row.ahead_step) = if i + height == rows {
-                            // There is no next row: what lies there would only come in the way of B.
-                            (row.a, 0)
-                        } else if plan.pack_a {
-                            (row.a.wrapping_add(depth * plan.a_lanes), plan.a_lanes)
-                        } else if row.a_row == 1 {
-                            // The next row's last element of a column: the line of the first is often one of this row's.
-                            (row.a.wrapping_add(2 * height - 1), row.a_col)
-                        } else {
-                            (row.a.wrapping_add(height.wrapping_mul(row.a_row)), S::LANES)
-                        };
-                        match b {
-                            Way::CopiedRows => tile_row::<S, CopiedRows>(s, height, &row),
-                            Way::StreamedRows => {
-                                row.gap = (depth * row.b_row).wrapping_sub(cols);
-                                tile_row::<S, StreamedRows>(s, height, &row);
-                            }
-                            Way::StreamedColumns => {
-                                row.b_vector = N::LANES.wrapping_mul(row.b_col);
-                                row.gap = row.b_vector.wrapping_sub(depth);
-                                tiles::<N, AnyOrder, StreamedColumns, 1>(narrow, &row);
-                            }
-                            Way::Columns if height == 1 || height > const { tallest::<S, Columns>() } => {
-                                row.b_vector = N::LANES.wrapping_mul(row.b_col);
-                                if const { S::FRONT_END_BOUND } {
-                                    tile_row::<N, Columns>(narrow, height, &row);
-                                } else {
-                                    tiles::<N, AnyOrder, Columns, 1>(narrow, &row);
-                                }
-                            }
-                            Way::Columns => tile_row::<S, Columns>(s, height, &row),
-                            Way::CopiedColumns if row.b_col.is_multiple_of(CONFLICT_STRIDE) => {
-                                tile_row::<S, CrowdedColumns>(s, height, &row);
-                            }
-                            Way::CopiedColumns => tile_row::<S, CopiedColumns>(s, height, &row),
-                            Way::Panels if S::FRONT_END_BOUND => tile_row::<S, Panels>(s, height, &row),
-                            _ => tile_row::<S, Rows>(s, height, &row),
-                        }
-                        if matches!(b, Way::CopiedRows | Way::CopiedColumns) {
-                            block.read_panels();
-                            b = Way::Panels;
-                        }
-                        if k0 + depth == k {
-                            p.finish(s, [i0 + i, j0], [height, cols]);
-                        }
-                        i += height;
-                    }
-                }
-            }
-        }
-    }
-}
+impl IfFused for Product<'_> {
+    type Output = ();
 
-impl Product<'_> {
-    /// The same product turned over, Cᵀ = Bᵀ Aᵀ, where that wastes fewer lanes: a C of few columns
-    /// fills no vector, but all of its rows are neighbours' neighbours.
     #[inline(always)]
-    fn turned<S: Simd>(mut self, s: S) -> Self {
-        let (m, n, _) = self.sizes();
-        let padded = n.next_multiple_of(ROW_LANES);
-        match self.b {
-            BOperand::Strided(b) if n <= MAX_TRANSPOSED_COLS && 4 * padded >= 5 * n && m >= 2 * ROW_LANES => {
-                self.add_columns(s);
-                Self {
-                    a: b.t(),
-                    b: BOperand::Strided(self.a.t()),
-                    c: self.c.t(),
-                    bias: match self.bias {
-                        Bias::Columns(bias) => Bias::Rows(bias),
-                        Bias::Rows(bias) => Bias::Columns(bias),
-                        Bias::None => Bias::None,
-                    },
-                    epilogue: match self.epilogue {
-                        Epilogue::Gradient(activation, kept) => Epilogue::Gradient(activation, kept.t()),
-                        same => same,
-                    },
-                    ..self
-                }
-            }
-            _ => self,
+    fn fused<S: Simd, N: Simd>(mut self, s: S, narrow: N) {
+        let Sizes { m, n, .. } = self.sizes();
+        // First of all, since the sizes of a matrix without elements can be any numbers.
+        if m == 0 || n == 0 {
+            return self.write_column_sums(s);
+        }
+        // A C of few columns fills no vector, but its transpose does.
+        let few = n <= MAX_TRANSPOSED_COLS && 4 * n.next_multiple_of(ROW_LANES) >= 5 * n;
+        if let (true, BOperand::Strided(b)) = (few && m >= 2 * ROW_LANES, self.b) {
+            self.write_column_sums(s);
+            self = self.transposed(b);
+        }
+        if !rank_k::run(s, &mut self) {
+            gemm(s, narrow, self);
         }
     }
 
-    /// Does to a finished block of C what tiles have not done.
+    #[inline(always)]
+    fn unfused<S: Simd>(mut self, s: S) {
+        self.write_column_sums(s);
+        portable::gemm(self);
+    }
+}
+
+/// Computes a product that is not empty. `narrow` vectors have 4 or 8 lanes.
+#[inline(always)]
+pub(super) fn gemm<S: Simd, N: Simd, E: Element>(s: S, narrow: N, mut p: Product<'_, E>) {
+    let sums = p.column_sums.take().map(|sums| sums.as_mut_ptr());
+    let plan = Plan::new::<S, N, E>(&p);
+    let (a_len, b_len) = plan.scratch();
+    let mut scratch = Scratch::take(a_len + b_len);
+    let a_panels = scratch.as_mut_ptr();
+    let b_panels = a_panels.wrapping_add(a_len);
+    let sizes = p.sizes();
+    let mut driver = Driver { s, narrow, sizes, plan, a_panels, b_panels, sums, p };
+    // SAFETY: the operands have the sizes of the product, and the scratch those of the plan.
+    unsafe { driver.loops_5_to_3() };
+}
+
+/// A product on its way through the loops.
+struct Driver<'a, S, N, E: Element> {
+    s: S,
+    narrow: N,
+    p: Product<'a, E>,
+    sizes: Sizes,
+    plan: Plan,
+    a_panels: *mut f32,
+    b_panels: *mut f32,
+    /// Where the column sums of B are written.
+    sums: Option<*mut f32>,
+}
+
+/// What loops 2 and 1 compute: rows of A from `ic`, columns of B from `jc`, k-steps from `pc`.
+#[derive(Clone, Copy)]
+struct Block {
+    ic: usize,
+    rows: usize,
+    pc: usize,
+    depth: usize,
+    jc: usize,
+    cols: usize,
+}
+
+impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
+    /// # Safety
+    /// The operands have `sizes`, and the panels the room that `plan` asks for.
+    #[inline(always)]
+    unsafe fn loops_5_to_3(&mut self) {
+        let (Sizes { m, n, k }, Plan { mc, kc, nc, .. }) = (self.sizes, self.plan);
+        for ic in (0..m).step_by(mc) {
+            let rows = mc.min(m - ic);
+            // An empty depth still writes the bias and the epilogue.
+            for pc in (0..k.div_ceil(kc).max(1)).map(|i| i * kc) {
+                let depth = kc.min(k - pc);
+                // SAFETY: every block lies within the sizes.
+                unsafe {
+                    self.pack_a(ic, rows, pc, depth);
+                    for jc in (0..n).step_by(nc) {
+                        self.loop_2(Block { ic, rows, pc, depth, jc, cols: nc.min(n - jc) });
+                    }
+                }
+            }
+        }
+    }
+
+    /// Packs a block of A, if the plan says so.
     ///
     /// # Safety
-    /// C has the block of this corner and size.
+    /// A has these rows and columns, and the panels room for them.
     #[inline(always)]
-    unsafe fn finish<S: Simd>(&mut self, s: S, [i, j]: [usize; 2], size: [usize; 2]) {
-        let (activation, kept) = match self.epilogue {
-            Epilogue::None | Epilogue::Value(Activation::Linear | Activation::Relu) => return,
-            Epilogue::Gradient(Activation::Linear | Activation::Relu, _) => return,
-            Epilogue::Value(activation) => (activation, None),
-            Epilogue::Gradient(activation, kept) => (activation, Some(kept.as_mat_ptr().from(i, j))),
-        };
-        let block = self.c.as_mat_ptr().from(i, j);
-        // SAFETY: the caller's; what was kept has C's size.
-        unsafe { finish(Finish { s, activation, kept, block, size }) };
+    unsafe fn pack_a(&mut self, ic: usize, rows: usize, pc: usize, depth: usize) {
+        let Some(lanes) = self.plan.a_panel else { return };
+        let a = self.p.a.as_mat_ptr().from(ic, pc).t();
+        // SAFETY: as the caller promises.
+        unsafe {
+            if lanes == N::LANES {
+                pack(self.narrow, a, [depth, rows], self.plan.mr, self.a_panels);
+            } else {
+                pack(self.s, a, [depth, rows], self.plan.mr, self.a_panels);
+            }
+        }
     }
 
-    /// The operands of the tile whose corner is (i, j), over `depth` steps from k on.
+    /// Computes a block, one row of micro-tiles after another.
+    ///
+    /// # Safety
+    /// The block lies within the operands.
     #[inline(always)]
-    fn tile(&mut self, i: usize, j: usize, k: usize, depth: usize, cols: usize) -> Tile {
-        let (first, last) = (k == 0, k + depth == self.a.cols().min(self.b.rows()));
-        let start = match (self.depth, self.bias) {
-            (Depth::Running, _) if !first => TileStart::Resume,
-            (Depth::Running, Bias::Columns(bias)) => TileStart::Bias(bias.as_ptr().wrapping_add(j)),
-            (Depth::Running, Bias::Rows(bias)) => TileStart::RowBias(bias.as_ptr().wrapping_add(i)),
-            _ => TileStart::Zero,
-        };
-        let finish = match (self.depth, self.epilogue) {
-            (Depth::Chunked, _) if !first => TileFinish::Add,
-            (Depth::Running, Epilogue::Value(Activation::Relu)) if last => TileFinish::Relu,
-            (Depth::Running, Epilogue::Gradient(Activation::Relu, gate)) if last => {
-                let (row, col) = (gate.row_stride(), gate.col_stride());
-                TileFinish::Gate { gate: gate.as_ptr().wrapping_add(i * row + j * col), row, col }
+    unsafe fn loop_2(&mut self, block: Block) {
+        let Block { ic, rows, pc, depth, jc, cols } = block;
+        let (s, plan) = (self.s, self.plan);
+        let mut t = self.first_micro_tile(block);
+        // The last rows may be too few for micro-tiles that pack.
+        let mut b = if rows < plan.first_mr { plan.b.of_few_rows() } else { plan.b };
+        if b == BPacking::PackColumns && rows <= plan.first_mr {
+            // Nobody reads the panels: room for a vector will do.
+            (t.panel.row, t.panel.vector) = (0, 0);
+        }
+        // SAFETY: the block lies within the operands, rows and columns of micro-tiles within the block.
+        unsafe {
+            if let (BOperand::Strided(matrix), Some(sums), 0) = (self.p.b, self.sums, ic) {
+                // Brings the block into cache, too.
+                let from = matrix.as_mat_ptr().from(pc, jc).p;
+                let strides = [matrix.row_stride(), matrix.col_stride()];
+                column_sums(s, from, strides, [depth, cols], pc == 0, sums.wrapping_add(jc));
             }
-            _ => TileFinish::Store,
-        };
-        let (a_row, a_col) = (self.a.row_stride(), self.a.col_stride());
-        let (b, b_row, b_col, b_vector) = match self.b {
-            BOperand::Strided(b) => {
-                let (row, col) = (b.row_stride(), b.col_stride());
-                (b.as_ptr().wrapping_add(k * row + j * col), row, col, ROW_LANES.wrapping_mul(col))
+            if let (BPacking::PackBlock, BOperand::Strided(matrix)) = (b, self.p.b) {
+                pack(s, matrix.as_mat_ptr().from(pc, jc), [depth, cols], S::LANES, self.b_panels);
+                t.read_panel();
+                b = BPacking::Panels;
             }
-            BOperand::Packed(b) => (b.lines_from(k, j).as_ptr().cast(), ROW_LANES, 1, b.depth() * ROW_LANES),
+            let mut ir = 0;
+            while ir < rows {
+                let mr = if ir == 0 { plan.first_mr } else { plan.mr }.min(rows - ir);
+                let row = self.row_of_micro_tiles(t, ir, mr, ir + mr == rows);
+                self.loop_1(b, row, mr);
+                if matches!(b, BPacking::PackRows | BPacking::PackColumns) {
+                    t.read_panel();
+                    b = BPacking::Panels;
+                }
+                if pc + depth == self.sizes.k {
+                    let corner = Corner { row: ic + ir, col: jc };
+                    let c = self.p.c.as_mat_ptr().from(corner.row, corner.col);
+                    self.p.epilogue.finish(s, c, corner, mr, cols);
+                }
+                ir += mr;
+            }
+        }
+    }
+
+    /// The first micro-tile of a block.
+    #[inline(always)]
+    fn first_micro_tile(&mut self, Block { ic, pc, depth, jc, cols, .. }: Block) -> MicroTile {
+        let p = &mut self.p;
+        let (is_first, is_last) = (pc == 0, pc + depth == self.sizes.k);
+        let start = match (p.summation, p.bias) {
+            (Summation::Running, _) if !is_first => Start::Resume,
+            (Summation::Running, Bias::Columns(bias)) => Start::ColBias(bias.as_ptr().wrapping_add(jc)),
+            (Summation::Running, Bias::Rows(bias)) => Start::RowBias(bias.as_ptr().wrapping_add(ic)),
+            _ => Start::Zero,
         };
-        let (c_row, c_col) = (self.c.row_stride(), self.c.col_stride());
-        Tile {
-            a: self.a.as_ptr().wrapping_add(i * a_row + k * a_col),
-            a_row,
-            a_col,
+        let store = match p.summation {
+            Summation::Running if is_last => match p.epilogue.in_registers() {
+                Store::Gate(gate) => Store::Gate(gate.from(ic, jc)),
+                same => same,
+            },
+            Summation::Chunked if !is_first => Store::Add,
+            _ => Store::Plain,
+        };
+        let b = match p.b {
+            BOperand::Strided(b) => BTile {
+                p: b.as_mat_ptr().at(pc, jc).cast_const().cast(),
+                row: b.row_stride(),
+                col: b.col_stride(),
+                vector: ROW_LANES.wrapping_mul(b.col_stride()),
+            },
+            BOperand::Packed(b) => {
+                let vector = b.depth() * ROW_LANES;
+                BTile { p: b.rows_from(pc, jc).as_ptr().cast(), row: ROW_LANES, col: 1, vector }
+            }
+        };
+        let a = p.a.as_mat_ptr();
+        MicroTile {
+            a: ATile { p: a.at(ic, pc), row: a.row_stride, col: a.col_stride },
             b,
-            b_row,
-            b_col,
-            b_vector,
-            panel: std::ptr::null_mut(),
-            panel_row: 0,
-            panel_vector: 0,
-            c: self.c.as_mut_ptr().wrapping_add(i * c_row + j * c_col),
-            c_row,
-            c_col,
+            panel: PanelTile { p: self.b_panels, row: S::LANES, vector: depth * S::LANES },
+            c: p.c.as_mat_ptr().from(ic, jc),
             depth,
-            chunk: if self.depth == Depth::Chunked { CHUNK_ROWS } else { usize::MAX },
+            chunk: if p.summation == Summation::Chunked { CHUNK_ROWS } else { usize::MAX },
             gap: 0,
-            ahead: std::ptr::null(),
-            ahead_step: 0,
+            next_a: Prefetch { p: std::ptr::null(), step: 0 },
             cols,
             start,
-            finish,
+            store,
         }
     }
-}
 
-/// A row of tiles of the same height, over all columns of a block.
-///
-/// # Safety
-/// As for [`tile`], for all its columns.
-#[inline(always)]
-unsafe fn tile_row<S: Simd, B: Source>(s: S, rows: usize, t: &Tile) {
-    // SAFETY: the caller's.
-    unsafe {
-        match (t.a_row, t.a_col) {
-            (_, 1) if const { B::COLUMNS && S::FRONT_END_BOUND } => any_height::<S, RowMajor, B>(s, rows, t),
-            _ if const { B::COLUMNS || B::COPIED || B::STREAMED || !S::FRONT_END_BOUND } => {
-                any_height::<S, AnyOrder, B>(s, rows, t)
-            }
-            (_, 1) => any_height::<S, RowMajor, B>(s, rows, t),
-            (1, _) => any_height::<S, ColumnMajor, B>(s, rows, t),
-            _ => any_height::<S, AnyOrder, B>(s, rows, t),
+    /// The first micro-tile of the row that begins `ir` rows below `first`; what the next row needs of A is prefetched.
+    #[inline(always)]
+    fn row_of_micro_tiles(&self, first: MicroTile, ir: usize, mr: usize, is_last: bool) -> MicroTile {
+        let mut t = first.at::<S, E>(ir, 0);
+        if let Some(lanes) = self.plan.a_panel {
+            let p = self.a_panels.wrapping_add(ir / self.plan.mr * t.depth * lanes);
+            t.a = ATile { p, row: 1, col: lanes };
         }
+        t.next_a = match self.plan.a_panel {
+            // There is no next row: whatever lies there would only evict B.
+            _ if is_last => Prefetch { p: t.a.p, step: 0 },
+            Some(lanes) => Prefetch { p: t.a.p.wrapping_add(t.depth * lanes), step: lanes },
+            // The last element of a column in the next row: the cache line of the first is often one of this row's.
+            None if t.a.row == 1 => Prefetch { p: t.a.p.wrapping_add(2 * mr - 1), step: t.a.col },
+            None => Prefetch { p: t.a.p.wrapping_add(mr.wrapping_mul(t.a.row)), step: S::LANES },
+        };
+        t
     }
-}
 
-/// [`tile_row`] for an order of A.
-///
-/// # Safety
-/// As for [`tile`], for all its columns.
-#[inline(always)]
-unsafe fn any_height<S: Simd, A: Order, B: Source>(s: S, rows: usize, t: &Tile) {
-    debug_assert!(fits::<S, B>(rows, 1), "there are no such tiles");
-    // SAFETY: the caller's.
-    unsafe {
-        match rows {
-            1 => tiles::<S, A, B, 1>(s, t),
-            2 => tiles::<S, A, B, 2>(s, t),
-            3 => tiles::<S, A, B, 3>(s, t),
-            4 => tiles::<S, A, B, 4>(s, t),
-            5 => tiles::<S, A, B, 5>(s, t),
-            6 => tiles::<S, A, B, 6>(s, t),
-            7 => tiles::<S, A, B, 7>(s, t),
-            8 => tiles::<S, A, B, 8>(s, t),
-            9 => tiles::<S, A, B, 9>(s, t),
-            10 => tiles::<S, A, B, 10>(s, t),
-            11 => tiles::<S, A, B, 11>(s, t),
-            12 => tiles::<S, A, B, 12>(s, t),
-            13 => tiles::<S, A, B, 13>(s, t),
-            14 => tiles::<S, A, B, 14>(s, t),
-            _ => debug_assert!(false, "no tier has taller tiles"),
-        }
-    }
-}
-
-/// A row of tiles of `MR` rows, as wide as the registers allow.
-///
-/// # Safety
-/// As for [`tile`], for all its columns.
-#[inline(always)]
-unsafe fn tiles<S: Simd, A: Order, B: Source, const MR: usize>(s: S, t: &Tile) {
-    let mut done = 0;
-    // SAFETY: the caller's.
-    unsafe {
-        done = strip::<S, A, B, MR, 8>(s, t, done);
-        done = strip::<S, A, B, MR, 4>(s, t, done);
-        done = strip::<S, A, B, MR, 2>(s, t, done);
-        strip::<S, A, B, MR, 1>(s, t, done);
-    }
-}
-
-/// As many tiles of `NV` vectors as there are from vector `done` on; the vectors done then.
-///
-/// # Safety
-/// As for [`tile`], for all its columns.
-#[inline(always)]
-unsafe fn strip<S: Simd, A: Order, B: Source, const MR: usize, const NV: usize>(s: S, t: &Tile, done: usize) -> usize {
-    if const { !fits::<S, B>(MR, NV) } {
-        return done;
-    }
-    let left = t.cols.saturating_sub(done * S::LANES);
-    let (whole, part) = (left / (NV * S::LANES), left % (NV * S::LANES));
-    // Whether what is left over fills all vectors but the last, and some of that.
-    let part = usize::from(part > (NV - 1) * S::LANES);
-    // SAFETY: the caller's, for a part of the columns.
-    unsafe {
-        if whole > 0 {
-            s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, t, done, whole));
-        }
-        if part > 0 {
-            // Masked loads and stores are slow on some processors.
-            let again = const { S::FRONT_END_BOUND && !B::COLUMNS && !B::COPIED && !B::STREAMED && !B::PANELS };
-            match if again { t.last_whole::<S>(NV) } else { None } {
-                Some(last) => s.outline(Outlined::<S, A, B, MR, NV, true>::new(s, &last, 0, 1)),
-                None => s.outline(Outlined::<S, AnyOrder, B, MR, NV, false>::new(s, t, done + whole * NV, 1)),
+    /// Computes a row of micro-tiles, reading B as the packing mode says.
+    ///
+    /// # Safety
+    /// The row lies within the operands.
+    #[inline(always)]
+    unsafe fn loop_1(&self, b: BPacking, mut t: MicroTile, mr: usize) {
+        let (s, narrow) = (self.s, self.narrow);
+        let narrow_vector = N::LANES.wrapping_mul(t.b.col);
+        // SAFETY: as the caller promises.
+        unsafe {
+            match b {
+                BPacking::PackRows => loop_1::<S, PackingRows>(s, mr, &t),
+                BPacking::StreamRows => {
+                    t.gap = (t.depth * t.b.row).wrapping_sub(t.cols);
+                    loop_1::<S, StreamedRows>(s, mr, &t);
+                }
+                BPacking::StreamColumns => {
+                    t.b.vector = narrow_vector;
+                    t.gap = narrow_vector.wrapping_sub(t.depth);
+                    micro_tiles::<N, AnyStrides, StreamedColumns, 1>(narrow, &t);
+                }
+                BPacking::Columns if mr == 1 || mr > const { max_mr::<S, Columns>() } => {
+                    t.b.vector = narrow_vector;
+                    if const { S::FRONT_END_BOUND } {
+                        loop_1::<N, Columns>(narrow, mr, &t);
+                    } else {
+                        micro_tiles::<N, AnyStrides, Columns, 1>(narrow, &t);
+                    }
+                }
+                BPacking::Columns => loop_1::<S, Columns>(s, mr, &t),
+                BPacking::PackColumns if t.b.col.is_multiple_of(CONFLICT_STRIDE) => {
+                    loop_1::<S, StagedColumns>(s, mr, &t);
+                }
+                BPacking::PackColumns => loop_1::<S, PackingColumns>(s, mr, &t),
+                BPacking::Prepacked if const { E::WIDENS } => loop_1::<S, Panels<E>>(s, mr, &t),
+                BPacking::Prepacked | BPacking::Panels if const { S::FRONT_END_BOUND } => {
+                    loop_1::<S, Panels<f32>>(s, mr, &t);
+                }
+                // The vectors of a panel's row are as contiguous as those of any row.
+                _ => loop_1::<S, Rows>(s, mr, &t),
             }
         }
     }
-    done + (whole + part) * NV
 }

@@ -1,182 +1,191 @@
-//! The gradient by a layer's weights and an optimizer's step on them at once, for batches of a single chunk.
+//! Fuses a weight gradient with the optimizer's step on the weights, for batches of at most one chunk.
 //!
 //! ```text
-//! for each row of tiles, for each tile of MR rows and NV vectors
-//!   for k in 0..batch
-//!     acc[i][v] = fma(x[k][i], dy[k][v], acc[i][v])   MR * NV fmas
-//!     the step on one vector of the tile before       while there is one
-//!   the gradients of the tile, acc, wait for the next
+//! for each row of micro-tiles, for each micro-tile of MR rows and NV vectors
+//!   for k in 0..batch                                 k-steps
+//!     acc[i][v] = fma(x[k][i], dy[k][v], acc[i][v])   MR * NV FMAs
+//!     step on one vector of the previous micro-tile   until there is none left
+//!   staged gradients = acc
 //! ```
 //!
-//! A step of Adam divides and takes a root: units that do nothing else are busy with that for longer than the fused
-//! multiply-adds of a few samples take. In turn, each would wait for the other; side by side, the steps cost little. Gradients
-//! stay in the L1 cache.
+//! The epilogue of a micro-tile, Adam's division and square root on each of its vectors, takes longer than
+//! the FMAs of a few samples. It is therefore software-pipelined: interleaved with the k-steps of the next
+//! micro-tile, it costs little, since the two use different execution units. Gradients are staged in a
+//! buffer that stays in L1.
 //!
-//! Sums are taken as [`Product`](super::product::Product) takes them, sample after sample.
+//! Sums have the order of [`Product`](super::product::Product): sample after sample.
 
 use std::mem::MaybeUninit;
 
-use super::packed::Line;
+use super::element::Line;
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::kernels::Kernel;
-use crate::kernels::optimizer::{UpdateRule, step};
+use crate::kernels::optimizer::{Parameters, VALUES, VectorStep, update};
 use crate::matrix::MatRef;
 use crate::simd::tier::Tier;
 use crate::simd::{MAX_LANES, Simd, SimdOp};
 use crate::tuning::gemm::FUSED_UPDATE_WEIGHTS;
 
-/// The step of `rule` on weights and moments by the gradient xᵀ dy.
-pub(crate) struct FusedUpdate<'a, R> {
-    pub rule: R,
+/// Takes a step on weights and their slots by the gradient x^T dy.
+pub(crate) struct FusedUpdate<'a, V> {
+    pub step: V,
     /// Batch x inputs.
     pub x: MatRef<'a>,
     /// Batch x outputs.
     pub dy: MatRef<'a>,
-    /// Weights and moments, inputs x outputs, without gaps; those that the rule does not keep may be empty.
-    pub parameters: [&'a mut [f32]; 3],
+    /// Inputs x outputs, row-major and contiguous.
+    pub parameters: Parameters<'a>,
 }
 
-/// Whether [`FusedUpdate`] does all of it: rows without gaps, columns that make whole vectors, samples that are one chunk, and not
-/// too many weights.
+/// Tells whether [`FusedUpdate`] takes these operands; it leaves the parameters alone if not.
+///
+/// Rows must be contiguous, the outputs make whole vectors of any tier, and the samples fit one chunk. More
+/// weights than [`FUSED_UPDATE_WEIGHTS`] would leave L2.
 pub(crate) fn supports(x: MatRef<'_>, dy: MatRef<'_>) -> bool {
-    let samples = x.rows().min(dy.rows());
+    let batch = x.rows().min(dy.rows());
     let whole = x.col_stride() == 1 && dy.col_stride() == 1 && dy.cols().is_multiple_of(ROW_LANES);
-    whole && samples <= CHUNK_ROWS && x.cols().saturating_mul(dy.cols()) <= FUSED_UPDATE_WEIGHTS
+    whole && batch <= CHUNK_ROWS && x.cols().saturating_mul(dy.cols()) <= FUSED_UPDATE_WEIGHTS
 }
 
-impl<R: UpdateRule> Kernel for FusedUpdate<'_, R> {
+impl<V: VectorStep> Kernel for FusedUpdate<'_, V> {
     type Output = ();
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) {
-        let Self { rule, x, dy, parameters } = self;
-        let s = tier.vector();
+        let Self { step, x, dy, parameters } = self;
         let width = dy.cols();
         if !supports(x, dy) || width == 0 {
             return;
         }
-        let kept = parameters[..=R::MOMENTS].iter().map(|slice| slice.len() / width);
-        let rows = kept.fold(x.cols(), usize::min);
-        let block = Block {
-            s,
-            rule,
+        let values = parameters.into_slices();
+        let rows = values[..=V::SLOTS].iter().map(|slice| slice.len() / width).fold(x.cols(), usize::min);
+        let panel = Panel {
+            s: tier.vector(),
+            step,
             x: x.as_ptr(),
-            x_row: x.row_stride(),
+            x_stride: x.row_stride(),
             dy: dy.as_ptr(),
-            dy_row: dy.row_stride(),
-            samples: x.rows().min(dy.rows()),
-            at: parameters.map(<[f32]>::as_mut_ptr),
+            dy_stride: dy.row_stride(),
+            batch: x.rows().min(dy.rows()),
+            values: values.map(<[f32]>::as_mut_ptr),
             width,
             rows,
         };
         let vectors = width / T::Vector::LANES;
-        // SAFETY: all rows and columns, which have whole vectors, are within the views and slices.
+        // SAFETY: `rows` rows of `width` parameters are in the slices in use, `batch` rows of at least `rows`
+        // and of `width` elements in the views; the panels end at vector `vectors`, the last of a row.
         unsafe {
-            block.columns::<2>(0, vectors / 2);
-            block.columns::<1>(vectors / 2 * 2, vectors % 2);
+            panel.run::<2>(0, vectors / 2);
+            panel.run::<1>(vectors / 2 * 2, vectors % 2);
         }
     }
 }
 
-/// Some rows of a layer's weights, and what they need.
+/// The operands from the first row and column on that are left.
 #[derive(Clone, Copy)]
-struct Block<S, R> {
+struct Panel<S, V> {
     s: S,
-    rule: R,
+    step: V,
     x: *const f32,
-    x_row: usize,
+    x_stride: usize,
     dy: *const f32,
-    dy_row: usize,
-    samples: usize,
-    /// The first row's weights and moments.
-    at: [*mut f32; 3],
+    dy_stride: usize,
+    batch: usize,
+    /// The first weight and its slots.
+    values: [*mut f32; VALUES],
     /// Weights of a row.
     width: usize,
     rows: usize,
 }
 
-impl<S: Simd, R: UpdateRule> Block<S, R> {
-    /// All rows of so many times `NV` vectors, from vector `first` on.
+impl<S: Simd, V: VectorStep> Panel<S, V> {
+    /// Updates all rows of `count` micro-tiles side by side, `NV` vectors each, from vector `first` on.
     ///
     /// # Safety
-    /// So many rows and columns, and all samples, are there.
+    /// The slices in use hold `rows` rows of `width` parameters, x and dy `batch` rows, and
+    /// `first + count * NV` vectors fit a row.
     #[inline(always)]
-    unsafe fn columns<const NV: usize>(mut self, first: usize, tiles: usize) {
+    unsafe fn run<const NV: usize>(mut self, first: usize, count: usize) {
         self.dy = self.dy.wrapping_add(first * S::LANES);
-        self.at = self.at.map(|at| at.wrapping_add(first * S::LANES));
-        // SAFETY: the caller's.
+        self.values = self.values.map(|p| p.wrapping_add(first * S::LANES));
+        // SAFETY: each call leaves the rows that it has not updated, with pointers to the first of them.
         unsafe {
-            // Beside the accumulators and a row of dy, a step needs registers.
+            // The step's operands need registers beside the accumulators and a row of dy.
             if const { S::REGISTERS >= 32 } {
-                self.tiles::<8, NV>(tiles);
+                self.micro_tiles::<8, NV>(count);
             }
-            self.tiles::<4, NV>(tiles);
-            self.tiles::<1, NV>(tiles);
+            self.micro_tiles::<4, NV>(count);
+            self.micro_tiles::<1, NV>(count);
         }
     }
 
-    /// As many rows of so many tiles of `MR` rows as there are; the other rows are left.
+    /// Updates as many whole micro-tiles of `MR` rows as there are, and moves on to the remaining rows.
     ///
     /// # Safety
-    /// As for [`columns`](Self::columns).
+    /// From the pointers on, the slices in use hold `rows` rows of `count * NV` vectors, x and dy `batch` rows.
     #[inline(always)]
-    unsafe fn tiles<const MR: usize, const NV: usize>(&mut self, in_row: usize) {
+    unsafe fn micro_tiles<const MR: usize, const NV: usize>(&mut self, count: usize) {
         let rows = self.rows / MR;
-        if rows > 0 && in_row > 0 {
-            // SAFETY: the caller's.
-            self.s.outline(unsafe { Tiles::<S, R, MR, NV>::new(*self, [rows, in_row]) });
+        if rows > 0 && count > 0 {
+            // SAFETY: rows * MR of the panel's rows and count * NV of its vectors are there.
+            self.s.outline(unsafe { MicroTiles::<S, V, MR, NV>::new(*self, rows, count) });
         }
         self.x = self.x.wrapping_add(rows * MR);
-        self.at = self.at.map(|at| at.wrapping_add(rows * MR * self.width));
+        self.values = self.values.map(|p| p.wrapping_add(rows * MR * self.width));
         self.rows -= rows * MR;
     }
 }
 
-/// Rows of tiles, so many in each, as a function of its own.
-struct Tiles<S, R, const MR: usize, const NV: usize> {
-    block: Block<S, R>,
-    count: [usize; 2],
+/// Micro-tiles of a panel, as a function of its own.
+struct MicroTiles<S, V, const MR: usize, const NV: usize> {
+    panel: Panel<S, V>,
+    /// Rows of micro-tiles.
+    rows: usize,
+    /// Micro-tiles of a row.
+    cols: usize,
 }
 
-/// The most vectors of a tile.
+/// Most vectors of a micro-tile: 8 rows of 2.
 const MAX_VECTORS: usize = 16;
 
-impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> Tiles<S, R, MR, NV> {
+impl<S: Simd, V: VectorStep, const MR: usize, const NV: usize> MicroTiles<S, V, MR, NV> {
     /// # Safety
-    /// The block has all their rows and columns, and all samples, when they are run.
+    /// When it runs, the panel has `rows * MR` rows, `cols * NV` vectors of columns and `batch` samples.
     #[inline(always)]
-    unsafe fn new(block: Block<S, R>, count: [usize; 2]) -> Self {
-        Self { block, count }
+    unsafe fn new(panel: Panel<S, V>, rows: usize, cols: usize) -> Self {
+        const { assert!(MR * NV <= MAX_VECTORS) };
+        Self { panel, rows, cols }
     }
 }
 
-impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> SimdOp for Tiles<S, R, MR, NV> {
+impl<S: Simd, V: VectorStep, const MR: usize, const NV: usize> SimdOp for MicroTiles<S, V, MR, NV> {
     type Output = ();
 
     #[inline(always)]
     fn run(self) {
-        let Self { block: Block { s, rule, x_row, dy_row, samples, width, .. }, count: [rows, in_row] } = self;
-        let mut gradients = [MaybeUninit::<Line>::uninit(); MAX_VECTORS * MAX_LANES / ROW_LANES];
-        let gradients = gradients.as_mut_ptr().cast::<f32>();
-        // The tile before, whose gradients wait, and how many of its vectors.
-        let (mut before, mut waiting) = (self.block.at, 0);
-        // A macro, since a closure with intrinsics may not be inlined: the step on a vector that waits.
-        macro_rules! step {
+        let Self { panel: Panel { s, step, x_stride, dy_stride, batch, width, .. }, rows, cols } = self;
+        let mut staged = [MaybeUninit::<Line>::uninit(); MAX_VECTORS * MAX_LANES / ROW_LANES];
+        let staged = staged.as_mut_ptr().cast::<f32>();
+        // The previous micro-tile, whose gradients are staged, and how many vectors it has.
+        let (mut previous, mut pending) = (self.panel.values, 0);
+        // Takes the step on a staged vector: a macro, since a closure with intrinsics may not be inlined.
+        macro_rules! update {
             ($number:expr) => {
-                let place = $number / NV * width + $number % NV * S::LANES;
-                let gradient = s.load(gradients.wrapping_add($number * S::LANES));
-                step(s, rule, gradient, before.map(|at| at.wrapping_add(place)), S::LANES);
+                let offset = $number / NV * width + $number % NV * S::LANES;
+                let gradient = s.load(staged.wrapping_add($number * S::LANES));
+                update(s, step, gradient, previous.map(|p| p.wrapping_add(offset)), S::LANES);
             };
         }
-        // SAFETY: the word of the caller of `new`; the buffer has room for the vectors of a tile, and holds those that wait.
+        // SAFETY: `new` guarantees the rows and vectors that the two loops visit, and the samples of the
+        // k-steps; `staged` has room for MR * NV vectors, of which the first `pending` have been written.
         unsafe {
-            for (row, tile) in (0..rows).flat_map(|row| (0..in_row).map(move |tile| (row, tile))) {
-                let (row, col) = (row * MR, tile * NV * S::LANES);
-                let at = self.block.at.map(|at| at.wrapping_add(row * width + col));
-                let (mut x, mut dy) = (self.block.x.wrapping_add(row), self.block.dy.wrapping_add(col));
+            for (row, col) in (0..rows).flat_map(|row| (0..cols).map(move |col| (row, col))) {
+                let (row, col) = (row * MR, col * NV * S::LANES);
+                let values = self.panel.values.map(|p| p.wrapping_add(row * width + col));
+                let (mut x, mut dy) = (self.panel.x.wrapping_add(row), self.panel.dy.wrapping_add(col));
                 let mut acc = [[s.splat(0.0); NV]; MR];
-                // Likewise, since a function would take the accumulators' address.
-                macro_rules! sample {
+                // Adds a sample: a macro, since a function would take the accumulators' address.
+                macro_rules! k_step {
                     () => {
                         let mut row = [s.splat(0.0); NV];
                         for (v, value) in row.iter_mut().enumerate() {
@@ -188,31 +197,31 @@ impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> SimdOp for Tiles<
                                 *acc = s.fma(x, dy, *acc);
                             }
                         }
-                        // The next tile's share of the sample.
+                        // The sample's elements for the next row of micro-tiles.
                         s.prefetch(x.wrapping_add(2 * MR - 1));
-                        (x, dy) = (x.wrapping_add(x_row), dy.wrapping_add(dy_row));
+                        (x, dy) = (x.wrapping_add(x_stride), dy.wrapping_add(dy_stride));
                     };
                 }
-                let together = samples.min(waiting);
-                for number in 0..together {
-                    sample!();
-                    step!(number);
+                let interleaved = batch.min(pending);
+                for number in 0..interleaved {
+                    k_step!();
+                    update!(number);
                 }
-                for _ in together..samples {
-                    sample!();
+                for _ in interleaved..batch {
+                    k_step!();
                 }
-                for number in together..waiting {
-                    step!(number);
+                for number in interleaved..pending {
+                    update!(number);
                 }
                 for (i, row) in acc.iter().enumerate() {
                     for (v, &acc) in row.iter().enumerate() {
-                        s.store(gradients.wrapping_add((i * NV + v) * S::LANES), acc);
+                        s.store(staged.wrapping_add((i * NV + v) * S::LANES), acc);
                     }
                 }
-                (before, waiting) = (at, MR * NV);
+                (previous, pending) = (values, MR * NV);
             }
-            for number in 0..waiting {
-                step!(number);
+            for number in 0..pending {
+                update!(number);
             }
         }
     }
@@ -221,7 +230,7 @@ impl<S: Simd, R: UpdateRule, const MR: usize, const NV: usize> SimdOp for Tiles<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::optimizer::{AdamStep, MomentumStep, SgdStep, Update, WeightDecay};
+    use crate::kernels::optimizer::{AdamStep, MomentumStep, SgdStep, UpdateKernel, WeightDecay};
     use crate::{Backend, Isa, MatMut, Threads, reference};
 
     /// Deterministic values in -1..1.
@@ -230,39 +239,43 @@ mod tests {
         (0..len as u32).map(|i| (bits(i) >> 8) as f32 / 8_388_608.0 - 1.0).collect()
     }
 
+    fn parameters(values: &mut [Vec<f32>; VALUES]) -> Parameters<'_> {
+        let [weights, slots @ ..] = values.each_mut().map(Vec::as_mut_slice);
+        Parameters { weights, slots }
+    }
+
     /// Compares with an update by the gradient `dw`.
-    fn check<R: UpdateRule>(backend: &Backend, rule: R, x: MatRef<'_>, dy: MatRef<'_>, dw: &[f32]) {
+    fn check<V: VectorStep>(backend: &Backend, step: V, x: MatRef<'_>, dy: MatRef<'_>, dw: &[f32]) {
         let mut found = [3, 4, 5].map(|seed| values(seed, dw.len()));
         found[2].iter_mut().for_each(|v| *v = v.abs());
         let mut expected = found.clone();
-        backend.run_alone(Update { rule, dw, parameters: expected.each_mut().map(Vec::as_mut_slice) });
+        backend.run_alone(UpdateKernel { step, dw, parameters: parameters(&mut expected) });
         assert!(supports(x, dy));
-        backend.run_alone(FusedUpdate { rule, x, dy, parameters: found.each_mut().map(Vec::as_mut_slice) });
-        let bits =
-            |values: &[Vec<f32>; 3]| values.each_ref().map(|v| v.iter().map(|v| v.to_bits()).collect::<Vec<_>>());
-        let size = [x.rows(), x.cols(), dy.cols()];
-        assert!(bits(&found) == bits(&expected), "{size:?} on {}", backend.isa());
+        backend.run_alone(FusedUpdate { step, x, dy, parameters: parameters(&mut found) });
+        let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+        let same = found.iter().zip(&expected).all(|(found, expected)| bits(found) == bits(expected));
+        assert!(same, "{:?} on {}", [x.rows(), x.cols(), dy.cols()], backend.isa());
     }
 
     #[test]
-    fn it_has_the_bits_of_a_gradient_and_an_update() {
+    fn fused_has_the_bits_of_a_gradient_and_then_an_update() {
         let decay = WeightDecay(Some(0.01));
-        let plain = SgdStep { learning_rate: 0.1, decay: WeightDecay(None) };
+        let sgd = SgdStep { learning_rate: 0.1, decay: WeightDecay(None) };
         let momentum = MomentumStep { learning_rate: 0.1, momentum: 0.9, nesterov: true, decay };
         let adam = AdamStep { alpha: 0.1, rate_1: 0.1, rate_2: 0.01, epsilon: 1e-7, decay };
-        for samples in [1, 2, 7, 15, 16, 17, 33, CHUNK_ROWS] {
+        for batch in [1, 2, 7, 15, 16, 17, 33, CHUNK_ROWS] {
             let sizes = [16, 32, 48, 80].into_iter().flat_map(|w| (1..=21).chain([41]).map(move |r| (w, r)));
             for (width, rows) in sizes.filter(|(width, rows)| width * rows <= FUSED_UPDATE_WEIGHTS) {
-                // Rows stand further apart than they are long.
-                let (x, dy) = (values(1, samples * (rows + 3)), values(2, samples * (width + 5)));
-                let x = MatRef::with_strides(&x, samples, rows, rows + 3, 1).unwrap();
-                let dy = MatRef::with_strides(&dy, samples, width, width + 5, 1).unwrap();
+                // Strides are longer than the rows.
+                let (x, dy) = (values(1, batch * (rows + 3)), values(2, batch * (width + 5)));
+                let x = MatRef::with_strides(&x, batch, rows, rows + 3, 1).unwrap();
+                let dy = MatRef::with_strides(&dy, batch, width, width + 5, 1).unwrap();
                 let mut dw = vec![0.0; rows * width];
-                // Not the kernel: all of the matrix products would be compiled once more for these tests.
+                // The kernel would compile every matrix product once more for these tests.
                 reference::dense_backward_params(x, dy, MatMut::new(&mut dw, rows, width).unwrap(), None).unwrap();
                 for isa in Isa::available().into_iter().filter(|&isa| isa != Isa::Portable) {
                     let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
-                    check(&backend, plain, x, dy, &dw);
+                    check(&backend, sgd, x, dy, &dw);
                     check(&backend, momentum, x, dy, &dw);
                     check(&backend, adam, x, dy, &dw);
                 }
@@ -271,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn what_it_does_not_do_it_refuses() {
+    fn unsupported_operands_are_refused() {
         let values = values(1, 300 * 40);
         let matrix = |rows, cols| MatRef::new(&values[..rows * cols], rows, cols).unwrap();
         let strided = MatRef::with_strides(&values, 8, 16, 40, 2).unwrap();

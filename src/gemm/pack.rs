@@ -1,85 +1,84 @@
-//! Packing: a block of B copied to panels of one vector's width, each a column of vectors.
+//! Packing: a block of B copied into panels of one vector's width.
 //!
 //! ```text
 //! panel 0: B[0][0..16], B[1][0..16], ... B[depth-1][0..16]; panel 1: B[0][16..32], ...
 //! ```
 //!
-//! Whatever strides B has, a tile then walks through memory without gaps. Rows of A are packed in the
-//! same way, as the columns of A's transpose, with as many to a panel as a tile has rows.
+//! Whatever strides B has, a micro-kernel then reads memory contiguously. Rows of A are packed in the same way, as the
+//! columns of its transpose, MR to a panel.
 
+use crate::matrix::MatPtr;
 use crate::simd::Simd;
 use crate::tuning::gemm::{PACK_ROWS, STREAM_PREFETCH};
 
-/// Copies `depth` rows by `cols` columns of B to panels of `width` columns (at most `LANES`); what
-/// stands in a vector behind the last column is not to be used.
+/// Packs `depth` rows by `cols` columns of B into panels of `width` columns (at most `LANES`).
+///
+/// What a panel's vectors hold behind the last column means nothing.
 ///
 /// # Safety
-/// The elements of B can be read; `to` has room for `depth` vectors for every `width` columns begun.
+/// B has these rows and columns to read; `to` has room for `depth` vectors for every `width` columns begun.
 #[inline(always)]
-pub(super) unsafe fn pack<S: Simd>(
-    s: S,
-    b: *const f32,
-    [b_row, b_col]: [usize; 2],
-    [depth, cols]: [usize; 2],
-    width: usize,
-    to: *mut f32,
-) {
+pub(super) unsafe fn pack<S: Simd>(s: S, b: MatPtr, [depth, cols]: [usize; 2], width: usize, to: *mut f32) {
     let panel = depth * S::LANES;
-    // SAFETY: the caller's; rows stay below `depth` and columns below `cols`.
+    // SAFETY: rows stay below `depth` and columns below `cols`.
     unsafe {
-        if b_col == 1 || cols == 1 {
-            for first in (0..depth).step_by(PACK_ROWS) {
-                for (j, col) in (0..cols).step_by(width).enumerate() {
-                    for k in first..depth.min(first + PACK_ROWS) {
-                        let (from, to) = (b.wrapping_add(k * b_row + col), to.wrapping_add(j * panel + k * S::LANES));
-                        let row = if col + S::LANES <= cols {
-                            s.load(from)
-                        } else {
-                            s.load_first(from, cols - col, s.splat(0.0))
-                        };
-                        s.prefetch_l2(from.wrapping_add(STREAM_PREFETCH));
-                        s.store(to, row);
-                    }
-                }
-            }
-            return;
+        if b.col_stride == 1 || cols == 1 {
+            return pack_rows(s, b, [depth, cols], width, to);
         }
         for (j, col) in (0..cols).step_by(width).enumerate() {
-            let (from, to) = (b.wrapping_add(col * b_col), to.wrapping_add(j * panel));
+            let (from, to) = (b.from(0, col), to.wrapping_add(j * panel));
             let lanes = width.min(cols - col);
-            let mut done = 0;
-            if b_row == 1 && lanes == S::LANES {
-                done = pack_columns(s, from, b_col, S::LANES, depth, to);
-            } else if b_row == 1 {
-                done = pack_columns(s, from, b_col, lanes, depth, to);
-            }
+            // Where the number of columns is known to the compiler, none is looked at on its own.
+            let done = match b.row_stride {
+                1 if lanes == S::LANES => pack_columns(s, from, S::LANES, depth, to),
+                1 => pack_columns(s, from, lanes, depth, to),
+                _ => 0,
+            };
             for k in done..depth {
                 for lane in 0..lanes {
-                    *to.add(k * S::LANES + lane) = *from.add(k * b_row + lane * b_col);
+                    *to.add(k * S::LANES + lane) = *from.at(k, lane);
                 }
             }
         }
     }
 }
 
-/// Packs one panel of columns whose elements are neighbours, four rows at a time; the rows done.
+/// [`pack`] for contiguous rows.
 ///
 /// # Safety
 /// As for [`pack`].
 #[inline(always)]
-unsafe fn pack_columns<S: Simd>(
-    s: S,
-    from: *const f32,
-    stride: usize,
-    cols: usize,
-    depth: usize,
-    to: *mut f32,
-) -> usize {
+unsafe fn pack_rows<S: Simd>(s: S, b: MatPtr, [depth, cols]: [usize; 2], width: usize, to: *mut f32) {
+    for first in (0..depth).step_by(PACK_ROWS) {
+        for (j, col) in (0..cols).step_by(width).enumerate() {
+            for k in first..depth.min(first + PACK_ROWS) {
+                let (from, to) = (b.at(k, col), to.wrapping_add((j * depth + k) * S::LANES));
+                // SAFETY: row k has `cols - col` elements from here on, the panel a vector.
+                unsafe {
+                    let row = if col + S::LANES <= cols {
+                        s.load(from)
+                    } else {
+                        s.load_first(from, cols - col, s.splat(0.0))
+                    };
+                    s.prefetch_l2(from.wrapping_add(STREAM_PREFETCH));
+                    s.store(to, row);
+                }
+            }
+        }
+    }
+}
+
+/// Packs one panel of contiguous columns, four rows at a time; returns the rows done.
+///
+/// # Safety
+/// As for [`pack`].
+#[inline(always)]
+unsafe fn pack_columns<S: Simd>(s: S, from: MatPtr, cols: usize, depth: usize, to: *mut f32) -> usize {
     let mut done = 0;
     while done + 4 <= depth {
-        // SAFETY: the caller's.
+        // SAFETY: the columns have four elements from `done` on, the panel four vectors.
         unsafe {
-            let rows = s.load_4_columns(from.add(done), stride, cols);
+            let rows = s.load_4_columns(from.p.add(done), from.col_stride, cols);
             for (k, row) in rows.into_iter().enumerate() {
                 s.store(to.add((done + k) * S::LANES), row);
             }

@@ -1,21 +1,20 @@
-//! Weights laid out once, for many forward calls.
+//! Packed weights: panels of 16 columns, laid out once for many products.
+//!
+//! ```text
+//! panel 0: W[0][0..16], W[1][0..16], ... W[inputs-1][0..16]; panel 1: W[0][16..32], ...
+//! ```
 
 use std::fmt;
 
+use super::element::Element;
 use crate::contract::ROW_LANES;
 use crate::matrix::MatRef;
 
-/// A cache line of floats, and the width of a panel.
-#[derive(Clone, Copy)]
-#[repr(align(64))]
-pub(crate) struct Line(pub(crate) [f32; ROW_LANES]);
-
 /// Weights in the order in which the forward kernels read them: panels of 16 outputs.
 ///
-/// Worth its copy where the same weights serve many calls of [`dense::forward`](crate::dense::forward),
-/// as in inference: from then on every call reads memory in one direction and without gaps, whatever
-/// the weights' first layout was, and copies nothing. Results are the same, bit for bit. The layout
-/// is the same for every instruction set; outputs are padded to a multiple of 16.
+/// Worth its copy where the same weights serve many calls of [`dense::forward`](crate::dense::forward), as in inference:
+/// every call then reads memory contiguously, whatever the layout of the weights was, and packs nothing. Results are the
+/// same, bit for bit. The layout is the same for every instruction set; outputs are padded to a multiple of 16.
 ///
 /// ```
 /// use densely::{Activation, Backend, MatMut, MatRef, PackedWeights, dense};
@@ -31,55 +30,35 @@ pub(crate) struct Line(pub(crate) [f32; ROW_LANES]);
 /// # Ok::<(), densely::Error>(())
 /// ```
 #[derive(Clone)]
-pub struct PackedWeights {
-    lines: Vec<Line>,
-    inputs: usize,
-    outputs: usize,
-}
+pub struct PackedWeights(PackedMatrix<f32>);
 
 impl PackedWeights {
-    /// Copies weights, inputs x outputs; those stored as (outputs, inputs) are passed as
-    /// [`MatRef::t`].
+    /// Packs weights, inputs x outputs; those stored as (outputs, inputs) are passed as [`MatRef::t`].
     #[must_use]
     pub fn new(w: MatRef<'_>) -> Self {
-        let (inputs, outputs) = (w.rows(), w.cols());
-        let mut lines = vec![Line([0.0; ROW_LANES]); outputs.div_ceil(ROW_LANES) * inputs];
-        let transposed = w.t();
-        for (panel, lines) in lines.chunks_exact_mut(inputs.max(1)).enumerate() {
-            let first = panel * ROW_LANES;
-            let width = ROW_LANES.min(outputs - first);
-            for lane in 0..width {
-                match transposed.row(first + lane) {
-                    Some(column) => lines.iter_mut().zip(column).for_each(|(line, &w)| line.0[lane] = w),
-                    None => lines.iter_mut().enumerate().for_each(|(input, line)| {
-                        line.0[lane] = w.get(input, first + lane).unwrap_or(0.0);
-                    }),
-                }
-            }
-        }
-        Self { lines, inputs, outputs }
+        Self(PackedMatrix::new(w))
     }
 
-    /// Number of inputs.
+    /// The number of inputs.
     #[must_use]
     pub fn inputs(&self) -> usize {
-        self.inputs
+        self.0.depth
     }
 
-    /// Number of outputs.
+    /// The number of outputs.
     #[must_use]
     pub fn outputs(&self) -> usize {
-        self.outputs
+        self.0.cols
     }
 
-    pub(crate) fn panels(&self) -> Panels<'_> {
-        Panels { lines: &self.lines, depth: self.inputs, cols: self.outputs }
+    pub(crate) fn panels(&self) -> Panels<'_, f32> {
+        self.0.panels()
     }
 }
 
 impl fmt::Debug for PackedWeights {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PackedWeights({} x {})", self.inputs, self.outputs)
+        write!(f, "PackedWeights({} x {})", self.inputs(), self.outputs())
     }
 }
 
@@ -99,14 +78,49 @@ impl<'a> From<&'a PackedWeights> for Weights<'a> {
     }
 }
 
-/// The right factor of a product, in either layout.
-#[derive(Clone, Copy, Debug)]
-pub(crate) enum BOperand<'a> {
-    Strided(MatRef<'a>),
-    Packed(Panels<'a>),
+/// A matrix of elements `E` in panels.
+#[derive(Clone)]
+pub(crate) struct PackedMatrix<E: Element> {
+    rows: Vec<E::PanelRow>,
+    depth: usize,
+    cols: usize,
 }
 
-impl BOperand<'_> {
+impl<E: Element> PackedMatrix<E> {
+    /// Packs a matrix, depth x columns.
+    pub(crate) fn new(matrix: MatRef<'_>) -> Self {
+        let (depth, cols) = (matrix.rows(), matrix.cols());
+        let mut rows = vec![E::PanelRow::default(); cols.div_ceil(ROW_LANES) * depth];
+        let transposed = matrix.t();
+        for (panel, rows) in rows.chunks_exact_mut(depth.max(1)).enumerate() {
+            let first = panel * ROW_LANES;
+            for lane in 0..ROW_LANES.min(cols - first) {
+                let set = |(row, value): (&mut E::PanelRow, f32)| row.as_mut()[lane] = E::narrow(value);
+                match transposed.row(first + lane) {
+                    Some(column) => rows.iter_mut().zip(column.iter().copied()).for_each(set),
+                    None => {
+                        let value = |k| matrix.get(k, first + lane).unwrap_or(0.0);
+                        rows.iter_mut().enumerate().map(|(k, row)| (row, value(k))).for_each(set);
+                    }
+                }
+            }
+        }
+        Self { rows, depth, cols }
+    }
+
+    pub(crate) fn panels(&self) -> Panels<'_, E> {
+        Panels { rows: &self.rows, depth: self.depth, cols: self.cols }
+    }
+}
+
+/// The right operand of a product: any strides, or packed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum BOperand<'a, E: Element = f32> {
+    Strided(MatRef<'a>),
+    Packed(Panels<'a, E>),
+}
+
+impl<E: Element> BOperand<'_, E> {
     pub(crate) fn rows(self) -> usize {
         match self {
             Self::Strided(matrix) => matrix.rows(),
@@ -136,16 +150,15 @@ impl BOperand<'_> {
     }
 }
 
-/// A matrix in panels of 16 columns: lines of a panel are its rows, panels follow each other.
+/// A view of packed panels: `depth` rows a panel, panels one after another.
 #[derive(Clone, Copy)]
-pub(crate) struct Panels<'a> {
-    lines: &'a [Line],
+pub(crate) struct Panels<'a, E: Element> {
+    rows: &'a [E::PanelRow],
     depth: usize,
     cols: usize,
 }
 
-impl<'a> Panels<'a> {
-    /// Lines of a panel.
+impl<'a, E: Element> Panels<'a, E> {
     pub(crate) fn depth(self) -> usize {
         self.depth
     }
@@ -154,20 +167,20 @@ impl<'a> Panels<'a> {
         self.cols
     }
 
-    /// The lines from row `row` of the panel with column `col` on.
-    pub(crate) fn lines_from(self, row: usize, col: usize) -> &'a [Line] {
-        self.lines.get(col / ROW_LANES * self.depth + row..).unwrap_or_default()
+    /// The rows from `row` of the panel that holds column `col` on.
+    pub(crate) fn rows_from(self, row: usize, col: usize) -> &'a [E::PanelRow] {
+        self.rows.get(col / ROW_LANES * self.depth + row..).unwrap_or_default()
     }
 
     fn split_at_col(self, col: usize) -> (Self, Self) {
         debug_assert!(col.is_multiple_of(ROW_LANES) || col >= self.cols);
         let col = col.min(self.cols);
-        let (left, right) = self.lines.split_at(self.lines.len().min(col.div_ceil(ROW_LANES) * self.depth));
-        (Self { lines: left, cols: col, ..self }, Self { lines: right, cols: self.cols - col, ..self })
+        let (left, right) = self.rows.split_at(self.rows.len().min(col.div_ceil(ROW_LANES) * self.depth));
+        (Self { rows: left, cols: col, ..self }, Self { rows: right, cols: self.cols - col, ..self })
     }
 }
 
-impl fmt::Debug for Panels<'_> {
+impl<E: Element> fmt::Debug for Panels<'_, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "Panels({} x {})", self.depth, self.cols)
     }

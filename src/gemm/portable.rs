@@ -1,84 +1,84 @@
-//! The portable tier's products, by `matrixmultiply`: it brings kernels for processors that have
-//! no tier here, and allocates its packing buffers anew in each call.
+//! Products without guaranteed fused multiply-add, by `matrixmultiply`.
+//!
+//! It brings kernels for processors that this crate has none for, and allocates its packing buffers in each call.
 
+use super::epilogue::Corner;
 use super::packed::BOperand;
-use super::product::{Bias, Depth, Epilogue, Product};
+use super::product::{Bias, Product, Sizes, Summation};
 use crate::contract::{CHUNK_ROWS, ROW_LANES};
-use crate::kernels::activation::{Finish, finish};
+use crate::matrix::MatPtr;
 use crate::simd::portable::Portable;
 
-/// Computes a product as `gemm` does, within the bound of the portable tier.
-pub(crate) fn gemm(mut p: Product<'_>) {
-    let (m, n, k) = p.sizes();
+/// Computes a product as [`driver`](super::driver) does, within the error bound of the portable instruction set.
+pub(super) fn gemm(mut p: Product<'_>) {
+    let Sizes { m, n, k } = p.sizes();
     if m == 0 || n == 0 {
         return;
     }
-    let block = match p.depth {
-        Depth::Running => k.max(1),
-        Depth::Chunked => CHUNK_ROWS,
+    let biased = write_bias(&mut p);
+    let kc = match p.summation {
+        Summation::Running => k.max(1),
+        Summation::Chunked => CHUNK_ROWS,
     };
-    let biased = !matches!(p.bias, Bias::None);
-    for i in 0..if biased { m } else { 0 } {
-        for j in 0..n {
-            let bias = match p.bias {
-                Bias::None => None,
-                Bias::Columns(bias) => bias.get(j),
-                Bias::Rows(bias) => bias.get(i),
-            };
-            p.c.set(i, j, bias.copied().unwrap_or(0.0));
-        }
-    }
-    let blocks = k.div_ceil(block).max(1);
-    for k0 in (0..blocks).map(|i| i * block) {
-        let beta = if k0 == 0 && !biased { 0.0 } else { 1.0 };
-        let depth = block.min(k - k0);
+    for pc in (0..k.div_ceil(kc).max(1)).map(|i| i * kc) {
+        let beta = if pc == 0 && !biased { 0.0 } else { 1.0 };
+        let depth = kc.min(k - pc);
         match p.b {
             BOperand::Strided(b) => {
-                let (row, col) = (b.row_stride(), b.col_stride());
-                // SAFETY: m, n and k are sizes that all three views have.
-                unsafe { add(&mut p, [m, depth, n], k0, 0, b.as_ptr().wrapping_add(k0 * row), [row, col], beta) };
+                let part = BPart { b: b.as_mat_ptr().from(pc, 0), pc, depth, jc: 0, cols: n };
+                // SAFETY: m, n and k are sizes that all three operands have.
+                unsafe { multiply(&mut p, m, part, beta) };
             }
             BOperand::Packed(b) => {
-                for j in (0..n).step_by(ROW_LANES) {
-                    let lines = b.lines_from(k0, j).as_ptr().cast();
-                    // SAFETY: as above; a panel has `depth` lines from k0 on.
-                    unsafe { add(&mut p, [m, depth, ROW_LANES.min(n - j)], k0, j, lines, [ROW_LANES, 1], beta) };
+                for jc in (0..n).step_by(ROW_LANES) {
+                    let rows = b.rows_from(pc, jc).as_ptr().cast_mut().cast();
+                    let b = MatPtr { p: rows, row_stride: ROW_LANES, col_stride: 1 };
+                    let part = BPart { b, pc, depth, jc, cols: ROW_LANES.min(n - jc) };
+                    // SAFETY: as above; a panel has `depth` rows from `pc` on.
+                    unsafe { multiply(&mut p, m, part, beta) };
                 }
             }
         }
     }
-    let (activation, kept) = match p.epilogue {
-        Epilogue::None => return,
-        Epilogue::Value(activation) => (activation, None),
-        Epilogue::Gradient(activation, kept) => (activation, Some(kept.as_mat_ptr())),
-    };
-    let block = p.c.as_mat_ptr();
-    // SAFETY: C and what was kept have m rows and n columns.
-    unsafe { finish(Finish { s: Portable, activation, kept, block, size: [m, n] }) };
+    let c = p.c.as_mat_ptr();
+    // SAFETY: C has m rows and n columns.
+    unsafe { p.epilogue.apply(Portable, c, Corner { row: 0, col: 0 }, m, n) };
 }
 
-/// Columns from j on of C = A B + beta C, over `depth` steps from k on.
+/// Writes the bias to C; returns whether there is one.
+fn write_bias(p: &mut Product<'_>) -> bool {
+    let Sizes { m, n, .. } = p.sizes();
+    for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+        let bias = match p.bias {
+            Bias::None => return false,
+            Bias::Columns(bias) => bias.get(j),
+            Bias::Rows(bias) => bias.get(i),
+        };
+        p.c.set(i, j, bias.copied().unwrap_or(0.0));
+    }
+    true
+}
+
+/// Columns of B from `jc` on, over k-steps from `pc` on.
+#[derive(Clone, Copy)]
+struct BPart {
+    b: MatPtr,
+    pc: usize,
+    depth: usize,
+    jc: usize,
+    cols: usize,
+}
+
+/// C = A B + beta C, for a part of B.
 ///
 /// # Safety
-/// A and C have m rows, A so many columns from k on and C n columns from j on; `b` has `depth` rows
-/// of n.
-unsafe fn add(
-    p: &mut Product<'_>,
-    [m, depth, n]: [usize; 3],
-    k: usize,
-    j: usize,
-    b: *const f32,
-    b_strides: [usize; 2],
-    beta: f32,
-) {
-    let (a_row, a_col) = (p.a.row_stride(), p.a.col_stride());
-    let (c_row, c_col) = (p.c.row_stride(), p.c.col_stride());
-    let [b_row, b_col] = b_strides.map(|stride| stride as isize);
-    let a = p.a.as_ptr().wrapping_add(k * a_col);
-    let c = p.c.as_mut_ptr().wrapping_add(j * c_col);
-    // SAFETY: the caller's; C's elements are distinct.
+/// A has m rows and the part's k-steps, C m rows and the part's columns.
+unsafe fn multiply(p: &mut Product<'_>, m: usize, BPart { b, pc, depth, jc, cols }: BPart, beta: f32) {
+    let (a, c) = (p.a.as_mat_ptr().from(0, pc), p.c.as_mat_ptr().from(0, jc));
+    let strides = |x: MatPtr| (x.row_stride as isize, x.col_stride as isize);
+    let ((a_row, a_col), (b_row, b_col), (c_row, c_col)) = (strides(a), strides(b), strides(c));
+    // SAFETY: the three matrices have these sizes, and no two elements of C share a place.
     unsafe {
-        let (a_row, a_col, c_row, c_col) = (a_row as isize, a_col as isize, c_row as isize, c_col as isize);
-        matrixmultiply::sgemm(m, depth, n, 1.0, a, a_row, a_col, b, b_row, b_col, beta, c, c_row, c_col);
-    }
+        matrixmultiply::sgemm(m, depth, cols, 1.0, a.p, a_row, a_col, b.p, b_row, b_col, beta, c.p, c_row, c_col)
+    };
 }

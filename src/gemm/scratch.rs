@@ -1,29 +1,30 @@
-//! Memory for packed panels: one buffer for each thread, which grows to what the largest call
-//! needed and is kept, so that no call of a known size allocates.
+//! `Scratch`: memory for packed panels, one buffer per thread.
+//!
+//! A buffer grows to what the largest call needed and is kept, so that no call of a known size allocates.
 
 use std::cell::Cell;
 
-use super::packed::Line;
+use super::element::Line;
 use crate::contract::ROW_LANES;
 
 thread_local! {
-    static KEPT: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
+    static CACHED: Cell<Vec<Line>> = const { Cell::new(Vec::new()) };
 }
 
 /// This thread's buffer, given back when dropped.
-pub(super) struct Workspace(Vec<Line>);
+pub(super) struct Scratch(Vec<Line>);
 
-impl Workspace {
-    /// A buffer of at least so many elements, whatever they hold. None at all costs nothing.
-    pub(super) fn take(elements: usize) -> Self {
+impl Scratch {
+    /// A buffer of at least `len` elements of any value; an empty one costs nothing.
+    pub(super) fn take(len: usize) -> Self {
         let mut lines = Vec::new();
-        if elements > 0 {
-            // A thread that is ending has no buffer any more. With small blocks, none is kept: tools see what lies
-            // beside a buffer, but not what was once needed of it.
+        if len > 0 {
+            // A thread that is ending has no buffer any more. With small blocks none is kept: tools see accesses beyond a
+            // buffer, but not beyond what this call asked for.
             if !cfg!(small_blocks) {
-                lines = KEPT.try_with(Cell::take).unwrap_or_default();
+                lines = CACHED.try_with(Cell::take).unwrap_or_default();
             }
-            let needed = elements.div_ceil(ROW_LANES);
+            let needed = len.div_ceil(ROW_LANES);
             if lines.len() < needed {
                 lines.resize(needed, Line([f32::NAN; ROW_LANES]));
             }
@@ -37,11 +38,11 @@ impl Workspace {
     }
 }
 
-impl Drop for Workspace {
+impl Drop for Scratch {
     fn drop(&mut self) {
         if !self.0.is_empty() {
             let lines = std::mem::take(&mut self.0);
-            let _ = KEPT.try_with(|kept| kept.set(lines));
+            let _ = CACHED.try_with(|cached| cached.set(lines));
         }
     }
 }

@@ -1,18 +1,32 @@
-//! Optimizer updates, element by element, in Keras' formulation and a stated order of operations.
+//! Optimizer steps, element by element, in Keras' formulation and a stated order of operations.
+//!
+//! A [`VectorStep`] is the vector code of an update rule, with the constants of one step. [`UpdateKernel`]
+//! applies it to slices; the fused update of `gemm` applies it to gradients that are still in L1.
+//! `updates_have_the_bits_of_the_reference` in `nn/optimizers/state.rs` compares both with the reference.
 
 use super::{Kernel, Split};
 use crate::contract::MIN_MOMENT;
 use crate::simd::Simd;
 use crate::simd::strided::{load_strided, store_strided};
 use crate::simd::tier::Tier;
+use crate::tuning::cost;
 
-/// What an optimizer does to a parameter by its gradient. Everything must be `#[inline(always)]`.
-pub(crate) trait UpdateRule: Copy + Send {
-    /// How many moments it keeps of each.
-    const MOMENTS: usize;
+/// Most values that a rule keeps for each parameter: its slots of state.
+pub(crate) const MAX_SLOTS: usize = 2;
+/// Values of a parameter: its weight, then its slots.
+pub(crate) const VALUES: usize = 1 + MAX_SLOTS;
 
-    /// The new weight and moments; those that are not kept mean nothing.
-    fn step<S: Simd>(self, s: S, gradient: S::F32, old: [S::F32; 3]) -> [S::F32; 3];
+/// Updates vectors of parameters by their gradients.
+pub(crate) trait VectorStep: Copy + Send {
+    /// Slots of state that the step reads and writes; the other slots are empty.
+    const SLOTS: usize;
+
+    /// Estimates the nanoseconds of a step on one thread.
+    fn cost(parameters: usize) -> usize;
+
+    /// Returns the new weights and slots; slots from [`SLOTS`](Self::SLOTS) on mean nothing. Must be
+    /// `#[inline(always)]`.
+    fn step<S: Simd>(self, s: S, gradient: S::F32, values: [S::F32; VALUES]) -> [S::F32; VALUES];
 }
 
 /// w = w - learning_rate * dw.
@@ -22,7 +36,7 @@ pub(crate) struct SgdStep {
     pub decay: WeightDecay,
 }
 
-/// m = momentum * m - learning_rate * dw and w = w + m, or for Nesterov
+/// m = momentum * m - learning_rate * dw and w = w + m; with Nesterov's momentum
 /// w = w + (momentum * m - learning_rate * dw) with the new m.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct MomentumStep {
@@ -32,11 +46,10 @@ pub(crate) struct MomentumStep {
     pub decay: WeightDecay,
 }
 
-/// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v) and w = w - alpha * m / (sqrt(v) + epsilon); `alpha` carries
-/// the bias corrections of a step.
+/// m = m + rate_1 * (dw - m), v = v + rate_2 * (dw * dw - v) and w = w - alpha * m / (sqrt(v) + epsilon).
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct AdamStep {
-    /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t).
+    /// learning_rate * sqrt(1 - beta_2^t) / (1 - beta_1^t): the bias-corrected learning rate of step t.
     pub alpha: f32,
     /// 1 - beta_1.
     pub rate_1: f32,
@@ -46,131 +59,166 @@ pub(crate) struct AdamStep {
     pub decay: WeightDecay,
 }
 
-/// w = w - decay * w, before all else; learning_rate * weight_decay, where weights decay.
+/// w = w - decay * w, before all else, where decay is learning_rate * weight_decay.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct WeightDecay(pub Option<f32>);
 
 impl WeightDecay {
-    /// Without a branch, which would stand in the midst of what a compiler is to mix.
+    /// Applies the decay by a select. A branch would keep the compiler from interleaving the step with FMAs.
     #[inline(always)]
-    fn of<S: Simd>(self, s: S, w: S::F32) -> S::F32 {
+    fn apply<S: Simd>(self, s: S, w: S::F32) -> S::F32 {
         let is_none = s.lt(s.splat(0.0), s.splat(if self.0.is_none() { 1.0 } else { 0.0 }));
         s.select(is_none, w, s.fma(w, s.splat(-self.0.unwrap_or(0.0)), w))
     }
 }
 
-/// 0 where `moment` is nearer to 0 than [`MIN_MOMENT`], else `moment`.
+/// Sets moments below [`MIN_MOMENT`] to 0, before they become subnormal.
 #[inline(always)]
-fn settle<S: Simd>(s: S, moment: S::F32) -> S::F32 {
+fn flush<S: Simd>(s: S, moment: S::F32) -> S::F32 {
     s.select(s.lt(s.abs(moment), s.splat(MIN_MOMENT)), s.splat(0.0), moment)
 }
 
-impl UpdateRule for SgdStep {
-    const MOMENTS: usize = 0;
+impl VectorStep for SgdStep {
+    const SLOTS: usize = 0;
+
+    fn cost(parameters: usize) -> usize {
+        cost::sgd(parameters)
+    }
 
     #[inline(always)]
-    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
-        [s.fma(gradient, s.splat(-self.learning_rate), self.decay.of(s, w)), m, v]
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; VALUES]) -> [S::F32; VALUES] {
+        [s.fma(gradient, s.splat(-self.learning_rate), self.decay.apply(s, w)), m, v]
     }
 }
 
-impl UpdateRule for MomentumStep {
-    const MOMENTS: usize = 1;
+impl VectorStep for MomentumStep {
+    const SLOTS: usize = 1;
+
+    fn cost(parameters: usize) -> usize {
+        cost::sgd(parameters)
+    }
 
     #[inline(always)]
-    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; VALUES]) -> [S::F32; VALUES] {
         let momentum = s.splat(self.momentum);
         let change = s.mul(gradient, s.splat(-self.learning_rate));
-        let m = settle(s, s.fma(m, momentum, change));
+        let m = flush(s, s.fma(m, momentum, change));
         let step = if self.nesterov { s.fma(m, momentum, change) } else { m };
-        [s.add(self.decay.of(s, w), step), m, v]
+        [s.add(self.decay.apply(s, w), step), m, v]
     }
 }
 
-impl UpdateRule for AdamStep {
-    const MOMENTS: usize = 2;
+impl VectorStep for AdamStep {
+    const SLOTS: usize = 2;
+
+    fn cost(parameters: usize) -> usize {
+        cost::adam(parameters)
+    }
 
     #[inline(always)]
-    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; 3]) -> [S::F32; 3] {
-        let m = settle(s, s.fma(s.sub(gradient, m), s.splat(self.rate_1), m));
-        let v = settle(s, s.fma(s.sub(s.mul(gradient, gradient), v), s.splat(self.rate_2), v));
+    fn step<S: Simd>(self, s: S, gradient: S::F32, [w, m, v]: [S::F32; VALUES]) -> [S::F32; VALUES] {
+        let m = flush(s, s.fma(s.sub(gradient, m), s.splat(self.rate_1), m));
+        let v = flush(s, s.fma(s.sub(s.mul(gradient, gradient), v), s.splat(self.rate_2), v));
         let change = s.div(s.mul(m, s.splat(self.alpha)), s.add(s.sqrt(v), s.splat(self.epsilon)));
-        [s.sub(self.decay.of(s, w), change), m, v]
+        [s.sub(self.decay.apply(s, w), change), m, v]
     }
 }
 
-/// A rule's step on parameters by their gradients.
-pub(crate) struct Update<'a, R> {
-    pub rule: R,
-    pub dw: &'a [f32],
-    /// Weights and moments of one length; those that are not kept may be empty.
-    pub parameters: [&'a mut [f32]; 3],
+/// Weights with their slots of state, of one length; slots that the rule does not keep are empty.
+#[derive(Debug)]
+pub(crate) struct Parameters<'a> {
+    pub weights: &'a mut [f32],
+    pub slots: [&'a mut [f32]; MAX_SLOTS],
 }
 
-impl<R: UpdateRule> Kernel for Update<'_, R> {
+impl<'a> Parameters<'a> {
+    /// Borrows all slices for a shorter time.
+    pub(crate) fn reborrow(&mut self) -> Parameters<'_> {
+        Parameters { weights: self.weights, slots: self.slots.each_mut().map(|slot| &mut **slot) }
+    }
+
+    /// Splits off the first `count` parameters, or all if there are fewer.
+    pub(crate) fn take(&mut self, count: usize) -> Self {
+        let first = |slice: &mut &'a mut [f32]| slice.split_off_mut(..count.min(slice.len())).unwrap_or_default();
+        Self { weights: first(&mut self.weights), slots: self.slots.each_mut().map(first) }
+    }
+
+    /// Gives the weights, then the slots.
+    pub(crate) fn into_slices(self) -> [&'a mut [f32]; VALUES] {
+        let [first, second] = self.slots;
+        [self.weights, first, second]
+    }
+}
+
+/// Applies a step to parameters whose gradients are given.
+pub(crate) struct UpdateKernel<'a, V> {
+    pub step: V,
+    pub dw: &'a [f32],
+    pub parameters: Parameters<'a>,
+}
+
+impl<V: VectorStep> Kernel for UpdateKernel<'_, V> {
     type Output = ();
 
     #[inline(always)]
     fn run<T: Tier>(self, tier: T) {
         let s = tier.vector();
-        let Self { rule, dw, parameters } = self;
-        let len = parameters[..=R::MOMENTS].iter().fold(dw.len(), |len, slice| len.min(slice.len()));
-        let at = parameters.map(<[f32]>::as_mut_ptr);
+        let Self { step, dw, parameters } = self;
+        let values = parameters.into_slices();
+        let len = values[..=V::SLOTS].iter().fold(dw.len(), |len, slice| len.min(slice.len()));
+        let values = values.map(<[f32]>::as_mut_ptr);
         for (i, n) in vectors(s, len) {
-            // SAFETY: i + n <= len, which all slices in use have.
-            unsafe { step(s, rule, load(s, dw.as_ptr().add(i), n), at.map(|at| at.wrapping_add(i)), n) };
+            // SAFETY: i + n <= len, the least length of the gradients and the slices in use, and n <= LANES.
+            unsafe { update(s, step, load(s, dw.as_ptr().add(i), n), values.map(|p| p.wrapping_add(i)), n) };
         }
     }
 }
 
-/// Takes a rule's step on `n` parameters.
+/// Updates `n` parameters in memory.
 ///
 /// # Safety
-/// So many floats, at most `S::LANES`, can be read and written at the address of the weights and at those of the moments that
-/// the rule keeps.
+/// `n <= S::LANES`; the pointers to the weights and to the first `V::SLOTS` slots point to `n` readable and
+/// writable floats.
 #[inline(always)]
-pub(crate) unsafe fn step<S: Simd, R: UpdateRule>(s: S, rule: R, gradient: S::F32, at: [*mut f32; 3], n: usize) {
-    let mut values = [s.splat(0.0); 3];
-    // SAFETY: the caller's.
+pub(crate) unsafe fn update<S: Simd, V: VectorStep>(s: S, step: V, gradient: S::F32, at: [*mut f32; VALUES], n: usize) {
+    let mut values = [s.splat(0.0); VALUES];
+    // SAFETY: the weights and the slots in use, 0..=SLOTS, are n <= LANES readable and writable floats each.
     unsafe {
-        for i in 0..=R::MOMENTS {
+        for i in 0..=V::SLOTS {
             values[i] = load(s, at[i], n);
         }
-        values = rule.step(s, gradient, values);
-        for i in 0..=R::MOMENTS {
+        values = step.step(s, gradient, values);
+        for i in 0..=V::SLOTS {
             store_strided(s, at[i], 1, n, values[i]);
         }
     }
 }
 
-impl<R: UpdateRule> Split for Update<'_, R> {
+impl<V: VectorStep> Split for UpdateKernel<'_, V> {
     fn len(&self) -> usize {
         self.dw.len()
     }
 
     fn split(self, at: usize) -> (Self, Self) {
-        let Self { rule, dw, parameters: [w, m, v] } = self;
-        let (dw, w, m, v) = (dw.split_at(at.min(dw.len())), halves(w, at), halves(m, at), halves(v, at));
-        (Self { rule, dw: dw.0, parameters: [w.0, m.0, v.0] }, Self { rule, dw: dw.1, parameters: [w.1, m.1, v.1] })
+        let Self { step, dw, parameters: mut rest } = self;
+        let (dw, dw_rest) = dw.split_at(at.min(dw.len()));
+        let parameters = rest.take(at);
+        (Self { step, dw, parameters }, Self { step, dw: dw_rest, parameters: rest })
     }
 }
 
-/// The first `at` elements and the others; all are first if there are fewer.
-pub(super) fn halves(slice: &mut [f32], at: usize) -> (&mut [f32], &mut [f32]) {
-    let at = at.min(slice.len());
-    slice.split_at_mut(at)
-}
-
-/// The vectors of a slice: first index and length.
+/// Cuts a slice into vectors: the first index and the length of each.
 #[inline(always)]
 pub(super) fn vectors<S: Simd>(_: S, len: usize) -> impl Iterator<Item = (usize, usize)> {
     (0..len).step_by(S::LANES).map(move |i| (i, S::LANES.min(len - i)))
 }
 
+/// Loads `n` contiguous floats; the other lanes are 0.
+///
 /// # Safety
-/// `n <= S::LANES` floats can be read.
+/// `n <= S::LANES`, and `p` points to `n` readable floats.
 #[inline(always)]
 pub(super) unsafe fn load<S: Simd>(s: S, p: *const f32, n: usize) -> S::F32 {
-    // SAFETY: the caller's.
+    // SAFETY: `p` points to n <= LANES readable floats, at stride 1.
     unsafe { load_strided(s, p, 1, n, s.splat(0.0)) }
 }

@@ -1,23 +1,23 @@
-//! How kernels begin; biases begin at 0, as in Keras.
+//! Initialisation of kernels; biases are initialised to 0, as in Keras.
 
 use crate::nn::random::{Random, Stream};
 
-/// How a dense layer's kernel begins.
+/// Initialises the kernel of a dense layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Initializer {
-    /// Uniform within ±sqrt(6 / (inputs + outputs)), Keras' default: Glorot and Bengio,
+    /// Uniform within ±sqrt(6 / (inputs + outputs)), Keras' default. Source: Glorot and Bengio,
     /// "Understanding the difficulty of training deep feedforward neural networks" (2010).
     #[default]
     GlorotUniform,
-    /// Uniform within ±sqrt(6 / inputs), made for ReLU: He et al., "Delving Deep into Rectifiers" (2015).
+    /// Uniform within ±sqrt(6 / inputs), for ReLU. Source: He et al., "Delving Deep into Rectifiers" (2015).
     HeUniform,
-    /// Nothing but 0.
+    /// All zeros.
     Zeros,
 }
 
 impl Initializer {
-    /// Fills the kernel of the dense layer with this number.
+    /// Fills the kernel of dense layer `number`.
     pub(crate) fn fill(self, kernel: &mut [f32], [inputs, outputs]: [usize; 2], seed: u64, number: u32) {
         let fan = match self {
             Self::GlorotUniform => inputs as f64 + outputs as f64,

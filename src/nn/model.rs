@@ -12,8 +12,8 @@ use crate::nn::activation::DenseActivation;
 use crate::nn::buffer::zeros;
 use crate::nn::layers::dropout::{Masks, Numbered};
 use crate::nn::layers::{Layer, Shape};
-use crate::nn::optimizers::Optimizer;
-use crate::nn::optimizers::state::State;
+use crate::nn::optimizers::optimizer::Optimizer;
+use crate::nn::optimizers::state::OptimizerState;
 use crate::nn::train::batches::{Batch, Source};
 use crate::nn::train::pass::{DensePlan, Pass, Places, argmax, correct};
 use crate::nn::train::step::{Engine, Kept};
@@ -29,7 +29,7 @@ pub struct Sequential {
     pub(crate) plan: Vec<DensePlan>,
     pub(crate) parameters: Vec<f32>,
     pub(crate) backend: Backend,
-    pub(crate) state: Option<State>,
+    pub(crate) state: Option<OptimizerState>,
     /// Of the initial weights and the dropouts.
     pub(crate) seed: u64,
     pub(crate) kept: Kept,
@@ -195,14 +195,14 @@ impl Sequential {
         let parameters = self.parameters.len();
         let no_room =
             || Error::shape("optimizer", "moments that fit memory", format_args!("those of {parameters} parameters"));
-        self.state = Some(State::new(optimizer, parameters).ok_or_else(no_room)?);
+        self.state = Some(OptimizerState::new(optimizer, parameters).ok_or_else(no_room)?);
         Ok(())
     }
 
     /// The optimizer's learning rate, before its schedule changes it; none before [`compile`](Self::compile).
     #[must_use]
     pub fn learning_rate(&self) -> Option<f64> {
-        self.state.as_ref().map(|state| state.optimizer.rate())
+        self.state.as_ref().map(|state| state.learning_rate)
     }
 
     /// Changes the learning rate from the next step on; what the optimizer remembers stays, and so does its schedule,
@@ -213,10 +213,7 @@ impl Sequential {
     /// then.
     pub fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
         let state = self.state.as_mut().ok_or(Error::NotCompiled)?;
-        let optimizer = state.optimizer.with_rate(learning_rate);
-        optimizer.check()?;
-        state.optimizer = optimizer;
-        Ok(())
+        state.set_learning_rate(learning_rate)
     }
 
     /// How many steps the optimizer has done since [`compile`](Self::compile); none before that.

@@ -1,10 +1,12 @@
-//! Random numbers that mean the same on every machine: ChaCha8 streams, and the few distributions
-//! taken from their bits here, so that no library's next version changes what a seed gives.
+//! Random numbers that are the same on every machine: ChaCha8 streams.
+//!
+//! The distributions are computed from the bits here, so that no new version of a library changes what a seed
+//! gives.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
 
-/// What a stream of a seed is for; streams of one seed are independent.
+/// Streams of a seed, independent of each other.
 #[derive(Clone, Copy)]
 pub(crate) enum Stream {
     /// The initial weights of the dense layer with this number.
@@ -25,13 +27,14 @@ impl Random {
         Self(rng)
     }
 
-    /// Uniform in -limit..limit, in steps of limit / 2^23.
+    /// Draws uniformly from -limit..limit, in steps of limit / 2^23.
     pub(crate) fn symmetric(&mut self, limit: f32) -> f32 {
         let steps = (self.0.next_u32() >> 8) as f32 - 8_388_608.0;
         steps * (1.0 / 8_388_608.0) * limit
     }
 
-    /// Uniform in 0..n, without bias: Lemire, "Fast Random Integer Generation in an Interval" (2019).
+    /// Draws uniformly from 0..n, without bias: Lemire, "Fast Random Integer Generation in an Interval"
+    /// (2019).
     fn below(&mut self, n: u64) -> u64 {
         let threshold = n.wrapping_neg() % n;
         loop {
@@ -42,7 +45,7 @@ impl Random {
         }
     }
 
-    /// Puts a slice in random order: Fisher and Yates, in Durstenfeld's form (1964).
+    /// Shuffles a slice: Fisher and Yates, in Durstenfeld's form (1964).
     pub(crate) fn shuffle(&mut self, slice: &mut [usize]) {
         for last in (1..slice.len()).rev() {
             let other = self.below(last as u64 + 1) as usize;
@@ -71,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn every_place_is_reached_about_as_often() {
+    fn integers_are_uniform() {
         let mut random = Random::new(5, Stream::Epoch(0));
         let mut counts = [0; 7];
         (0..70_000).for_each(|_| counts[random.below(7) as usize] += 1);
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn symmetric_stays_within_its_limit_and_has_mean_0() {
+    fn symmetric_stays_within_its_limit_with_mean_0() {
         let mut random = Random::new(3, Stream::Layer(0));
         let values: Vec<f32> = (0..100_000).map(|_| random.symmetric(0.5)).collect();
         assert!(values.iter().all(|value| (-0.5..0.5).contains(value)));

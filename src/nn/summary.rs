@@ -1,13 +1,13 @@
-//! `summary`: the table that Keras prints of a model.
+//! `Sequential::summary`: the table that Keras prints for a model.
 
 use crate::nn::layers::Layer;
 use crate::nn::model::Sequential;
 
-/// The widths of Keras' columns in 80 characters; longer entries widen theirs.
+/// Widths of Keras' columns in 80 characters; longer entries widen their column.
 const WIDTHS: [usize; 3] = [31, 22, 13];
 
 impl Sequential {
-    /// The layers, their output shapes and numbers of parameters, as Keras prints them.
+    /// Formats the layers with their output shapes and numbers of parameters, as Keras prints them.
     ///
     /// ```
     /// use densely::nn::{Activation, Dense, Flatten, Sequential};
@@ -58,14 +58,14 @@ impl Sequential {
     }
 }
 
-/// 101770 as 101,770.
+/// Formats 101770 as 101,770.
 fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();
     groups.join(",")
 }
 
-/// Bytes in the largest unit of 1024s that leaves at least 1.
+/// Formats bytes in the largest unit of which there is at least one.
 fn size(bytes: usize) -> String {
     let mut size = bytes as f64;
     let mut units = ["B", "KB", "MB", "GB", "TB"].into_iter();

@@ -1,16 +1,17 @@
-//! L2 regularisation and clipping: changes of gradients before the update rule.
+//! Preprocessing of gradients before the update rule.
 
 use super::rows::sum_of_pieces;
 use crate::error::{Error, Result};
-use crate::nn::{Clip, Optimizer, Sgd};
+use crate::nn::optimizers::clip::Clip;
+use crate::nn::optimizers::optimizer::Optimizer;
+use crate::nn::optimizers::sgd::Sgd;
 
-/// Adds the gradient of the L2 penalty, dw = dw + 2 l2 w; leaves dw alone if `l2` is 0. Both slices have one
-/// length.
+/// Adds the gradient of the L2 penalty: dw = dw + 2 l2 w, or dw if `l2` is 0, for the weights of a kernel.
 ///
-/// For the weights of kernels only: see [`nn::Optimizer::l2`](crate::nn::Optimizer::l2).
+/// See [`nn::Optimizer::l2`](crate::nn::Optimizer::l2). Both slices have one length.
 ///
 /// # Errors
-/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `l2` is out of range; `dw` is untouched then.
+/// [`Error::Shape`] if the lengths differ, [`Error::Value`] if `l2` is out of range; `dw` is unchanged then.
 pub fn add_l2(l2: f64, w: &[f32], dw: &mut [f32]) -> Result<()> {
     Optimizer::from(Sgd::default()).l2(l2).check()?;
     if dw.len() != w.len() {
@@ -25,17 +26,17 @@ pub fn add_l2(l2: f64, w: &[f32], dw: &mut [f32]) -> Result<()> {
     Ok(())
 }
 
-/// Computes the Euclidean norm of all gradients: their squares, exact in f64, are summed as a long row.
+/// Computes the Euclidean norm of all gradients: their squares, exact in f64, are added as a long row is.
 #[must_use]
 pub fn global_norm(dw: &[f32]) -> f64 {
     let squares: Vec<f64> = dw.iter().map(|&dw| f64::from(dw) * f64::from(dw)).collect();
     sum_of_pieces(&squares).sqrt()
 }
 
-/// Clips the gradients with respect to all parameters: see [`nn::Clip`](crate::nn::Clip).
+/// Clips the gradients of all parameters: see [`nn::Clip`](crate::nn::Clip).
 ///
 /// # Errors
-/// [`Error::Value`] if the bound is out of range; `dw` is untouched then.
+/// [`Error::Value`] if the bound is out of range; `dw` is unchanged then.
 pub fn clip(clip: Clip, dw: &mut [f32]) -> Result<()> {
     clip.check()?;
     match clip {

@@ -1,4 +1,4 @@
-//! `Tier`: an instruction set's vectors in the three widths that kernels ask for.
+//! `Tier`: an instruction set's vectors in the widths that kernels ask for.
 
 use super::Simd;
 #[cfg(target_arch = "aarch64")]
@@ -13,26 +13,33 @@ use super::{avx2::Avx2, avx512::Avx512};
 pub(crate) trait Tier: Copy {
     /// One register, for element-wise work.
     type Vector: Simd;
-    /// [`ROW_LANES`](crate::contract::ROW_LANES) lanes in as many registers as hold them, for row reductions and products.
+    /// [`ROW_LANES`](crate::contract::ROW_LANES) lanes in as many registers as hold them, for row reductions.
     type Row: Simd;
-    /// 4 or 8 lanes, for the panels of low micro-tiles and for transposing in registers.
-    type Narrow: Simd;
-    /// Whether multiply-add is rounded once; products are `matrixmultiply`'s where it is not.
-    const FUSED: bool;
 
     fn vector(self) -> Self::Vector;
     fn row(self) -> Self::Row;
-    fn narrow(self) -> Self::Narrow;
+    /// Does the work in the way that this instruction set allows.
+    fn if_fused<W: IfFused>(self, work: W) -> W::Output;
 }
 
-/// Implements [`Tier`] by its three widths.
-macro_rules! tier {
-    ($token:ty, fused: $fused:literal, $this:ident => row: $row:ty = $to_row:expr, narrow: $narrow:ty = $to_narrow:expr) => {
+/// Work that is done in one way with fused multiply-add, and in another without. Must be `#[inline(always)]`.
+pub(crate) trait IfFused {
+    type Output;
+
+    /// Does it with row vectors, and with narrow ones of 4 or 8 lanes, which transpose in fewer shuffles.
+    fn fused<S: Simd, N: Simd>(self, row: S, narrow: N) -> Self::Output;
+
+    /// Does it without a guarantee that multiply-add is rounded once.
+    fn unfused<S: Simd>(self, s: S) -> Self::Output;
+}
+
+/// Implements [`Tier`] for a token by its row and narrow vectors.
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+macro_rules! fused_tier {
+    ($token:ident, |$s:ident| $row:ty = $to_row:expr, $to_narrow:expr) => {
         impl Tier for $token {
             type Vector = Self;
             type Row = $row;
-            type Narrow = $narrow;
-            const FUSED: bool = $fused;
 
             #[inline(always)]
             fn vector(self) -> Self {
@@ -40,22 +47,39 @@ macro_rules! tier {
             }
             #[inline(always)]
             fn row(self) -> $row {
-                let $this = self;
+                let $s = self;
                 $to_row
             }
             #[inline(always)]
-            fn narrow(self) -> $narrow {
-                let $this = self;
-                $to_narrow
+            fn if_fused<W: IfFused>(self, work: W) -> W::Output {
+                let $s = self;
+                work.fused($to_row, $to_narrow)
             }
         }
     };
 }
 
 #[cfg(target_arch = "x86_64")]
-tier!(Avx512, fused: true, s => row: Self = s, narrow: Avx2 = s.half());
+fused_tier!(Avx512, |s| Self = s, s.half());
 #[cfg(target_arch = "x86_64")]
-tier!(Avx2, fused: true, s => row: Pair<Self> = Pair(s), narrow: Self = s);
+fused_tier!(Avx2, |s| Pair<Self> = Pair(s), s);
 #[cfg(target_arch = "aarch64")]
-tier!(Neon, fused: true, s => row: Pair<Pair<Self>> = Pair(Pair(s)), narrow: Self = s);
-tier!(Portable, fused: false, s => row: Self = s, narrow: Self = s);
+fused_tier!(Neon, |s| Pair<Pair<Self>> = Pair(Pair(s)), s);
+
+impl Tier for Portable {
+    type Vector = Self;
+    type Row = Self;
+
+    #[inline(always)]
+    fn vector(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn row(self) -> Self {
+        self
+    }
+    #[inline(always)]
+    fn if_fused<W: IfFused>(self, work: W) -> W::Output {
+        work.unfused(self)
+    }
+}

@@ -1,4 +1,4 @@
-//! A chart of one metric over the epochs, for the training and the test images.
+//! Draws a metric over the epochs, for the training and the test images.
 
 use densely::nn::EpochEnd;
 use plotters::prelude::*;
@@ -6,16 +6,16 @@ use plotters::prelude::*;
 use super::{Area, BLUE, Drawn, FAINT, GRID, INK, MARGIN, MEDIUM, ORANGE, SMALL, centred, font, write};
 
 const CAPTION_HEIGHT: u32 = 40;
-/// Room for the numbers along the axes.
+/// Space for the numbers along the axes.
 const LABELS_WIDTH: i32 = 78;
 const LABELS_HEIGHT: i32 = 44;
-/// The part of the values' range that stays free above and below them, and what a range of nothing gets instead.
+/// The fraction of the values' range that stays free above and below them, and the least height of that.
 const HEADROOM: f64 = 0.08;
 const LEAST_HEADROOM: f64 = 0.01;
-/// Numbers from here on are written with an exponent.
+/// Numbers from this one on are written with an exponent.
 const LONG: f64 = 1e4;
 
-/// Reads a metric from an epoch.
+/// Reads a metric of an epoch.
 type Metric = fn(&EpochEnd) -> Option<f32>;
 
 pub fn draw_loss(area: &Area<'_>, epochs: &[EpochEnd]) -> Drawn {
@@ -28,7 +28,7 @@ pub fn draw_accuracy(area: &Area<'_>, epochs: &[EpochEnd]) -> Drawn {
     draw(area, "Accuracy", epochs, metrics, SeriesLabelPosition::LowerRight)
 }
 
-/// Draws two curves: of the training images and of the test images.
+/// Draws two curves: for the training images and for the test images.
 fn draw(
     area: &Area<'_>,
     caption: &str,
@@ -83,7 +83,7 @@ fn draw(
     Ok(())
 }
 
-/// The epochs, from 1 on, whose metric is a finite number.
+/// Returns the epochs, from 1 on, whose metric is finite.
 fn points(epochs: &[EpochEnd], metric: Metric) -> Vec<(usize, f64)> {
     let point = |end: &EpochEnd| Some((end.epoch + 1, f64::from(metric(end).filter(|value| value.is_finite())?)));
     epochs.iter().filter_map(point).collect()

@@ -1,4 +1,4 @@
-//! The confusion matrix: how often the images of each class were taken for each class.
+//! Draws the confusion matrix: how often images of each class were predicted as each class.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
@@ -6,23 +6,23 @@ use plotters::style::text_anchor::{HPos, Pos, VPos};
 use super::{Area, BLUE, Drawn, FAINT, INK, MARGIN, MEDIUM, RED, SMALL, centred, font, tint, write};
 use crate::data::CLASS_NAMES;
 use crate::idx::CLASSES;
-use crate::report::Guess;
+use crate::report::Prediction;
 
-/// Where the matrix begins, and the side of a cell.
+/// The corner of the matrix, and the side of a cell.
 const LEFT: i32 = 140;
 const TOP: i32 = 68;
 const CELL: i32 = 48;
-/// What stays free between cells.
+/// The gap between cells.
 const GAP: i32 = 2;
-/// What stays free between the matrix and the names of the classes.
+/// The distance between the matrix and the names of the classes.
 const DISTANCE: i32 = 8;
-/// Cells with more color than this take white ink.
+/// Cells with more color than this have white text.
 const DARK: f64 = 0.55;
 
-pub fn draw(area: &Area<'_>, guesses: &[Guess]) -> Drawn {
+pub fn draw(area: &Area<'_>, predictions: &[Prediction]) -> Drawn {
     let mut counts = [[0u32; CLASSES]; CLASSES];
-    for guess in guesses {
-        counts[guess.truth][guess.class] += 1;
+    for prediction in predictions {
+        counts[prediction.truth][prediction.class] += 1;
     }
     let bottom = TOP + CELL * CLASSES as i32;
     write(area, "Confusion matrix", (MARGIN, 20), font(MEDIUM, &INK))?;
@@ -37,7 +37,7 @@ pub fn draw(area: &Area<'_>, guesses: &[Guess]) -> Drawn {
         let images = row.iter().sum::<u32>().max(1);
         for (class, &count) in row.iter().enumerate() {
             let (x, y) = (LEFT + CELL * class as i32, TOP + CELL * truth as i32);
-            // The root makes rare mistakes visible beside frequent right answers.
+            // The square root makes rare mistakes visible beside frequent correct predictions.
             let strength = (f64::from(count) / f64::from(images)).sqrt();
             let color = tint(if class == truth { BLUE } else { RED }, strength.max(0.04));
             area.draw(&Rectangle::new([(x, y), (x + CELL - GAP, y + CELL - GAP)], color.filled()))?;

@@ -1,4 +1,8 @@
-//! Files of tensors, in the safetensors format, written whole or not at all.
+//! Files of tensors in the safetensors format, written atomically.
+//!
+//! A file is written beside its target, flushed to disk, and renamed: whoever reads the path, also after a
+//! power failure, finds the old content or the new one. This is the only module that uses the `safetensors`
+//! crate.
 
 use std::borrow::Cow;
 use std::fs::{self, File, OpenOptions};
@@ -11,15 +15,14 @@ use safetensors::{SafeTensors, serialize};
 
 use crate::error::{Error, Result};
 
-/// Tries at a name that no other file has.
-const NAMES: u32 = 1000;
-/// Bytes of a header that is looked at, beside its tensors: room for what other programs note there. To read a made-up one
-/// takes some forty times as many.
-const MOST_NOTES: usize = 256 << 10;
-/// Bytes of it for each tensor.
-const MOST_OF_TENSOR: usize = 256;
+/// Attempts to find an unused name for a temporary file.
+const MAX_ATTEMPTS: u32 = 1000;
+/// Most bytes of metadata in a header: parsing a forged header takes some forty times its size in memory.
+const MAX_METADATA: usize = 256 << 10;
+/// Most bytes of a header for each tensor.
+const MAX_TENSOR_HEADER: usize = 256;
 
-/// A tensor to be written.
+/// A tensor to write.
 pub(crate) struct Tensor<'a> {
     pub(crate) name: Cow<'a, str>,
     pub(crate) dtype: Dtype,
@@ -31,7 +34,7 @@ pub(crate) struct Tensor<'a> {
 /// Writes a file of these tensors. The same tensors give the same bytes.
 ///
 /// # Errors
-/// [`Error::File`]; an old file of that name is as it was then, unless it is the folder that can't be brought to the disk.
+/// [`Error::File`]; an existing file is unchanged then, unless flushing its folder to disk failed.
 pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
     let views = tensors.iter().map(|Tensor { name, dtype, shape, bytes }| {
         TensorView::new(*dtype, shape.clone(), bytes).map(|view| (&**name, view))
@@ -42,6 +45,8 @@ pub(crate) fn write(path: &Path, tensors: &[Tensor<'_>]) -> Result<()> {
     replace(path, &file).map_err(|source| Error::file("write", path, source))
 }
 
+/// Reads a whole file.
+///
 /// # Errors
 /// [`Error::File`] if it can't be read.
 pub(crate) fn read(path: &Path) -> Result<Vec<u8>> {
@@ -55,15 +60,15 @@ pub(crate) struct Tensors<'a> {
 }
 
 impl<'a> Tensors<'a> {
-    /// Finds them in the file's bytes.
+    /// Finds the tensors in the file's bytes.
     ///
     /// # Errors
-    /// [`Error::Format`] if it is no safetensors file, or has other tensors than those of these names.
+    /// [`Error::Format`] if it is no safetensors file, or has a tensor that is not among `names`.
     pub(crate) fn new(path: &'a Path, bytes: &'a [u8], names: &[&str]) -> Result<Self> {
-        let most = MOST_NOTES + names.len() * MOST_OF_TENSOR;
+        let max = MAX_METADATA + names.len() * MAX_TENSOR_HEADER;
         let header = bytes.first_chunk().map_or(0, |&len| u64::from_le_bytes(len));
-        if header > most as u64 {
-            let expected = format_args!("a safetensors file whose header has at most {most} bytes");
+        if header > max as u64 {
+            let expected = format_args!("a safetensors file whose header has at most {max} bytes");
             return Err(Error::format(path, expected, format_args!("one of {header}")));
         }
         let file = SafeTensors::deserialize(bytes)
@@ -76,7 +81,7 @@ impl<'a> Tensors<'a> {
         }
     }
 
-    /// A tensor's bytes, little-endian.
+    /// Returns a tensor's bytes, little-endian.
     ///
     /// # Errors
     /// [`Error::Format`] if it is missing, or of another type or shape.
@@ -89,19 +94,23 @@ impl<'a> Tensors<'a> {
         Err(Error::format(self.path, wanted, format_args!("{} of shape {:?}", tensor.dtype(), tensor.shape())))
     }
 
-    /// The values of a tensor of f32.
-    pub(crate) fn singles(&self, name: &str, shape: &[usize]) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
+    /// Reads a tensor of f32.
+    pub(crate) fn f32_values(
+        &self,
+        name: &str,
+        shape: &[usize],
+    ) -> Result<impl Iterator<Item = f32> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F32, shape)?.as_chunks();
         Ok(values.iter().map(|&bytes| f32::from_le_bytes(bytes)))
     }
 
-    /// The values of a vector of f64.
-    pub(crate) fn doubles(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
+    /// Reads a vector of f64.
+    pub(crate) fn f64_values(&self, name: &str, len: usize) -> Result<impl Iterator<Item = f64> + Clone + use<'a>> {
         let (values, _) = self.get(name, Dtype::F64, &[len])?.as_chunks();
         Ok(values.iter().map(|&bytes| f64::from_le_bytes(bytes)))
     }
 
-    /// The length of a tensor that should be a vector: 0 if it is missing or none.
+    /// Returns the length of a vector: 0 if the tensor is missing or not a vector.
     pub(crate) fn len(&self, name: &str) -> usize {
         match self.file.tensor(name).as_ref().map(TensorView::shape) {
             Ok(&[len]) => len,
@@ -110,13 +119,12 @@ impl<'a> Tensors<'a> {
     }
 }
 
-/// Puts a file's new content in place of its old, so that a reader, or a machine that stops, sees
-/// one or the other.
+/// Replaces a file's content atomically.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let target = target(path)?;
-    let path = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Windows can't open folders, and brings renames to the disk by itself.
-    let folder = if cfg!(unix) { Some(File::open(path)?) } else { None };
+    let parent = target.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    // Windows can't open folders; it flushes renames to disk by itself.
+    let folder = if cfg!(unix) { Some(File::open(parent)?) } else { None };
     let old = fs::metadata(&target).ok().map(|old| old.permissions());
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
@@ -125,22 +133,21 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     if old.is_some() {
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     }
-    let (mut file, beside) = create_in(path, &options)?;
+    let (mut file, temporary) = create_in(parent, &options)?;
     let written = old
         .map_or(Ok(()), |old| file.set_permissions(old))
         .and_then(|()| file.write_all(content))
         .and_then(|()| file.sync_all())
-        .and_then(|()| fs::rename(&beside, &target));
+        .and_then(|()| fs::rename(&temporary, &target));
     if written.is_err() {
-        // The first error is the one to tell; a leftover is all that a second could add.
-        let _ = fs::remove_file(&beside);
+        // The first error is the one to report; if this fails too, a temporary file is left.
+        let _ = fs::remove_file(&temporary);
     }
     written?;
     folder.map_or(Ok(()), |folder| folder.sync_all())
 }
 
-/// The file to replace: the one behind a link, so that the link stays one. Nothing but a regular
-/// file is replaced.
+/// Resolves symbolic links, so that a link stays one. Only a regular file may be replaced.
 fn target(path: &Path) -> io::Result<PathBuf> {
     match fs::symlink_metadata(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(path.to_owned()),
@@ -154,9 +161,9 @@ fn target(path: &Path) -> io::Result<PathBuf> {
     }
 }
 
-/// Creates a file in this folder under a name that no other has.
+/// Creates a temporary file in a folder, under a name that no other has.
 fn create_in(folder: &Path, options: &OpenOptions) -> io::Result<(File, PathBuf)> {
-    for number in 0..NAMES {
+    for number in 0..MAX_ATTEMPTS {
         let path = folder.join(format!(".densely-{}-{number}.part", std::process::id()));
         match options.open(&path) {
             Ok(file) => return Ok((file, path)),

@@ -1,88 +1,94 @@
-//! What an optimizer does to gradients before its rule takes them: L2 and clipping.
+//! Preprocessing of gradients before the update rule: L2 regularisation and clipping.
+
+use std::ops::Range;
 
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
 use crate::error::Result;
-use crate::kernels::gradients::{Change, Gradients, Squares};
-use crate::nn::optimizers::in_range;
-use crate::nn::train::pass::DensePlan;
+use crate::kernels::gradients::{AdjustGradients, Adjustment, SumOfSquares};
+use crate::nn::optimizers::update_rule::check_number;
 use crate::tuning::cost;
 use crate::tuning::parallel::PARAMETER_GRAIN;
 
-/// How to keep gradients from being too large, by a number c that is finite and above 0.
+/// Clips gradients by a bound c, which is finite and above 0.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub enum Clip {
-    /// Each gradient becomes what is nearest to it of -c..=c; NaN stays. Keras' `clipvalue`.
+    /// Each gradient is clamped to -c..=c; NaN stays. Keras' `clipvalue`.
     Value(f64),
-    /// All gradients are multiplied by c / n if their Euclidean norm n, taken over all parameters, is above c.
+    /// All gradients are multiplied by c / n if their Euclidean norm n, over all parameters, is above c.
     /// Keras' `global_clipnorm`.
     ///
-    /// If one is infinite or NaN, all become NaN, as in Keras: the loss tells of it from the next step on.
-    /// The norm is taken in f64, so that finite gradients have a finite norm. A training step that
-    /// needs it takes longer: no parameter can be updated before all gradients are there.
-    /// Source: Pascanu, Mikolov and Bengio, "On the difficulty of training recurrent neural networks" (2013).
+    /// If one is infinite or NaN, all become NaN, as in Keras: the loss shows it from the next step on. The
+    /// norm is computed in f64, so that finite gradients have a finite norm. A training step takes longer
+    /// with it, since no parameter can be updated before all gradients are known. Source: Pascanu, Mikolov
+    /// and Bengio, "On the difficulty of training recurrent neural networks" (2013).
     GlobalNorm(f64),
 }
 
 impl Clip {
     pub(crate) fn check(self) -> Result<()> {
-        let (Self::Value(most) | Self::GlobalNorm(most)) = self;
-        in_range("clip", most, "a number that is finite and above 0 as f32", |most| most as f32 > 0.0)
+        let (Self::Value(bound) | Self::GlobalNorm(bound)) = self;
+        check_number("clip", bound, "a number that is finite and above 0 as f32", |bound| bound as f32 > 0.0)
     }
 }
 
-/// L2 and clipping, of one step.
+/// L2 regularisation and clipping.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Adjust {
-    /// 2 l2.
-    pub(crate) l2: Option<f32>,
-    pub(crate) clip: Option<Clip>,
+pub(crate) struct Preprocessing {
+    l2: f64,
+    clip: Option<Clip>,
 }
 
-impl Adjust {
-    /// Whether gradients stay what they are.
-    pub(crate) fn is_nothing(self) -> bool {
-        self.l2.is_none() && self.clip.is_none()
+impl Preprocessing {
+    pub(crate) fn new(l2: f64, clip: Option<Clip>) -> Self {
+        Self { l2, clip }
     }
 
-    /// Adjusts gradients that can be seen alone: all but by their norm. The first `kernel` of the parameters `w` are of
-    /// a kernel, the others of a bias.
-    pub(crate) fn each(self, backend: &Backend, kernel: usize, w: &[f32], dw: &mut [f32]) {
-        if let Some(factor) = self.l2 {
-            change(backend, &mut dw[..kernel], Change::AddWeights { w: &w[..kernel], factor });
-        }
-        if let Some(Clip::Value(most)) = self.clip {
-            change(backend, dw, Change::Clamp { bound: most as f32 });
-        }
+    /// Tells whether gradients stay as they are.
+    pub(crate) fn is_identity(self) -> bool {
+        self.l2 == 0.0 && self.clip.is_none()
     }
 
-    /// Adjusts the gradients by all parameters `w`.
-    pub(crate) fn all(self, backend: &Backend, plan: &[DensePlan], mut w: &[f32], dw: &mut [f32]) {
-        let mut rest = &mut *dw;
-        for layer in plan {
-            let (of_layer, others) = w.split_at(layer.parameters());
-            let gradients = rest.split_off_mut(..layer.parameters()).unwrap_or_default();
-            self.each(backend, layer.kernel.len(), of_layer, gradients);
-            w = others;
+    /// Changes the gradients `dw` of the parameters `w`, of which those in the ranges of `kernels` are
+    /// subject to L2.
+    ///
+    /// A norm is that of `dw`: with [`Clip::GlobalNorm`], these must be the gradients of all parameters.
+    pub(crate) fn apply(
+        self,
+        backend: &Backend,
+        kernels: impl IntoIterator<Item = Range<usize>>,
+        w: &[f32],
+        dw: &mut [f32],
+    ) {
+        if self.l2 != 0.0 {
+            let factor = (2.0 * self.l2) as f32;
+            for kernel in kernels {
+                let w = &w[kernel.clone()];
+                adjust(backend, &mut dw[kernel], Adjustment::AddWeights { w, factor });
+            }
         }
-        if let Some(Clip::GlobalNorm(most)) = self.clip {
-            let norm = norm(backend, dw);
-            if norm > most || norm.is_nan() {
-                let factor = if norm.is_finite() { (most / norm) as f32 } else { f32::NAN };
-                change(backend, dw, Change::Scale { factor });
+        match self.clip {
+            None => {}
+            Some(Clip::Value(bound)) => adjust(backend, dw, Adjustment::Clamp { bound: bound as f32 }),
+            Some(Clip::GlobalNorm(bound)) => {
+                let norm = norm(backend, dw);
+                if norm > bound || norm.is_nan() {
+                    let factor = if norm.is_finite() { (bound / norm) as f32 } else { f32::NAN };
+                    adjust(backend, dw, Adjustment::Scale { factor });
+                }
             }
         }
     }
 }
 
-/// The Euclidean norm, whose bits [`reference::global_norm`](crate::reference::global_norm) tells.
+/// Computes the Euclidean norm, with the bits of [`reference::global_norm`](crate::reference::global_norm).
 fn norm(backend: &Backend, dw: &[f32]) -> f64 {
-    backend.sum(cost::gradients(dw.len()), ROW_PIECE, Squares(dw)).sqrt()
+    backend.sum(cost::gradients(dw.len()), ROW_PIECE, SumOfSquares(dw)).sqrt()
 }
 
-fn change(backend: &Backend, dw: &mut [f32], change: Change<'_>) {
-    backend.run(cost::gradients(dw.len()), PARAMETER_GRAIN, Gradients { dw, change });
+fn adjust(backend: &Backend, dw: &mut [f32], adjustment: Adjustment<'_>) {
+    backend.run(cost::gradients(dw.len()), PARAMETER_GRAIN, AdjustGradients { dw, adjustment });
 }
 
 #[cfg(test)]
@@ -94,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_norm_has_the_bits_of_the_reference() {
-        // Numbers of many magnitudes, so that another order has another sum.
+        // Magnitudes differ so much that another order of additions has another sum.
         let values: Vec<f32> = (0..10 * ROW_PIECE as u32 + 7)
             .map(|i| (i.wrapping_mul(2_654_435_761) >> 8) as f32 / 2f32.powi((i % 29) as i32 - 40))
             .collect();

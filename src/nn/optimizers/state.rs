@@ -1,170 +1,161 @@
-//! An optimizer at work: what it remembers, and its steps.
+//! An optimizer between steps: its slots of state, and the next step.
+
+use std::ops::Range;
 
 use crate::backend::Backend;
-use crate::gemm::fused_update::{self, FusedUpdate};
-use crate::kernels::optimizer as kernels;
+use crate::error::Result;
+use crate::gemm::fused_update;
+use crate::kernels::optimizer::{MAX_SLOTS, Parameters, WeightDecay};
 use crate::matrix::MatRef;
 use crate::nn::buffer::zeros;
-use crate::nn::optimizers::clip::Adjust;
-use crate::nn::optimizers::{Optimizer, Rule};
-use crate::nn::train::pass::DensePlan;
-use crate::tuning::cost;
-use crate::tuning::parallel::PARAMETER_GRAIN;
+use crate::nn::optimizers::clip::Preprocessing;
+use crate::nn::optimizers::optimizer::{Optimizer, Rule, check_learning_rate};
+use crate::nn::optimizers::update_rule::{Gradients, Target};
 
-/// An optimizer and what it remembers between steps.
+/// An optimizer and its state.
 #[derive(Clone, Debug)]
-pub(crate) struct State {
+pub(crate) struct OptimizerState {
     pub(crate) optimizer: Optimizer,
-    /// Momentum, or the first moment; empty for plain descent.
-    pub(crate) first: Vec<f32>,
-    /// The second moment; empty for SGD.
-    pub(crate) second: Vec<f32>,
-    /// Room for the gradients by all parameters; empty if each can be taken as it is.
+    /// Without the factor of the schedule. It begins as the optimizer's; a callback may change it.
+    pub(crate) learning_rate: f64,
+    /// Momentum, or first and second moment, of each parameter; slots that the rule does not keep are empty.
+    pub(crate) slots: [Vec<f32>; MAX_SLOTS],
+    /// Scratch for the gradients of all parameters; empty if the optimizer does not preprocess them.
     pub(crate) gradients: Vec<f32>,
-    /// Steps done.
+    /// Completed steps.
     pub(crate) steps: u64,
-    /// beta_1^t and beta_2^t after t steps, by repeated products: `powi` may differ between machines.
+    /// What the rule multiplies up from step to step, 1 at first: beta_1^t and beta_2^t for Adam.
     pub(crate) powers: [f64; 2],
 }
 
-impl State {
-    /// An optimizer that has not been at work, if there is memory for what it will remember.
+impl OptimizerState {
+    /// Makes the state before the first step, if there is memory for it.
     pub(crate) fn new(optimizer: Optimizer, parameters: usize) -> Option<Self> {
-        let (first, second) = match optimizer.rule {
-            Rule::Sgd(sgd) => (if sgd.momentum == 0.0 { 0 } else { parameters }, 0),
-            Rule::Adam(_) => (parameters, parameters),
-        };
-        let gradients = if adjust(optimizer).is_nothing() { 0 } else { parameters };
-        let (first, second, gradients) = (zeros(first)?, zeros(second)?, zeros(gradients)?);
-        Some(Self { optimizer, first, second, gradients, steps: 0, powers: [1.0; 2] })
+        let slots = optimizer.rule.get().slots();
+        let slot = |number| zeros(if number < slots { parameters } else { 0 });
+        let is_identity = Preprocessing::new(optimizer.l2, optimizer.clip).is_identity();
+        Some(Self {
+            optimizer,
+            learning_rate: optimizer.rate(),
+            slots: [slot(0)?, slot(1)?],
+            gradients: zeros(if is_identity { 0 } else { parameters })?,
+            steps: 0,
+            powers: [1.0; 2],
+        })
     }
 
-    /// The learning rate of the next step.
-    pub(crate) fn learning_rate(&self) -> f64 {
-        self.optimizer.at(self.steps).rate()
+    /// Sets the learning rate, before the schedule, of the following steps.
+    pub(crate) fn set_learning_rate(&mut self, learning_rate: f64) -> Result<()> {
+        check_learning_rate(learning_rate)?;
+        self.learning_rate = learning_rate;
+        Ok(())
     }
 
-    /// Begins the next step: what it does to each parameter.
+    /// Returns the learning rate of the next step, after the schedule.
+    pub(crate) fn next_learning_rate(&self) -> f64 {
+        self.learning_rate * self.optimizer.schedule.factor(self.steps)
+    }
+
+    /// Puts the slots beside the weights that they belong to.
+    pub(crate) fn parameters<'a>(&'a mut self, weights: &'a mut [f32]) -> Parameters<'a> {
+        with_slots(weights, &mut self.slots)
+    }
+
+    /// Begins the next step: computes its constants.
     pub(crate) fn next_step(&mut self) -> Update {
-        let optimizer = self.optimizer.at(self.steps);
-        let (adjust, decay) = (adjust(optimizer), optimizer.decay());
+        let learning_rate = self.next_learning_rate();
+        let Optimizer { rule, l2, clip, .. } = self.optimizer;
         self.steps = self.steps.saturating_add(1);
-        let decay = kernels::WeightDecay(decay);
-        let step = match optimizer.rule {
-            Rule::Sgd(sgd) if sgd.momentum == 0.0 => {
-                Step::Plain(kernels::SgdStep { learning_rate: sgd.learning_rate as f32, decay })
-            }
-            Rule::Sgd(sgd) => Step::Momentum(kernels::MomentumStep {
-                learning_rate: sgd.learning_rate as f32,
-                momentum: sgd.momentum as f32,
-                nesterov: sgd.nesterov,
-                decay,
-            }),
-            Rule::Adam(adam) => {
-                self.powers[0] *= adam.beta_1;
-                self.powers[1] *= adam.beta_2;
-                let [power_1, power_2] = self.powers;
-                Step::Adam(kernels::AdamStep {
-                    alpha: (adam.learning_rate * (1.0 - power_2).sqrt() / (1.0 - power_1)) as f32,
-                    rate_1: (1.0 - adam.beta_1) as f32,
-                    rate_2: (1.0 - adam.beta_2) as f32,
-                    epsilon: adam.epsilon as f32,
-                    decay,
-                })
-            }
-        };
-        Update { adjust, step }
+        Update {
+            rule,
+            step_size: rule.get().step_size(learning_rate, &mut self.powers),
+            decay: WeightDecay(self.optimizer.decay(learning_rate)),
+            preprocessing: Preprocessing::new(l2, clip),
+        }
     }
 
-    /// A step on all parameters `w` by [`gradients`](Self::gradients), which it changes.
-    pub(crate) fn step(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32]) {
-        let Update { adjust, step } = self.next_step();
-        adjust.all(backend, plan, w, &mut self.gradients);
-        step.run(backend, &self.gradients, [w, &mut self.first, &mut self.second]);
+    /// Updates all parameters by [`gradients`](Self::gradients), which it changes; L2 is for `kernels`.
+    pub(crate) fn step(
+        &mut self,
+        backend: &Backend,
+        kernels: impl IntoIterator<Item = Range<usize>>,
+        weights: &mut [f32],
+    ) {
+        let update = self.next_step();
+        update.run(backend, kernels, &mut self.gradients, with_slots(weights, &mut self.slots));
     }
 
-    /// A step on all parameters `w` by these gradients.
-    pub(crate) fn step_by(&mut self, backend: &Backend, plan: &[DensePlan], w: &mut [f32], gradients: &[f32]) {
+    /// Updates all parameters by these gradients; L2 is for `kernels`.
+    pub(crate) fn step_by(
+        &mut self,
+        backend: &Backend,
+        kernels: impl IntoIterator<Item = Range<usize>>,
+        weights: &mut [f32],
+        gradients: &[f32],
+    ) {
         if self.gradients.is_empty() {
-            let Update { step, .. } = self.next_step();
-            return step.run(backend, gradients, [w, &mut self.first, &mut self.second]);
+            return self.next_step().run_rule(backend, Gradients::Given(gradients), self.parameters(weights));
         }
         self.gradients.copy_from_slice(gradients);
-        self.step(backend, plan, w);
+        self.step(backend, kernels, weights);
     }
 }
 
-fn adjust(Optimizer { l2, clip, .. }: Optimizer) -> Adjust {
-    Adjust { l2: (l2 != 0.0).then_some((2.0 * l2) as f32), clip }
+fn with_slots<'a>(weights: &'a mut [f32], slots: &'a mut [Vec<f32>; MAX_SLOTS]) -> Parameters<'a> {
+    Parameters { weights, slots: slots.each_mut().map(Vec::as_mut_slice) }
 }
 
-/// Parameters, and their first and second moments, of one length, or empty where the optimizer keeps none.
-pub(crate) type Parameters<'a> = [&'a mut [f32]; 3];
-
-/// One step of an optimizer.
+/// One step of an optimizer, with its constants.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Update {
-    adjust: Adjust,
-    step: Step,
+    rule: Rule,
+    /// The learning rate, with the schedule and the rule's bias corrections.
+    step_size: f64,
+    decay: WeightDecay,
+    preprocessing: Preprocessing,
 }
 
 impl Update {
-    /// Updates parameters by their gradients `dw`, which it changes, if not all gradients are needed first. The
-    /// first `kernel` of the parameters are of a kernel, the others of a bias.
-    pub(crate) fn run(self, backend: &Backend, kernel: usize, dw: &mut [f32], parameters: Parameters<'_>) {
-        self.adjust.each(backend, kernel, parameters[0], dw);
-        self.step.run(backend, dw, parameters);
+    /// Updates parameters by their gradients `dw`, which it changes; L2 is for `kernels`.
+    ///
+    /// If the optimizer [needs all gradients](Optimizer::needs_all_gradients), these must be all.
+    pub(crate) fn run(
+        &self,
+        backend: &Backend,
+        kernels: impl IntoIterator<Item = Range<usize>>,
+        dw: &mut [f32],
+        parameters: Parameters<'_>,
+    ) {
+        self.preprocessing.apply(backend, kernels, parameters.weights, dw);
+        self.run_rule(backend, Gradients::Given(dw), parameters);
     }
 
-    /// Updates a kernel by its layer's input and the gradients by its outputs, before their activation, without
-    /// its own gradients being written down. Whether it did: not all shapes and optimizers are done so.
-    pub(crate) fn descend(self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: &mut Parameters<'_>) -> bool {
-        let takes = self.adjust.is_nothing() && backend.has_fma() && fused_update::supports(x, dy);
-        if takes {
-            let parameters = kernel.each_mut().map(|slice| &mut **slice);
-            match self.step {
-                Step::Plain(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
-                Step::Momentum(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
-                Step::Adam(rule) => backend.run_alone(FusedUpdate { rule, x, dy, parameters }),
-            }
+    /// Computes the gradient x^T dy of a kernel and updates it in one pass, and tells whether it did.
+    ///
+    /// It needs fused multiply-add, gradients without preprocessing, and [supported](fused_update::supports)
+    /// operands.
+    pub(crate) fn run_fused(&self, backend: &Backend, x: MatRef<'_>, dy: MatRef<'_>, kernel: Parameters<'_>) -> bool {
+        let fits = self.preprocessing.is_identity() && backend.has_fma() && fused_update::supports(x, dy);
+        if fits {
+            self.run_rule(backend, Gradients::Product { x, dy }, kernel);
         }
-        takes
+        fits
     }
-}
 
-/// One step of a rule.
-#[derive(Clone, Copy, Debug)]
-enum Step {
-    Plain(kernels::SgdStep),
-    Momentum(kernels::MomentumStep),
-    Adam(kernels::AdamStep),
-}
-
-impl Step {
-    /// Updates parameters by their gradients `dw`.
-    fn run(self, backend: &Backend, dw: &[f32], parameters: Parameters<'_>) {
-        match self {
-            Self::Plain(rule) => {
-                backend.run(cost::sgd(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
-            }
-            Self::Momentum(rule) => {
-                backend.run(cost::sgd(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
-            }
-            Self::Adam(rule) => {
-                backend.run(cost::adam(dw.len()), PARAMETER_GRAIN, kernels::Update { rule, dw, parameters })
-            }
-        }
+    fn run_rule(&self, backend: &Backend, gradients: Gradients<'_>, parameters: Parameters<'_>) {
+        self.rule.get().run(self.step_size, self.decay, Target { backend, gradients, parameters });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::nn::{Adam, AdamW, Sgd};
+    use crate::nn::optimizers::adam::{Adam, AdamW};
+    use crate::nn::optimizers::sgd::Sgd;
     use crate::reference;
     use crate::{Isa, Threads};
 
-    /// Deterministic values of many magnitudes, below the least moment too.
+    /// Deterministic values of many magnitudes, some below that of the smallest moment.
     fn values(seed: u32) -> Vec<f32> {
         let value = |i: u32| {
             let bits = (i.wrapping_mul(2_654_435_761) ^ seed.wrapping_mul(40_503)) >> 8;
@@ -175,7 +166,7 @@ mod tests {
 
     #[test]
     fn moments_that_no_memory_holds_are_none() {
-        assert!(State::new(Adam::default().into(), usize::MAX / 16).is_none());
+        assert!(OptimizerState::new(Adam::default().into(), usize::MAX / 16).is_none());
     }
 
     #[test]
@@ -196,28 +187,25 @@ mod tests {
                 let backend = Backend::with_isa(isa).unwrap().with_threads(Threads::One);
                 let (mut w, mut m, mut v) = (values(1), values(2), values(3));
                 v.iter_mut().for_each(|v| *v = v.abs());
-                let mut state = State::new(optimizer, w.len()).unwrap();
-                let (remembered, squares) = (!state.first.is_empty(), !state.second.is_empty());
-                if remembered {
-                    state.first.copy_from_slice(&m);
-                }
-                if squares {
-                    state.second.copy_from_slice(&v);
+                let mut state = OptimizerState::new(optimizer, w.len()).unwrap();
+                let slots = optimizer.rule.get().slots();
+                for (slot, values) in state.slots.iter_mut().zip([&m, &v]).take(slots) {
+                    slot.copy_from_slice(values);
                 }
                 let mut found = w.clone();
                 for t in 1..=4 {
                     // Every third weight gets no gradient.
                     let mut dw = values(3 + t);
                     dw.iter_mut().step_by(3).for_each(|dw| *dw = 0.0);
-                    let update = state.next_step();
-                    update.step.run(&backend, &dw, [&mut found, &mut state.first, &mut state.second]);
+                    state.step_by(&backend, [], &mut found, &dw);
                     reference::update(optimizer, t, &mut w, &dw, &mut m, &mut v).unwrap();
                 }
                 let bits = |values: &[f32]| values.iter().map(|value| value.to_bits()).collect::<Vec<_>>();
                 assert_eq!(bits(&found), bits(&w), "{isa} {optimizer:?}");
-                assert!(!remembered || bits(&state.first) == bits(&m), "{isa} {optimizer:?}");
-                assert!(!squares || bits(&state.second) == bits(&v), "{isa} {optimizer:?}");
-                assert!(!remembered || m.iter().all(|m| *m == 0.0 || m.abs() >= 7.8e-31));
+                for (slot, values) in state.slots.iter().zip([&m, &v]).take(slots) {
+                    assert_eq!(bits(slot), bits(values), "{isa} {optimizer:?}");
+                }
+                assert!(slots == 0 || m.iter().all(|m| *m == 0.0 || m.abs() >= 7.8e-31));
             }
         }
     }

@@ -1,17 +1,17 @@
-//! Checkpoints: all that a training goes on from, in a safetensors file.
+//! Checkpoints: everything from which training resumes, in a safetensors file.
 //!
-//! | tensor | | |
+//! | tensor | type | content |
 //! |---|---|---|
-//! | `checkpoint` | U8 | lines of text, see [`Identity`] |
+//! | `checkpoint` | U8 | lines of text, see [`Fingerprint`] |
 //! | `parameters` | F32 | after the last epoch, in the order of [`Sequential::parameters`] |
-//! | `first`, `second` | F32 | what the optimizer remembers of each, or nothing |
-//! | `powers` | F64 | of Adam's two betas |
+//! | `first`, `second` | F32 | the optimizer's slots of state, empty if the rule does not keep them |
+//! | `powers` | F64 | of the rule's decay rates, such as Adam's betas |
 //! | `learning_rate` | F64 | before the schedule |
-//! | `steps` | U64 | since the optimizer began |
-//! | `best` | F32 | the parameters of the best epoch, or nothing |
-//! | `history.*` | F32, F64 | what each epoch came to |
+//! | `steps` | U64 | of the optimizer so far |
+//! | `best` | F32 | the parameters of the best epoch, or empty |
+//! | `history.*` | F32, F64 | the metrics of each epoch |
 //!
-//! What early stopping knows besides the best parameters follows from the history.
+//! The state of early stopping, but for the best parameters, follows from the history.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -19,11 +19,10 @@ use std::path::{Path, PathBuf};
 use crate::error::{Error, Result};
 use crate::nn::io::tensor_file::{self, Dtype, Tensor, Tensors};
 use crate::nn::model::{Metrics, Sequential};
-use crate::nn::optimizers::Optimizer;
-use crate::nn::train::early_stopping::{Verdict, Watch};
-use crate::nn::train::fingerprint::Identity;
-use crate::nn::train::fit_loop::Run;
-use crate::nn::train::history::{Ended, EpochEnd, History};
+use crate::nn::optimizers::optimizer::check_learning_rate;
+use crate::nn::train::early_stopping::{EarlyStopper, Progress};
+use crate::nn::train::fingerprint::{Fingerprint, FitConfig};
+use crate::nn::train::history::EpochEnd;
 
 const NAMES: [&str; 13] = [
     "checkpoint",
@@ -41,7 +40,7 @@ const NAMES: [&str; 13] = [
     "history.validation_accuracy",
 ];
 
-/// The checkpoints of a training.
+/// The checkpoints of a training run.
 #[derive(Default)]
 pub(crate) struct Checkpoints {
     /// The file to write, and the number of epochs from one checkpoint to the next.
@@ -50,50 +49,10 @@ pub(crate) struct Checkpoints {
     pub(crate) resume: Option<PathBuf>,
 }
 
-impl Run<'_> {
-    /// Resumes from a checkpoint, if there is one to resume from. Gives whether early stopping had ended that training.
-    ///
-    /// # Errors
-    /// As [`read`].
-    pub(crate) fn resume(
-        &self,
-        model: &mut Sequential,
-        history: &mut History,
-        watch: Option<&mut Watch>,
-    ) -> Result<bool> {
-        let Some(path) = &self.checkpoints.resume else { return Ok(false) };
-        let identity = Identity::new(self, model);
-        let has_stopped;
-        (history.epochs, has_stopped) = read(path, &identity, model, (self.epochs, self.validation.is_some()), watch)?;
-        Ok(has_stopped)
-    }
-
-    /// Writes a checkpoint after the last epoch of `history`, if one is due: every n epochs, and at the end.
-    ///
-    /// # Errors
-    /// [`Error::File`] if it can't be written.
-    pub(crate) fn write_checkpoint(
-        &self,
-        model: &Sequential,
-        history: &History,
-        watch: Option<&Watch>,
-        ended: Option<Ended>,
-    ) -> Result<()> {
-        let epochs = history.epochs.len();
-        match &self.checkpoints.write {
-            Some((path, every)) if epochs.is_multiple_of(*every) || epochs == self.epochs || ended.is_some() => {
-                let best = watch.and_then(Watch::best_parameters);
-                write(path, &Identity::new(self, model), model, &history.epochs, best)
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-/// Writes a checkpoint behind the last of these epochs.
-fn write(
+/// Writes a checkpoint after the last of these epochs; `best` are the parameters of the best one.
+pub(crate) fn write(
     path: &Path,
-    identity: &Identity,
+    config: &FitConfig,
     model: &Sequential,
     epochs: &[EpochEnd],
     best: Option<&[f32]>,
@@ -101,23 +60,24 @@ fn write(
     let state = model.state.as_ref().ok_or(Error::NotCompiled)?;
     let validation = |metric: fn(Metrics) -> f32| {
         let metrics: Vec<f32> = epochs.iter().filter_map(|end| end.validation.map(metric)).collect();
-        singles(&metrics)
+        f32_tensor(&metrics)
     };
-    let of_epochs = |metric: fn(&EpochEnd) -> f32| singles(&epochs.iter().map(metric).collect::<Vec<_>>());
-    let rates: Vec<f64> = epochs.iter().map(|end| end.learning_rate).collect();
-    let text = identity.text().into_bytes();
+    let training = |metric: fn(&EpochEnd) -> f32| f32_tensor(&epochs.iter().map(metric).collect::<Vec<_>>());
+    let learning_rates: Vec<f64> = epochs.iter().map(|end| end.learning_rate).collect();
+    let text = Fingerprint::new(model, config).text().into_bytes();
+    let [first, second] = &state.slots;
     let values = [
         (Dtype::U8, text.len(), text),
-        singles(&model.parameters),
-        singles(&state.first),
-        singles(&state.second),
-        doubles(&state.powers),
-        doubles(&[state.optimizer.rate()]),
+        f32_tensor(&model.parameters),
+        f32_tensor(first),
+        f32_tensor(second),
+        f64_tensor(&state.powers),
+        f64_tensor(&[state.learning_rate]),
         (Dtype::U64, 1, state.steps.to_le_bytes().to_vec()),
-        singles(best.unwrap_or_default()),
-        of_epochs(|end| end.loss),
-        of_epochs(|end| end.accuracy),
-        doubles(&rates),
+        f32_tensor(best.unwrap_or_default()),
+        training(|end| end.loss),
+        training(|end| end.accuracy),
+        f64_tensor(&learning_rates),
         validation(|metrics| metrics.loss),
         validation(|metrics| metrics.accuracy),
     ];
@@ -130,93 +90,104 @@ fn write(
     tensor_file::write(path, &tensors.collect::<Vec<_>>())
 }
 
-fn singles(values: &[f32]) -> (Dtype, usize, Vec<u8>) {
+fn f32_tensor(values: &[f32]) -> (Dtype, usize, Vec<u8>) {
     (Dtype::F32, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
-fn doubles(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
+fn f64_tensor(values: &[f64]) -> (Dtype, usize, Vec<u8>) {
     (Dtype::F64, values.len(), values.iter().flat_map(|value| value.to_le_bytes()).collect())
 }
 
-/// Brings a model, which is compiled, and its early stopping to where they were when this checkpoint was written, of no more
-/// than so many epochs, with validation or not. Gives the epochs, and whether early stopping had ended the training.
+/// The progress of a training run that has been read from a checkpoint.
+pub(crate) struct Resumed {
+    pub(crate) epochs: Vec<EpochEnd>,
+    /// Whether early stopping has ended the run.
+    pub(crate) has_stopped: bool,
+}
+
+/// Restores a compiled model and its early stopping to the state that a checkpoint holds.
 ///
 /// # Errors
-/// [`Error::File`] if it can't be read, [`Error::Format`] if it is none or does not fit; the model is as it was then.
-fn read(
+/// [`Error::File`] if it can't be read, [`Error::Format`] if it is no checkpoint, one of another run or of
+/// more epochs than this one's. The model is unchanged then.
+pub(crate) fn read(
     path: &Path,
-    identity: &Identity,
+    config: &FitConfig,
     model: &mut Sequential,
-    (most_epochs, validation): (usize, bool),
-    mut watch: Option<&mut Watch>,
-) -> Result<(Vec<EpochEnd>, bool)> {
+    mut stopper: Option<&mut EarlyStopper>,
+) -> Result<Resumed> {
+    let fingerprint = Fingerprint::new(model, config);
     let Sequential { parameters, state, .. } = model;
     let state = state.as_mut().ok_or(Error::NotCompiled)?;
     let bytes = tensor_file::read(path)?;
     let file = Tensors::new(path, &bytes, &NAMES)?;
-    identity.check(path, file.get("checkpoint", Dtype::U8, &[file.len("checkpoint")])?)?;
+    fingerprint.check(path, file.get("checkpoint", Dtype::U8, &[file.len("checkpoint")])?)?;
 
     let count = file.len("history.loss");
-    if count > most_epochs {
-        let expected = format_args!("a checkpoint of at most {most_epochs} epochs");
+    if count > config.epochs {
+        let expected = format_args!("a checkpoint of at most {} epochs", config.epochs);
         return Err(Error::format(path, expected, format_args!("one of {count}")));
     }
-    let epochs = epochs(&file, count, validation)?;
+    let epochs = epochs(&file, count, config.validation_samples.is_some())?;
     let mut has_stopped = false;
-    if let Some(watch) = &mut watch {
-        epochs.clone().for_each(|end| has_stopped = watch.judge(&end) == Verdict::Stop);
+    if let Some(stopper) = &mut stopper {
+        epochs.clone().for_each(|end| has_stopped = stopper.observe(&end) == Progress::Stop);
     }
-    let best = watch.and_then(Watch::best_parameters_mut).unwrap_or_default();
+    let best = stopper.and_then(EarlyStopper::best_parameters_mut).unwrap_or_default();
 
-    let places = [
-        ("parameters", &mut parameters[..]),
-        ("first", &mut state.first[..]),
-        ("second", &mut state.second[..]),
-        ("best", best),
-    ];
-    let found = places.map(|(name, values)| Ok((file.singles(name, &[values.len()])?, values)));
-    let found = found.into_iter().collect::<Result<Vec<_>>>()?;
-    let (optimizer, powers) = optimizer(path, &file, state.optimizer)?;
+    let [first, second] = &mut state.slots;
+    let destinations = [("parameters", parameters), ("first", first), ("second", second)]
+        .map(|(name, values)| (name, &mut values[..]))
+        .into_iter()
+        .chain([("best", best)]);
+    let tensors = destinations.map(|(name, values)| Ok((file.f32_values(name, &[values.len()])?, values)));
+    let tensors = tensors.collect::<Result<Vec<_>>>()?;
+    let learning_rate = learning_rate(path, &file)?;
+    let powers = powers(path, &file)?;
     let (steps, _) = file.get("steps", Dtype::U64, &[1])?.as_chunks();
 
-    // Everything fits.
-    for (found, values) in found {
+    // Nothing is written before every tensor has been checked.
+    for (found, values) in tensors {
         values.iter_mut().zip(found).for_each(|(value, found)| *value = found);
     }
-    (state.optimizer, state.powers, state.steps) = (optimizer, powers, u64::from_le_bytes(steps[0]));
-    Ok((epochs.collect(), has_stopped))
+    (state.learning_rate, state.powers, state.steps) = (learning_rate, powers, u64::from_le_bytes(steps[0]));
+    Ok(Resumed { epochs: epochs.collect(), has_stopped })
 }
 
-/// The optimizer with the checkpoint's learning rate, and the powers of its betas.
-fn optimizer(path: &Path, file: &Tensors<'_>, optimizer: Optimizer) -> Result<(Optimizer, [f64; 2])> {
-    let rate = file.doubles("learning_rate", 1)?.sum();
-    let optimizer = optimizer.with_rate(rate);
-    optimizer.check().map_err(|_| Error::format(path, "a learning rate that is finite as f32, at least 0", rate))?;
+fn learning_rate(path: &Path, file: &Tensors<'_>) -> Result<f64> {
+    let rate = file.f64_values("learning_rate", 1)?.sum();
+    check_learning_rate(rate)
+        .map_err(|_| Error::format(path, "a learning rate that is finite as f32, at least 0", rate))?;
+    Ok(rate)
+}
+
+fn powers(path: &Path, file: &Tensors<'_>) -> Result<[f64; 2]> {
     let mut powers = [1.0; 2];
-    for (power, found) in powers.iter_mut().zip(file.doubles("powers", 2)?) {
+    for (power, found) in powers.iter_mut().zip(file.f64_values("powers", 2)?) {
         if !(0.0..=1.0).contains(&found) {
             return Err(Error::format(path, "`powers` of betas, 0 to 1", found));
         }
         *power = found;
     }
-    Ok((optimizer, powers))
+    Ok(powers)
 }
 
+/// Reads the metrics of `count` epochs.
 fn epochs<'a>(
     file: &Tensors<'a>,
     count: usize,
     validation: bool,
 ) -> Result<impl Iterator<Item = EpochEnd> + Clone + use<'a>> {
     let metrics = |loss, accuracy, len| {
-        let pairs = file.singles(loss, &[len])?.zip(file.singles(accuracy, &[len])?);
+        let pairs = file.f32_values(loss, &[len])?.zip(file.f32_values(accuracy, &[len])?);
         Ok::<_, Error>(pairs.map(|(loss, accuracy)| Metrics { loss, accuracy }))
     };
     let trained = metrics("history.loss", "history.accuracy", count)?;
     let validated = if validation { count } else { 0 };
     let validated = metrics("history.validation_loss", "history.validation_accuracy", validated)?;
     let validated = validated.map(Some).chain(std::iter::repeat(None));
-    let rates = file.doubles("history.learning_rate", count)?;
-    let ends = trained.zip(rates).zip(validated).enumerate();
+    let learning_rates = file.f64_values("history.learning_rate", count)?;
+    let ends = trained.zip(learning_rates).zip(validated).enumerate();
     Ok(ends.map(|(epoch, ((Metrics { loss, accuracy }, learning_rate), validation))| EpochEnd {
         epoch,
         loss,

@@ -5,9 +5,10 @@ use std::ops::Range;
 use crate::backend::Backend;
 use crate::dense;
 use crate::error::Result;
+use crate::kernels::optimizer::{Parameters, VALUES};
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::buffer::Buffer;
-use crate::nn::optimizers::state::{Parameters, Update};
+use crate::nn::optimizers::state::Update;
 use crate::nn::train::pass::DensePlan;
 use crate::tuning::train::{GRADIENT_BLOCK, GRADIENT_BLOCK_ROWS, LARGE_GRADIENT_BLOCK, MIN_GRADIENT_ROWS};
 
@@ -32,7 +33,7 @@ struct Part {
 
 /// Weights, the bias behind them, and the moments of both; row-major, without gaps.
 #[derive(Debug, Default)]
-struct Panel([Buffer; 3]);
+struct Panel([Buffer; VALUES]);
 
 impl Piece {
     /// All columns of some rows.
@@ -74,10 +75,10 @@ impl Piece {
     }
 
     /// Copies its columns out of its layer's parameters and moments, if it is an owner.
-    pub(crate) fn take(&mut self, layer: &DensePlan, from: [&[f32]; 3]) {
+    pub(crate) fn take(&mut self, layer: &DensePlan, from: Parameters<'_>) {
         let (len, cols) = (self.len(), self.part.cols.clone());
         let Some(Panel(panel)) = &mut self.panel else { return };
-        for (panel, from) in panel.iter_mut().zip(from) {
+        for (panel, from) in panel.iter_mut().zip(from.into_slices()) {
             panel.resize(if from.is_empty() { 0 } else { len });
             let rows = from.chunks_exact(layer.outputs).zip(panel.chunks_exact_mut(cols.len()));
             rows.for_each(|(from, row)| row.copy_from_slice(&from[cols.clone()]));
@@ -87,7 +88,7 @@ impl Piece {
     /// Copies them back.
     pub(crate) fn give(&self, layer: &DensePlan, to: Parameters<'_>) {
         let Some(Panel(panel)) = &self.panel else { return };
-        for (panel, to) in panel.iter().zip(to) {
+        for (panel, to) in panel.iter().zip(to.into_slices()) {
             let rows = to.chunks_exact_mut(layer.outputs).zip(panel.chunks_exact(self.width()));
             rows.for_each(|(to, row)| to[self.part.cols.clone()].copy_from_slice(row));
         }
@@ -126,12 +127,15 @@ impl Piece {
         let Self { part, panel, gradients, .. } = self;
         let (height, width) = (part.height(), part.cols.len());
         let mut parameters = match panel {
-            Some(Panel(panel)) => panel.each_mut().map(|buffer| &mut **buffer),
+            Some(Panel(panel)) => {
+                let [weights, slots @ ..] = panel.each_mut().map(|buffer| &mut **buffer);
+                Parameters { weights, slots }
+            }
             None => given,
         };
-        let descended = update.descend(backend, part.input(x), part.gradient(dy), &mut parameters);
-        let done = if descended { part.rows.len() } else { 0 };
-        cut(&mut parameters, done * width);
+        let fused = update.run_fused(backend, part.input(x), part.gradient(dy), parameters.reborrow());
+        let done = if fused { part.rows.len() } else { 0 };
+        parameters.take(done * width);
         // Blocks of about equal height.
         let left = height - done;
         let blocks = left.div_ceil(gradients.len() / width);
@@ -141,8 +145,7 @@ impl Piece {
             let dw = &mut gradients[..(end - first) * width];
             part.gradients(backend, first, x, dy, dw)?;
             let kernel = (end.min(part.rows.len()) - first) * width;
-            let parameters = cut(&mut parameters, dw.len());
-            update.run(backend, kernel, dw, parameters);
+            update.run(backend, [0..kernel], dw, parameters.take(dw.len()));
         }
         Ok(())
     }
@@ -173,11 +176,6 @@ impl Part {
         let db = if db.is_empty() { None } else { Some(db) };
         dense::backward_params(backend, x, self.gradient(dy), MatMut::new(dw, rows, width)?, db)
     }
-}
-
-/// The first `count` elements, or none of what is missing; the others stay.
-pub(crate) fn cut<'a>(parameters: &mut Parameters<'a>, count: usize) -> Parameters<'a> {
-    parameters.each_mut().map(|slice| cut_one(slice, count))
 }
 
 /// The first `count` elements, or as many as there are; the others stay.

@@ -122,7 +122,7 @@ impl Sequential {
         self.check_gradients(gradients)?;
         let Self { plan, parameters, backend, state, .. } = self;
         let state = state.as_mut().ok_or(Error::NotCompiled)?;
-        state.step_by(backend, plan, parameters, gradients);
+        state.step_by(backend, plan.iter().map(|layer| layer.kernel.clone()), parameters, gradients);
         Ok(())
     }
 

@@ -9,8 +9,10 @@ use crate::matrix::MatRef;
 use crate::nn::model::Sequential;
 use crate::nn::train::batches::{Batch, Batches};
 #[cfg(feature = "safetensors")]
-use crate::nn::train::checkpoint::Checkpoints;
-use crate::nn::train::early_stopping::{EarlyStopping, Verdict, Watch};
+use crate::nn::train::checkpoint::{self, Checkpoints};
+use crate::nn::train::early_stopping::{EarlyStopper, EarlyStopping, Progress};
+#[cfg(feature = "safetensors")]
+use crate::nn::train::fingerprint::FitConfig;
 use crate::nn::train::history::{BatchEnd, Callback, Ended, EpochEnd, History};
 use crate::nn::train::step::{Engine, Kept};
 use crate::nn::train::workspace::Workspace;
@@ -46,26 +48,47 @@ impl Default for Shuffle {
 impl Run<'_> {
     pub(crate) fn run(mut self, model: &mut Sequential) -> Result<History> {
         let mut history = History::default();
-        let mut watch = self.early_stopping.map(|options| Watch::new(options, model.count_params()));
+        let mut stopper = self.early_stopping.map(|options| EarlyStopper::new(options, model.count_params()));
         #[cfg(feature = "safetensors")]
-        if self.resume(model, &mut history, watch.as_mut())? {
-            history.ended = Ended::EarlyStopping;
-            self.epochs = history.epochs.len();
+        if let Some(path) = &self.checkpoints.resume {
+            let resumed = checkpoint::read(path, &self.config(), model, stopper.as_mut())?;
+            history.epochs = resumed.epochs;
+            if resumed.has_stopped {
+                history.ended = Ended::EarlyStopping;
+                self.epochs = history.epochs.len();
+            }
         }
         let kept = mem::take(&mut model.kept);
         let owners = model.state.as_ref().is_some_and(|state| !state.optimizer.needs_all_gradients());
         let batch = self.batch_size.min(self.samples.x.rows());
         let mut workspace = Workspace::like(kept.workspace, &model.backend, &model.plan, batch, owners);
         let mut batches = Batches::new(self.samples, self.batch_size, workspace.has_owners(), kept.room);
-        let outcome = self.epochs(model, &mut history, watch.as_mut(), &mut batches, &mut workspace);
+        let outcome = self.epochs(model, &mut history, stopper.as_mut(), &mut batches, &mut workspace);
         model.kept = Kept { workspace: Some(workspace), room: batches.into_room() };
-        if let Some(watch) = watch {
-            history.best_epoch = watch.best_epoch();
-            if let Some(best) = watch.best_parameters() {
+        if let Some(stopper) = stopper {
+            history.best_epoch = stopper.best_epoch();
+            if let Some(best) = stopper.best_parameters() {
                 model.parameters.copy_from_slice(best);
             }
         }
         outcome.map(|()| history)
+    }
+
+    /// Gathers what the fingerprint of a checkpoint depends on.
+    #[cfg(feature = "safetensors")]
+    fn config(&self) -> FitConfig {
+        FitConfig {
+            epochs: self.epochs,
+            samples: self.samples.x.rows(),
+            has_sample_weights: !self.samples.weights.is_empty(),
+            validation_samples: self.validation.map(|(x, _)| x.rows()),
+            batch_size: self.batch_size,
+            shuffle: match self.shuffle {
+                Shuffle::Seed(seed) => Some(seed),
+                Shuffle::No => None,
+            },
+            early_stopping: self.early_stopping,
+        }
     }
 
     /// The epochs that are left, until one is the last.
@@ -73,7 +96,7 @@ impl Run<'_> {
         &mut self,
         model: &mut Sequential,
         history: &mut History,
-        mut watch: Option<&mut Watch>,
+        mut stopper: Option<&mut EarlyStopper>,
         batches: &mut Batches<'_>,
         workspace: &mut Workspace,
     ) -> Result<()> {
@@ -86,19 +109,24 @@ impl Run<'_> {
                 }
             };
             history.epochs.push(end);
-            let verdict = watch.as_mut().map(|watch| watch.judge(&end));
-            if let (Some(watch), Some(Verdict::Better)) = (&mut watch, verdict) {
-                watch.keep(&model.parameters);
+            let progress = stopper.as_mut().map(|stopper| stopper.observe(&end));
+            if let (Some(stopper), Some(Progress::Improved)) = (&mut stopper, progress) {
+                stopper.save_best(&model.parameters);
             }
             let told = self.callback.as_mut().is_some_and(|callback| callback.on_epoch_end(&end).is_break());
             let ended = [
-                (verdict == Some(Verdict::Stop), Ended::EarlyStopping),
+                (progress == Some(Progress::Stop), Ended::EarlyStopping),
                 (told, Ended::Callback),
                 (self.is_stopped(), Ended::Stopped),
             ];
             let ended = ended.into_iter().find_map(|(has_ended, why)| has_ended.then_some(why));
             #[cfg(feature = "safetensors")]
-            self.write_checkpoint(model, history, watch.as_deref(), ended)?;
+            if let Some((path, every)) = &self.checkpoints.write
+                && ((epoch + 1).is_multiple_of(*every) || epoch + 1 == self.epochs || ended.is_some())
+            {
+                let best = stopper.as_ref().and_then(|stopper| stopper.best_parameters());
+                checkpoint::write(path, &self.config(), model, &history.epochs, best)?;
+            }
             if let Some(ended) = ended {
                 history.ended = ended;
                 break;

@@ -1,10 +1,10 @@
-//! What `fit` tells of the training: to a callback on the way, and in the end.
+//! The progress of training, as `fit` reports it to a callback and in the end.
 
 use std::ops::ControlFlow;
 
 use crate::nn::model::Metrics;
 
-/// Where the training stands behind a batch.
+/// The progress of training after a batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct BatchEnd {
@@ -14,34 +14,35 @@ pub struct BatchEnd {
     pub batch: usize,
     /// Batches of an epoch.
     pub batches: usize,
-    /// Samples that the epoch has seen so far.
+    /// Samples of the epoch so far.
     pub samples: usize,
-    /// Mean over the samples that the epoch has seen so far, each judged before its batch's update; in nats.
+    /// Mean loss of these samples, each evaluated before the update by its batch; in nats.
     pub loss: f32,
-    /// Right answers divided by these samples.
+    /// Fraction of these samples that were predicted correctly.
     pub accuracy: f32,
-    /// Of the batch's step, after the [`Schedule`](super::Schedule).
+    /// Learning rate of the batch's step, after the [`Schedule`](crate::nn::Schedule).
     pub learning_rate: f64,
 }
 
-/// What an epoch came to.
+/// The metrics of an epoch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 #[non_exhaustive]
 pub struct EpochEnd {
     /// The epoch, from 0 on.
     pub epoch: usize,
-    /// Mean over the epoch's samples, each judged before its batch's update; in nats.
+    /// Mean loss of the epoch's samples, each evaluated before the update by its batch; in nats.
     pub loss: f32,
-    /// Right answers divided by these samples.
+    /// Fraction of these samples that were predicted correctly.
     pub accuracy: f32,
-    /// Of the epoch's last step, after the [`Schedule`](super::Schedule).
+    /// Learning rate of the epoch's last step, after the [`Schedule`](crate::nn::Schedule).
     pub learning_rate: f64,
-    /// On the validation samples after the epoch, if there are any.
+    /// Metrics of the validation samples after the epoch, if there are any.
     pub validation: Option<Metrics>,
 }
 
-/// The epochs that a call of [`fit`](super::Sequential::fit) went through, with those before a checkpoint that it
-/// [resumed](super::Fit::resume), and why there were no more.
+/// The epochs of a call of [`fit`](crate::nn::Sequential::fit), and why training ended.
+///
+/// Epochs before a checkpoint from which it [resumed](crate::nn::Fit::resume) are among them.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct History {
     pub(crate) epochs: Vec<EpochEnd>,
@@ -50,20 +51,20 @@ pub struct History {
 }
 
 impl History {
-    /// What each epoch came to, in order; one that was not finished is not among them.
+    /// Returns the metrics of each completed epoch, in order.
     #[must_use]
     pub fn epochs(&self) -> &[EpochEnd] {
         &self.epochs
     }
 
-    /// Why training ended.
+    /// Returns why training ended.
     #[must_use]
     pub fn ended(&self) -> Ended {
         self.ended
     }
 
-    /// The epoch, from 0 on, that was best by [`Fit::early_stopping`](super::Fit::early_stopping), if that was asked
-    /// for and any was.
+    /// Returns the best epoch, from 0 on, by [`Fit::early_stopping`](crate::nn::Fit::early_stopping), if that
+    /// is set and there is a best one.
     #[must_use]
     pub fn best_epoch(&self) -> Option<usize> {
         self.best_epoch
@@ -74,34 +75,36 @@ impl History {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub enum Ended {
-    /// All epochs were done.
+    /// All epochs were completed.
     #[default]
     Finished,
-    /// The metric of [`Fit::early_stopping`](super::Fit::early_stopping) no longer got better.
+    /// The metric of [`Fit::early_stopping`](crate::nn::Fit::early_stopping) no longer improved.
     EarlyStopping,
-    /// A [`Callback`] asked for it.
+    /// A [`Callback`] stopped it.
     Callback,
-    /// The flag of [`Fit::stop`](super::Fit::stop) was set.
+    /// The flag of [`Fit::stop`](crate::nn::Fit::stop) was set.
     Stopped,
 }
 
-/// Gets word of the training, and may end it by [`ControlFlow::Break`]: what was learnt so far
-/// stays, and the [`History`] holds the epochs that were finished.
+/// Is called during training, and may stop it by [`ControlFlow::Break`].
+///
+/// The model then keeps the parameters that it has, and the [`History`] holds the completed epochs.
 #[allow(unused_variables)] // They have names for the docs.
 pub trait Callback {
-    /// Before each epoch: gets the optimizer's learning rate, before its schedule changes it, and gives what it is to
-    /// be from now on, after training too. One that is out of range ends training with an error. Keras'
-    /// `LearningRateScheduler`.
+    /// Returns the learning rate from now on, before each epoch: Keras' `LearningRateScheduler`.
+    ///
+    /// `rate` is the optimizer's learning rate, without the factor of its schedule; the new one lasts beyond
+    /// training. One that is out of range ends training with an error.
     fn learning_rate(&mut self, epoch: usize, rate: f64) -> f64 {
         rate
     }
 
-    /// After each batch.
+    /// Is called after each batch.
     fn on_batch_end(&mut self, end: &BatchEnd) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }
 
-    /// After each epoch and its validation.
+    /// Is called after each epoch and its validation.
     fn on_epoch_end(&mut self, end: &EpochEnd) -> ControlFlow<()> {
         ControlFlow::Continue(())
     }

@@ -33,7 +33,7 @@ use crate::backend::Backend;
 use crate::error::Result;
 use crate::matrix::MatRef;
 use crate::nn::layers::dropout::Masks;
-use crate::nn::optimizers::state::State;
+use crate::nn::optimizers::state::OptimizerState;
 use crate::nn::train::pass::DensePlan;
 
 /// What steps worked in, for the next ones: a clone starts without.
@@ -54,7 +54,7 @@ pub(crate) struct Engine<'a> {
     backend: &'a Backend,
     plan: &'a [DensePlan],
     parameters: &'a mut [f32],
-    state: &'a mut State,
+    state: &'a mut OptimizerState,
     workspace: &'a mut Workspace,
     /// Of dropouts.
     seed: u64,
@@ -66,11 +66,11 @@ impl<'a> Engine<'a> {
         backend: &'a Backend,
         plan: &'a [DensePlan],
         parameters: &'a mut [f32],
-        state: &'a mut State,
+        state: &'a mut OptimizerState,
         workspace: &'a mut Workspace,
         seed: u64,
     ) -> Self {
-        workspace.hand_out(&plan[0], [parameters, &state.first, &state.second]);
+        workspace.hand_out(&plan[0], state.parameters(parameters));
         Self { backend, plan, parameters, state, workspace, seed }
     }
 
@@ -88,7 +88,7 @@ impl<'a> Engine<'a> {
 
     /// The learning rate of the next step.
     pub(crate) fn learning_rate(&self) -> f64 {
-        self.state.learning_rate()
+        self.state.next_learning_rate()
     }
 
     /// The optimizer's step, after [`through`](Self::through) with the same samples; then what
@@ -96,18 +96,18 @@ impl<'a> Engine<'a> {
     pub(crate) fn update(&mut self, x: MatRef<'_>, next: Option<MatRef<'_>>) -> Result<()> {
         if self.state.optimizer.needs_all_gradients() {
             self.workspace.gradients(self.backend, self.plan, x, &mut self.state.gradients)?;
-            self.state.step(self.backend, self.plan, self.parameters);
+            let kernels = self.plan.iter().map(|layer| layer.kernel.clone());
+            self.state.step(self.backend, kernels, self.parameters);
             return Ok(());
         }
         let update = self.state.next_step();
-        let parameters = [&mut *self.parameters, &mut self.state.first, &mut self.state.second];
+        let parameters = self.state.parameters(self.parameters);
         self.workspace.update(self.backend, self.plan, x, (parameters, update), next)
     }
 }
 
 impl Drop for Engine<'_> {
     fn drop(&mut self) {
-        let State { first, second, .. } = &mut *self.state;
-        self.workspace.hand_back(&self.plan[0], [self.parameters, first, second]);
+        self.workspace.hand_back(&self.plan[0], self.state.parameters(self.parameters));
     }
 }

@@ -5,13 +5,14 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::backend::Backend;
 use crate::error::Result;
+use crate::kernels::optimizer::Parameters;
 use crate::loss;
 use crate::matrix::{MatMut, MatRef};
 use crate::nn::buffer::Buffer;
 use crate::nn::layers::dropout::Masks;
-use crate::nn::optimizers::state::{Parameters, Update};
+use crate::nn::optimizers::state::Update;
 use crate::nn::train::batches::{Gather, Source};
-use crate::nn::train::column_shards::{Piece, cut, cut_one};
+use crate::nn::train::column_shards::{Piece, cut_one};
 use crate::nn::train::pass::{DensePlan, Pass, Places};
 use crate::nn::train::shard_model;
 use crate::parallel::threads::Threads;
@@ -74,16 +75,16 @@ impl Workspace {
     }
 
     /// Copies the parameters that have owners, and their moments, to those.
-    pub(crate) fn hand_out(&mut self, first_layer: &DensePlan, parameters: [&[f32]; 3]) {
+    pub(crate) fn hand_out(&mut self, first_layer: &DensePlan, mut parameters: Parameters<'_>) {
         for piece in &mut self.pieces {
-            piece.take(first_layer, parameters);
+            piece.take(first_layer, parameters.reborrow());
         }
     }
 
     /// Copies them back.
-    pub(crate) fn hand_back(&self, first_layer: &DensePlan, [w, m, v]: [&mut [f32]; 3]) {
+    pub(crate) fn hand_back(&self, first_layer: &DensePlan, mut parameters: Parameters<'_>) {
         for piece in &self.pieces {
-            piece.give(first_layer, [&mut *w, &mut *m, &mut *v]);
+            piece.give(first_layer, parameters.reborrow());
         }
     }
 
@@ -189,10 +190,10 @@ impl Workspace {
             _ => None,
         };
         if owned {
-            cut(&mut parameters, plan[0].parameters());
+            parameters.take(plan[0].parameters());
         }
         let parts = pieces.iter_mut().map(|piece| {
-            let parameters = cut(&mut parameters, if piece.is_owner() { 0 } else { piece.len() });
+            let parameters = parameters.take(if piece.is_owner() { 0 } else { piece.len() });
             let to = to.as_mut().filter(|_| piece.is_owner()).map(|(_, sums, outputs)| {
                 let sums = sums.as_mut().map(|sums| sums.take_cols(piece.width()));
                 (outputs.take_cols(piece.width()), sums)
