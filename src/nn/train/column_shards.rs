@@ -145,7 +145,7 @@ impl Piece {
             let dw = &mut gradients[..(end - first) * width];
             part.gradients(backend, first, x, dy, dw)?;
             let kernel = (end.min(part.rows.len()) - first) * width;
-            update.run(backend, [0..kernel], dw, parameters.take(dw.len()));
+            update.run(backend, std::iter::once(0..kernel), dw, parameters.take(dw.len()));
         }
         Ok(())
     }
