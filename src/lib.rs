@@ -13,6 +13,8 @@
 //! - `safetensors` (default): weights and checkpoints in files.
 
 #![cfg_attr(docsrs, feature(doc_cfg))]
+// Products and updates with fused multiply-add are compiled for the tiers that have it.
+#![cfg_attr(not(any(target_arch = "x86_64", target_arch = "aarch64")), allow(dead_code))]
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
 

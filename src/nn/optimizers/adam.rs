@@ -79,6 +79,7 @@ impl UpdateRule for Adam {
         });
     }
 
+    #[cfg(feature = "safetensors")]
     fn describe(&self) -> Vec<(&'static str, String)> {
         vec![
             ("optimizer", "Adam".to_owned()),

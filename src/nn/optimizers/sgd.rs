@@ -63,6 +63,7 @@ impl UpdateRule for Sgd {
         target.run(MomentumStep { learning_rate, momentum, nesterov, decay });
     }
 
+    #[cfg(feature = "safetensors")]
     fn describe(&self) -> Vec<(&'static str, String)> {
         vec![
             ("optimizer", "SGD".to_owned()),

@@ -31,6 +31,7 @@ pub(crate) trait UpdateRule {
     fn run(&self, step_size: f64, decay: WeightDecay, target: Target<'_>);
 
     /// Lists name and hyperparameters, without the learning rate, for the fingerprint of a training run.
+    #[cfg(feature = "safetensors")]
     fn describe(&self) -> Vec<(&'static str, String)>;
 }
 
