@@ -21,10 +21,15 @@ pub fn activation_forward(activation: Activation, x: MatRef<'_>, mut y: MatMut<'
 ///
 /// # Errors
 /// As there.
-pub fn activation_backward(activation: Activation, kept: MatRef<'_>, dy: MatRef<'_>, mut dx: MatMut<'_>) -> Result<()> {
-    activation::check_same(&[("kept", kept), ("dy", dy)], ("dx", &dx))?;
+pub fn activation_backward(
+    activation: Activation,
+    saved: MatRef<'_>,
+    dy: MatRef<'_>,
+    mut dx: MatMut<'_>,
+) -> Result<()> {
+    activation::check_same(&[("saved", saved), ("dy", dy)], ("dx", &dx))?;
     activation.check()?;
-    map([kept, dy], &mut dx, |[kept, dy]| gradient(activation, kept, dy));
+    map([saved, dy], &mut dx, |[saved, dy]| gradient(activation, saved, dy));
     Ok(())
 }
 
@@ -43,9 +48,9 @@ pub(super) fn value(activation: Activation, x: f32) -> f32 {
     }
 }
 
-/// f'(x) dy, where `kept` is x or f(x).
-pub(super) fn gradient(activation: Activation, kept: f32, dy: f32) -> f32 {
-    let above_0 = kept > 0.0;
+/// f'(x) dy, where `saved` is x or f(x).
+pub(super) fn gradient(activation: Activation, saved: f32, dy: f32) -> f32 {
+    let above_0 = saved > 0.0;
     match activation {
         Activation::Linear => dy,
         Activation::Relu => {
@@ -66,17 +71,17 @@ pub(super) fn gradient(activation: Activation, kept: f32, dy: f32) -> f32 {
             if above_0 {
                 dy
             } else {
-                dy * (kept + alpha)
+                dy * (saved + alpha)
             }
         }
-        Activation::Sigmoid => dy * (kept * (1.0 - kept)),
-        Activation::Tanh => dy * (-kept).mul_add(kept, 1.0),
+        Activation::Sigmoid => dy * (saved * (1.0 - saved)),
+        Activation::Tanh => dy * (-saved).mul_add(saved, 1.0),
         Activation::Softplus => {
-            let minus = 0.0 - kept;
+            let minus = 0.0 - saved;
             dy * (0.0 - exp_m1_of_nonpositive(if 0.0 < minus { 0.0 } else { minus }))
         }
-        Activation::Silu => dy * silu_slope(kept),
-        Activation::Gelu => dy * gelu_slope(kept),
+        Activation::Silu => dy * silu_slope(saved),
+        Activation::Gelu => dy * gelu_slope(saved),
     }
 }
 
