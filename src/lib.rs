@@ -1,10 +1,52 @@
-#![doc = include_str!("../README.md")]
+//! Training and inference of dense neural networks on the CPU, fast and bit-reproducible.
 //!
-//! # Where things are
-//! - Level 1, kernels over views: [`dense`], [`activation`], [`loss`]; each call takes a [`Backend`].
-//! - Level 2, networks with Keras' words: [`nn`].
-//! - What every kernel must compute, bit for bit: [`mod@reference`].
-//! - How far functions are from their true values: [`math`].
+//! ```
+//! use densely::MatRef;
+//! use densely::nn::{Activation, Adam, Dense, Fit, Sequential};
+//!
+//! fn main() -> densely::Result<()> {
+//!     let x = MatRef::new(&[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], 4, 2)?; // exclusive or: 4 samples, 2 features
+//!     let hidden = Dense::new(16, Activation::Tanh);
+//!     let output = Dense::new(2, Activation::Softmax);
+//!     let mut model = Sequential::builder(2).layer(hidden).layer(output).build()?;
+//!     model.compile(Adam::default().learning_rate(0.05))?;
+//!     model.fit(x, &[0u8, 1, 1, 0], Fit::default().epochs(200))?;
+//!     assert_eq!(model.predict_classes(x)?, [0, 1, 1, 0]);
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # Two APIs
+//!
+//! The **network API**, [`nn`], has Keras' names: build a [`Sequential`](nn::Sequential) model, train it with
+//! [`fit`](nn::Sequential::fit), serve it with a [`Predictor`](nn::Predictor), or write a training loop of your
+//! own with [`gradients_with`](nn::Sequential::gradients_with) and [`step`](nn::Sequential::step).
+//!
+//! The **kernel API** is what it is made of: forward and backward passes over borrowed matrices, [`MatRef`] and
+//! [`MatMut`], on the instruction set and threads of a [`Backend`].
+//!
+//! | module | contents |
+//! |---|---|
+//! | [`dense`] | layers: product, bias and activation in one pass; gradients; an example that trains two layers |
+//! | [`activation`] | activations, softmax, log-softmax, exp and ln on their own |
+//! | [`loss`] | cross-entropy, fused with its gradient |
+//! | [`mod@reference`] | the scalar definition of every result, bit for bit: the numeric contract |
+//! | [`math`] | error bounds of exp, ln, tanh and the other functions |
+//!
+//! Weights that serve many calls can be packed once, as [`PackedWeights`].
+//!
+//! # Guarantees
+//!
+//! - AVX-512, AVX2 with FMA and NEON give the same bits for any number of [`Threads`]: those of [`mod@reference`].
+//! - Bad input gives an [`Error`] that names the argument, what was expected and what was found. No call panics,
+//!   and nothing is written before all arguments have been checked.
+//! - Kernels allocate nothing once a thread has seen a shape, except to wake a sleeping helper thread, and on
+//!   [`Isa::Portable`].
+//!
+//! # Instruction sets
+//!
+//! [`Backend::new`] takes the best [`Isa`] of the processor, or the one that the environment variable `DENSELY_ISA`
+//! names: `avx512`, `avx2`, `neon` or `portable`.
 
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
@@ -37,3 +79,8 @@ pub use kernels::activation::Activation;
 pub use matrix::{MatMut, MatRef, flatten};
 pub use parallel::Threads;
 pub use targets::{Labels, Targets};
+
+// README.md has pictures and links that rustdoc cannot resolve, so it is not this page; its examples are tested all the same.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
