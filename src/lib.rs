@@ -40,7 +40,7 @@
 //! - AVX-512, AVX2 with FMA and NEON give the same bits for any number of [`Threads`]: those of [`mod@reference`].
 //! - Bad input gives an [`Error`] that names the argument, what was expected and what was found. No call panics,
 //!   and nothing is written before all arguments have been checked.
-//! - Kernels allocate nothing once a thread has seen a shape, except to wake a sleeping helper thread, and on
+//! - Kernels allocate nothing once a thread has seen a shape, except to wake a sleeping worker thread, and on
 //!   [`Isa::Portable`].
 //!
 //! # Instruction sets
