@@ -7,7 +7,7 @@ use crate::kernels::pairwise_sum::Combine;
 use crate::kernels::{Kernel, Split};
 use crate::parallel::{self, Threads};
 
-/// Which instruction set and how many threads the kernels use; every level 1 call takes one.
+/// Which instruction set and how many threads the kernels use; every call of the kernel API takes one.
 ///
 /// Making one detects the processor; keep it. It is small, holds no buffers and may be shared.
 ///
