@@ -47,6 +47,13 @@
 //!
 //! [`Backend::new`] takes the best [`Isa`] of the processor, or the one that the environment variable `DENSELY_ISA`
 //! names: `avx512`, `avx2`, `neon` or `portable`.
+//!
+//! # Cargo features
+//!
+//! Both are on by default.
+//!
+//! - `rayon`: calls compute on several threads of a rayon pool; without it, on the calling thread alone.
+//! - `safetensors`: weights and checkpoints in files.
 
 #![deny(missing_docs, unsafe_code, unsafe_op_in_unsafe_fn)]
 #![deny(clippy::undocumented_unsafe_blocks, clippy::incompatible_msrv)]
