@@ -6,14 +6,14 @@
 //! | [`backward_params`] | dw = xᵀ dy, db = column sums of dy |
 //! | [`backward_input`] | dx = dy wᵀ, with a `gate` also times the derivative of an activation |
 //!
-//! `x` is batch x inputs, `w` inputs x outputs, `bias` has one element per output, and `y` is batch x outputs.
-//! A gradient is named after its variable with a `d` in front, and has its shape. Pass weights stored as
-//! outputs x inputs as a transposed view, [`MatRef::t`]. All strides are supported; row-major matrices with
-//! contiguous rows are fastest. Outputs are overwritten, never accumulated into.
+//! `x` is batch x inputs, `w` inputs x outputs, `bias` has one element per output, and `y` is batch x
+//! outputs. A gradient is named after its variable with a `d` in front, and has its shape. Pass weights
+//! stored as outputs x inputs as a transposed view, [`MatRef::t`]. All strides are supported; row-major
+//! matrices with contiguous rows are fastest. Outputs are overwritten, never accumulated into.
 //!
-//! `dy` is the gradient of the loss with respect to x w + bias, that is, before the activation. The loss of the last
-//! layer gives it directly ([`loss`](crate::loss)). For a hidden layer it is the `dx` of the layer above,
-//! computed with that hidden layer's activation as the `gate`.
+//! `dy` is the gradient of the loss with respect to x w + bias, that is, before the activation. The loss of
+//! the last layer gives it directly ([`loss`](crate::loss)). For a hidden layer it is the `dx` of the layer
+//! above, computed with that hidden layer's activation as the `gate`.
 //!
 //! [`reference`](crate::reference) defines the result of every call, bit for bit.
 //!
@@ -81,8 +81,8 @@ use crate::tuning::gemm::{COL_GRAIN, ROW_GRAIN, SPLIT_COLS_B};
 
 /// Computes y = activation(x w + bias) in one pass.
 ///
-/// `x` is batch x inputs, `w` inputs x outputs, `bias` has one element per output (`None` means zeros), and `y` is
-/// batch x outputs. A batch of 0 is allowed. `w` is a [`MatRef`], or a reference to
+/// `x` is batch x inputs, `w` inputs x outputs, `bias` has one element per output (`None` means zeros), and
+/// `y` is batch x outputs. A batch of 0 is allowed. `w` is a [`MatRef`], or a reference to
 /// [`PackedWeights`](crate::PackedWeights) if the same weights serve many calls.
 ///
 /// The backward pass of an activation that [saves its input](Activation::saves_input) needs x w + bias. To
@@ -138,11 +138,11 @@ pub fn forward<'a>(
 
 /// Computes dx = dy wᵀ, and with a `gate` multiplies it by the derivative of an activation.
 ///
-/// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the activation that produced this
-/// layer's input `x`, and the values it saved for backward: `x` itself, or the activation's input if
+/// `dy` is batch x outputs, `w` inputs x outputs, `dx` batch x inputs. `gate` is the activation that produced
+/// this layer's input `x`, and the values it saved for backward: `x` itself, or the activation's input if
 /// [`saves_input`](Activation::saves_input) says so, as a matrix with the shape of `dx`. The gate fuses that
-/// activation's backward pass into this call, so that `dx` is the `dy` of the layer below.
-/// [The module's example](self#example-training-two-layers) shows it.
+/// activation's backward pass into this call, so that `dx` is the `dy` of the layer below. [The module's
+/// example](self#example-training-two-layers) shows it.
 ///
 /// # Errors
 /// [`Error::Shape`] if the shapes do not match, [`Error::Value`] if a parameter of the activation is out of
@@ -174,8 +174,8 @@ pub fn backward_input(
 
 /// Computes dw = xᵀ dy and db = the column sums of dy.
 ///
-/// `x` is batch x inputs, `dy` batch x outputs, `dw` inputs x outputs, and `db` has one element per output (`None`
-/// for a layer without bias). Both are sums over the batch, not means: the loss scales `dy`, as
+/// `x` is batch x inputs, `dy` batch x outputs, `dw` inputs x outputs, and `db` has one element per output
+/// (`None` for a layer without bias). Both are sums over the batch, not means: the loss scales `dy`, as
 /// [`cross_entropy`](crate::loss::cross_entropy) does. A batch of 0 gives zeros. The batch is summed in
 /// chunks of [`CHUNK_ROWS`](crate::CHUNK_ROWS) rows, so the result does not depend on the number of threads.
 ///

@@ -5,7 +5,8 @@
 //! use densely::nn::{Activation, Adam, Dense, Fit, Sequential};
 //!
 //! fn main() -> densely::Result<()> {
-//!     let x = MatRef::new(&[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], 4, 2)?; // exclusive or: 4 samples, 2 features
+//!     // Exclusive or: four samples of two features.
+//!     let x = MatRef::new(&[0.0, 0.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0], 4, 2)?;
 //!     let hidden = Dense::new(16, Activation::Tanh);
 //!     let output = Dense::new(2, Activation::Softmax);
 //!     let mut model = Sequential::builder(2).layer(hidden).layer(output).build()?;
@@ -19,15 +20,15 @@
 //! # Two APIs
 //!
 //! The **network API**, [`nn`], has Keras' names: build a [`Sequential`](nn::Sequential) model, train it with
-//! [`fit`](nn::Sequential::fit), serve it with a [`Predictor`](nn::Predictor), or write a training loop of your
-//! own with [`gradients_with`](nn::Sequential::gradients_with) and [`step`](nn::Sequential::step).
+//! [`fit`](nn::Sequential::fit), serve it with a [`Predictor`](nn::Predictor), or write a training loop of
+//! your own with [`gradients_with`](nn::Sequential::gradients_with) and [`step`](nn::Sequential::step).
 //!
-//! The **kernel API** is what it is made of: forward and backward passes over borrowed matrices, [`MatRef`] and
-//! [`MatMut`], on the instruction set and threads of a [`Backend`].
+//! The **kernel API** is what it is made of: forward and backward passes over borrowed matrices, [`MatRef`]
+//! and [`MatMut`], on the instruction set and threads of a [`Backend`].
 //!
 //! | module | contents |
 //! |---|---|
-//! | [`dense`] | layers: product, bias and activation in one pass; gradients; an example that trains two layers |
+//! | [`dense`] | layers and their gradients, bias and activation fused; an example that trains two layers |
 //! | [`activation`] | activations, softmax, log-softmax, exp and ln on their own |
 //! | [`loss`] | cross-entropy, fused with its gradient |
 //! | [`mod@reference`] | the scalar definition of every result, bit for bit: the numeric contract |
@@ -37,16 +38,17 @@
 //!
 //! # Guarantees
 //!
-//! - AVX-512, AVX2 with FMA and NEON give the same bits for any number of [`Threads`]: those of [`mod@reference`].
-//! - Bad input gives an [`Error`] that names the argument, what was expected and what was found. No call panics,
-//!   and nothing is written before all arguments have been checked.
+//! - AVX-512, AVX2 with FMA and NEON give the same bits for any number of [`Threads`]: those of
+//!   [`mod@reference`].
+//! - Bad input gives an [`Error`] that names the argument, what was expected and what was found. No call
+//!   panics, and nothing is written before all arguments have been checked.
 //! - Kernels allocate nothing once a thread has seen a shape, except to wake a sleeping worker thread, and on
 //!   [`Isa::Portable`].
 //!
 //! # Instruction sets
 //!
-//! [`Backend::new`] takes the best [`Isa`] of the processor, or the one that the environment variable `DENSELY_ISA`
-//! names: `avx512`, `avx2`, `neon` or `portable`.
+//! [`Backend::new`] takes the best [`Isa`] of the processor, or the one that the environment variable
+//! `DENSELY_ISA` names: `avx512`, `avx2`, `neon` or `portable`.
 //!
 //! # Cargo features
 //!
@@ -87,7 +89,7 @@ pub use matrix::{MatMut, MatRef, flatten};
 pub use parallel::Threads;
 pub use targets::{Labels, Targets};
 
-// README.md has pictures and links that rustdoc cannot resolve, so it is not this page; its examples are tested all the same.
+// Tests the examples of README.md. It is not the front page: rustdoc cannot resolve its pictures and links.
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 struct Readme;

@@ -17,9 +17,9 @@ use crate::tuning::cost;
 
 /// Computes the mean cross-entropy of softmax(logits) against class labels, and its gradient.
 ///
-/// `logits` and `dlogits` are batch x classes, `labels` has one class per row as `u8`, `u32` or `usize`. Returns the
-/// mean over the batch of -log_softmax(logits)\[label\], in nats, and writes
-/// dlogits = (softmax(logits) - one_hot(label)) / batch. [`CrossEntropy`] has further options.
+/// `logits` and `dlogits` are batch x classes, `labels` has one class per row as `u8`, `u32` or `usize`.
+/// Returns the mean over the batch of -log_softmax(logits)\[label\], in nats, and writes dlogits =
+/// (softmax(logits) - one_hot(label)) / batch. [`CrossEntropy`] has further options.
 ///
 /// ```
 /// use densely::{Backend, MatMut, MatRef, loss};
@@ -276,7 +276,8 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to them.
+    /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to
+    /// them.
     ///
     /// `divisor` is the weight of the whole batch. [`sum`] adds the losses of all its rows.
     ///
