@@ -1,8 +1,30 @@
-//! Activations on their own: element-wise, or row by row for softmax and log-softmax.
+//! Activations on their own: element by element, and softmax and log-softmax row by row.
 //!
-//! Every output has the shape of its inputs and is overwritten as a whole; any strides are accepted.
-//! Functions whose names end in `_in_place` overwrite an input. [`reference`](crate::reference) defines every
+//! [`dense::forward`](crate::dense::forward) fuses an element-wise activation into the layer, and
+//! [`dense::backward_input`](crate::dense::backward_input) its backward pass. Call these functions if the
+//! activation's input has to be saved ([`Activation::saves_input`]), or for work that is no dense layer.
+//!
+//! Every output has the shape of its inputs and is overwritten; all strides are supported. Functions ending
+//! in `_in_place` overwrite their last argument. [`reference`](crate::reference) defines each result, bit for
 //! bit.
+//!
+//! ```
+//! use densely::{Activation, Backend, MatMut, MatRef, activation};
+//!
+//! fn main() -> densely::Result<()> {
+//!     let backend = Backend::new()?;
+//!     let (x, dy) = ([-1.0, 2.0], [1.0, 1.0]);
+//!     let (mut y, mut dx) = ([0.0; 2], [0.0; 2]);
+//!     let x = MatRef::new(&x, 1, 2)?;
+//!     activation::forward(&backend, Activation::Silu, x, MatMut::new(&mut y, 1, 2)?)?;
+//!     // SiLU saves its input for backward; ReLU or tanh would save their output y.
+//!     assert!(Activation::Silu.saves_input());
+//!     let (dy, dx_view) = (MatRef::new(&dy, 1, 2)?, MatMut::new(&mut dx, 1, 2)?);
+//!     activation::backward(&backend, Activation::Silu, x, dy, dx_view)?;
+//!     assert!((dx[1] - 1.0908).abs() < 1e-4);
+//!     Ok(())
+//! }
+//! ```
 
 use crate::backend::Backend;
 use crate::contract::ROW_PIECE;
@@ -19,11 +41,11 @@ use crate::matrix::{MatMut, MatRef};
 use crate::split_at::{Axis, SplitAt};
 use crate::tuning::cost;
 
-/// y = f(x), element by element; `activation` is f.
+/// Computes y = f(x) element by element, where f is the `activation`.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
-/// parameter of the activation is out of range; `y` is untouched then.
+/// parameter of the activation is out of range. `y` is left unchanged then.
 pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
     activation.check()?;
@@ -31,24 +53,25 @@ pub fn forward(backend: &Backend, activation: Activation, x: MatRef<'_>, y: MatM
     Ok(())
 }
 
-/// y = f(y), element by element; `activation` is f.
+/// Replaces y by f(y) element by element, where f is the `activation`.
 ///
 /// # Errors
-/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range; `y` is untouched
-/// then.
+/// [`Error::Value`](crate::Error::Value) if a parameter of the activation is out of range. `y` is left
+/// unchanged then.
 pub fn forward_in_place(backend: &Backend, activation: Activation, y: MatMut<'_>) -> Result<()> {
     activation.check()?;
     activation.visit(Forward { backend, cost: cost_of(activation), x: Input::InPlace, y });
     Ok(())
 }
 
-/// dx = f'(x) dy, element by element; `activation` is f.
+/// Computes dx = f'(x) dy element by element, where f is the `activation`.
 ///
-/// `saved` is f's output, or, if f [saves its input](Activation::saves_input), that.
+/// `saved` is what the forward pass saved for backward: f's output, or f's input if
+/// [`saves_input`](Activation::saves_input) says so.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
-/// parameter of the activation is out of range; `dx` is untouched then.
+/// parameter of the activation is out of range. `dx` is left unchanged then.
 pub fn backward(
     backend: &Backend,
     activation: Activation,
@@ -62,11 +85,11 @@ pub fn backward(
     Ok(())
 }
 
-/// [`backward`], with dy overwritten by dx.
+/// [`backward`] that overwrites dy with dx.
 ///
 /// # Errors
 /// [`Error::Shape`](crate::Error::Shape) if the shapes differ, [`Error::Value`](crate::Error::Value) if a
-/// parameter of the activation is out of range; `dy` is untouched then.
+/// parameter of the activation is out of range. `dy` is left unchanged then.
 pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("saved", saved)], ("dy", &dy))?;
     activation.check()?;
@@ -74,7 +97,7 @@ pub fn backward_in_place(backend: &Backend, activation: Activation, saved: MatRe
     Ok(())
 }
 
-/// The arguments of [`forward`] or [`forward_in_place`], to be run with a formula.
+/// The arguments of [`forward`] and [`forward_in_place`], which run once the formula is known.
 struct Forward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
@@ -90,7 +113,7 @@ impl Visit for Forward<'_> {
     }
 }
 
-/// The arguments of [`backward`] or [`backward_in_place`], to be run with a formula.
+/// The arguments of [`backward`] and [`backward_in_place`], which run once the formula is known.
 struct Backward<'a> {
     backend: &'a Backend,
     cost: fn(usize) -> usize,
@@ -107,29 +130,32 @@ impl Visit for Backward<'_> {
     }
 }
 
-/// y = exp(x), element by element: within [`EXP_ULP`](crate::math::EXP_ULP), on the portable instruction set
+/// Computes y = exp(x) element by element.
+///
+/// The error is at most [`EXP_ULP`](crate::math::EXP_ULP), on the portable instruction set
 /// [`PORTABLE_ULP`](crate::math::PORTABLE_ULP).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `y` is left unchanged then.
 pub fn exp(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Exp, x, y)
 }
 
-/// y = ln(x), element by element: within [`LN_ULP`](crate::math::LN_ULP), on the portable instruction set
-/// [`PORTABLE_ULP`](crate::math::PORTABLE_ULP). -inf at 0, NaN below 0.
+/// Computes y = ln(x) element by element: -inf at 0, NaN below 0.
+///
+/// The error is at most [`LN_ULP`](crate::math::LN_ULP), on the portable instruction set
+/// [`PORTABLE_ULP`](crate::math::PORTABLE_ULP).
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `y` is left unchanged then.
 pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     unary(backend, Ln, x, y)
 }
 
-/// Each row of y = exp(x - max) / sum(exp(x - max)), max being the row's largest: K values in 0..=1 that sum
-/// to 1.
+/// Computes the softmax of each row: y = exp(x - max) / sum(exp(x - max)), where max is the row's maximum.
 ///
-/// A row with NaN or +inf, or of nothing but -inf, gives NaN throughout. Source: Bridle,
-/// "Probabilistic interpretation of feedforward classification network outputs" (1990).
+/// The values of a row are in 0..=1 and sum to 1. A row that contains NaN or +inf, or only -inf, becomes NaN.
+/// Source: Bridle, "Probabilistic interpretation of feedforward classification network outputs" (1990).
 ///
 /// ```
 /// use densely::{Backend, MatMut, MatRef, activation};
@@ -141,75 +167,76 @@ pub fn ln(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `y` is left unchanged then.
 pub fn softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
     rows(backend, Softmax, [Input::Matrix(x)], y, cost::exponential);
     Ok(())
 }
 
-/// [`softmax`] of y, which it overwrites.
+/// [`softmax`] that overwrites its input.
 pub fn softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, Softmax, [Input::InPlace], y, cost::exponential);
 }
 
-/// dx = y * (dy - sum(y * dy)), row by row; `y` is softmax's output.
+/// Computes softmax's gradient row by row: dx = y * (dy - sum(y * dy)), where `y` is softmax's output.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `dx` is left unchanged then.
 pub fn softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
     rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, cost::streaming);
     Ok(())
 }
 
-/// [`softmax_backward`], with dy overwritten by dx.
+/// [`softmax_backward`] that overwrites dy with dx.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `dy` is left unchanged then.
 pub fn softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
     rows(backend, SoftmaxBackward, [Input::Matrix(y), Input::InPlace], dy, cost::streaming);
     Ok(())
 }
 
-/// Each row of y = (x - max) - ln(sum(exp(x - max))): the logarithm of softmax, without its
-/// underflow. Rows with NaN and infinities as in [`softmax`].
+/// Computes the logarithm of the softmax of each row: y = (x - max) - ln(sum(exp(x - max))).
+///
+/// It stays finite where softmax underflows to 0. Rows with NaN or infinities are treated as in [`softmax`].
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `y` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `y` is left unchanged then.
 pub fn log_softmax(backend: &Backend, x: MatRef<'_>, y: MatMut<'_>) -> Result<()> {
     check_same(&[("x", x)], ("y", &y))?;
     rows(backend, LogSoftmax, [Input::Matrix(x)], y, cost::exponential);
     Ok(())
 }
 
-/// [`log_softmax`] of y, which it overwrites.
+/// [`log_softmax`] that overwrites its input.
 pub fn log_softmax_in_place(backend: &Backend, y: MatMut<'_>) {
     rows(backend, LogSoftmax, [Input::InPlace], y, cost::exponential);
 }
 
-/// dx = dy - exp(y) * sum(dy), row by row; `y` is log-softmax's output.
+/// Computes log-softmax's gradient row by row: dx = dy - exp(y) * sum(dy), where `y` is log-softmax's output.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dx` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `dx` is left unchanged then.
 pub fn log_softmax_backward(backend: &Backend, y: MatRef<'_>, dy: MatRef<'_>, dx: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y), ("dy", dy)], ("dx", &dx))?;
     rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::Matrix(dy)], dx, cost::exponential);
     Ok(())
 }
 
-/// [`log_softmax_backward`], with dy overwritten by dx.
+/// [`log_softmax_backward`] that overwrites dy with dx.
 ///
 /// # Errors
-/// [`Error::Shape`](crate::Error::Shape) if the shapes differ; `dy` is untouched then.
+/// [`Error::Shape`](crate::Error::Shape) if the shapes differ. `dy` is left unchanged then.
 pub fn log_softmax_backward_in_place(backend: &Backend, y: MatRef<'_>, dy: MatMut<'_>) -> Result<()> {
     check_same(&[("y", y)], ("dy", &dy))?;
     rows(backend, LogSoftmaxBackward, [Input::Matrix(y), Input::InPlace], dy, cost::exponential);
     Ok(())
 }
 
-/// The cost of an activation as a function of the number of elements.
+/// Returns the cost function of an activation: nanoseconds for a number of elements.
 fn cost_of(activation: Activation) -> fn(usize) -> usize {
     match activation {
         Activation::Linear | Activation::Relu | Activation::LeakyRelu { .. } => cost::streaming,
@@ -234,8 +261,7 @@ fn run<const INPUTS: usize>(
     backend.run(cost(elements), 1, RowKernel { op, inputs, output });
 }
 
-/// Runs a row reduction, split by rows; fewer long rows than threads are split by columns, one row after
-/// another.
+/// Runs a row reduction, split over threads by rows, or by columns if there are fewer long rows than threads.
 fn rows<const INPUTS: usize>(
     backend: &Backend,
     op: impl RowReduction<INPUTS>,
@@ -262,7 +288,7 @@ fn rows<const INPUTS: usize>(
     }
 }
 
-/// Checks that all matrices have the shape of the first.
+/// Checks that all matrices have the shape of the first one.
 pub(crate) fn check_same(inputs: &[(&'static str, MatRef<'_>)], output: (&'static str, &MatMut<'_>)) -> Result<()> {
     let shape = inputs.first().map_or([0, 0], |(_, x)| [x.rows(), x.cols()]);
     for (argument, input) in inputs {

@@ -1,4 +1,9 @@
 //! Losses, fused with their gradients.
+//!
+//! [`cross_entropy`] is the usual case: the mean over the batch, against class labels. [`CrossEntropy`] adds
+//! class weights, label smoothing, an ignored label, targets that are probabilities, sums, and the loss of
+//! each row. Both take logits, not probabilities: softmax is part of the loss. The gradient is the `dy` of
+//! the last [`dense`](crate::dense) layer's backward pass.
 
 use crate::backend::Backend;
 use crate::contract::LOSS_ROWS;
@@ -12,11 +17,11 @@ use crate::matrix::{MatMut, MatRef};
 use crate::targets::{Labels, Targets};
 use crate::tuning::cost;
 
-/// Mean cross-entropy of softmax(logits) against class labels, and its gradient, in one call.
+/// Computes the mean cross-entropy of softmax(logits) against class labels, and its gradient.
 ///
-/// `logits` is batch x classes, `labels` one class a row in `u8`, `u32` or `usize`, `dlogits` batch
-/// x classes. Gives the mean over the batch of -log_softmax(logits)\[label\], in nats, and writes
-/// dlogits = (softmax(logits) - one_hot(label)) / batch. [`CrossEntropy`] has more to choose from.
+/// `logits` and `dlogits` are batch x classes, `labels` has one class per row as `u8`, `u32` or `usize`.
+/// Returns the mean over the batch of -log_softmax(logits)\[label\], in nats, and writes dlogits =
+/// (softmax(logits) - one_hot(label)) / batch. [`CrossEntropy`] has further options.
 ///
 /// ```
 /// use densely::{Backend, MatMut, MatRef, loss};
@@ -34,8 +39,8 @@ use crate::tuning::cost;
 /// ```
 ///
 /// # Errors
-/// [`Error::Shape`] if the shapes do not fit, [`Error::Value`] if the batch is empty,
-/// [`Error::Label`] if a label is not below the number of classes; `dlogits` is untouched then.
+/// [`Error::Shape`] if the shapes do not match, [`Error::Value`] if the batch is empty,
+/// [`Error::Label`] if a label is not below the number of classes. `dlogits` is left unchanged then.
 pub fn cross_entropy<'a>(
     backend: &Backend,
     logits: MatRef<'_>,
@@ -45,35 +50,35 @@ pub fn cross_entropy<'a>(
     CrossEntropy::new().forward_backward(backend, logits, labels.into(), None, dlogits)
 }
 
-/// How the losses of the rows become one number.
+/// How the losses of the rows are reduced to one number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
 #[non_exhaustive]
 pub enum Reduction {
-    /// Their sum, divided by the weight of the batch: the sum of the class weights of the rows' labels,
-    /// ignored ones left out. Without class weights, and with probabilities for targets, each row weighs 1.
-    /// The mean of rows that weigh nothing is 0, and so is its gradient.
+    /// The weighted mean: the sum of the losses divided by the sum of the class weights of the rows' labels,
+    /// without ignored rows. Each row has weight 1 if there are no class weights or the targets are
+    /// probabilities. If all weights are 0, the mean and its gradient are 0.
     #[default]
     Mean,
-    /// Their sum. This is also what to choose if each row's loss is wanted for its own sake, in `losses`:
-    /// the gradient of the sum with respect to a row of logits is that of the row's loss.
+    /// The sum. Its gradient with respect to a row of logits is that of the row's own loss, so it also suits
+    /// callers that want each row's loss, in `losses`.
     Sum,
 }
 
-/// Cross-entropy of softmax(logits) against labels or probabilities, with its gradient or without.
+/// Cross-entropy of softmax(logits) against labels or probabilities, with or without its gradient.
 ///
-/// With targets t over K classes, t being 1 at the label and 0 elsewhere where labels are given, class
-/// weights w and smoothing s, a row's loss is
+/// For K classes with targets t (one-hot if labels are given), class weights w and label smoothing s, the
+/// loss of a row is
 ///
 /// -sum over the classes c of w_c ((1 - s) t_c + s / K) log_softmax(logits)_c
 ///
-/// in nats, as in PyTorch's `CrossEntropyLoss`; classes whose factor is 0 count for nothing, even where the
-/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, where given, gets each row's loss,
-/// before any mean. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for computer
-/// vision" (2016).
+/// in nats, as in PyTorch's `CrossEntropyLoss`. A class whose factor is 0 contributes 0, even if its
+/// logarithm is -inf. The gradient is that of the reduced loss. `losses`, if given, receives the loss of each
+/// row before the reduction. Label smoothing: Szegedy et al., "Rethinking the Inception architecture for
+/// computer vision" (2016).
 ///
-/// With labels, a row is left out if its label is the [ignored](Self::ignored_label) one, or if all its
-/// factors are 0 because of the class weights: its loss and gradient are 0, whatever its logits are, NaN
-/// included. With probabilities none is.
+/// With labels, a row is ignored if its label is the [ignored one](Self::ignored_label), or if the class
+/// weights make all its factors 0: its loss and gradient are 0 whatever its logits are, NaN included. With
+/// probabilities no row is ignored.
 ///
 /// ```
 /// use densely::loss::{CrossEntropy, Reduction};
@@ -106,44 +111,43 @@ pub struct CrossEntropy<'a> {
 }
 
 impl<'a> CrossEntropy<'a> {
-    /// The mean, without smoothing, weights or an ignored label.
+    /// The mean without label smoothing, class weights or an ignored label.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Sets how the rows' losses become one number, the mean unless set.
+    /// Sets how the losses of the rows are reduced to one number. The default is the mean.
     #[must_use]
     pub fn reduction(self, reduction: Reduction) -> Self {
         Self { reduction, ..self }
     }
 
-    /// Sets which part of the targets, 0 to 1, is spread evenly over all classes, 0 unless set.
+    /// Sets the fraction of the targets, 0 to 1, that is distributed evenly over all classes. Default: 0.
     #[must_use]
     pub fn label_smoothing(self, smoothing: f32) -> Self {
         Self { smoothing, ..self }
     }
 
-    /// Sets a finite weight of at least 0 for each class, 1 unless set.
+    /// Sets a weight for each class, finite and at least 0. The default is 1.
     #[must_use]
     pub fn class_weights(self, weights: &'a [f32]) -> Self {
         Self { weights: Some(weights), ..self }
     }
 
-    /// Sets the label whose rows are left out, none unless set; it need not be a class. Probabilities have
-    /// none.
+    /// Sets the label whose rows are ignored; it need not be a class. Has no effect on probabilities.
     #[must_use]
     pub fn ignored_label(self, label: usize) -> Self {
         Self { ignored: Some(label), ..self }
     }
 
-    /// The loss alone. `logits` is batch x classes, `losses` has an element for each row.
+    /// Computes the loss alone. `logits` is batch x classes, `losses` has one element per row.
     ///
     /// # Errors
-    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not fit, [`Error::Label`]
-    /// if a label is neither below the number of classes nor the ignored one, [`Error::Value`] if there is no
-    /// class, or no row to take the mean over, or smoothing or a weight is out of range; nothing is written
-    /// then.
+    /// [`Error::Shape`] if the shapes or the number of labels, weights or losses do not match,
+    /// [`Error::Label`] if a label is neither below the number of classes nor the ignored one,
+    /// [`Error::Value`] if there is no class, no row to take the mean over, or the label smoothing or a
+    /// weight is out of range. Nothing is written then.
     pub fn forward<'t>(
         &self,
         backend: &Backend,
@@ -156,11 +160,10 @@ impl<'a> CrossEntropy<'a> {
         Ok(self.run(backend, Input::Matrix(logits), [logits.rows(), logits.cols()], targets, losses, None))
     }
 
-    /// The loss, and its gradient, batch x classes, in `dlogits`.
+    /// Computes the loss, and writes its gradient to `dlogits`, batch x classes.
     ///
     /// # Errors
-    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` does not have the shape of the
-    /// logits.
+    /// As [`forward`](Self::forward), and [`Error::Shape`] if `dlogits` and `logits` differ in shape.
     pub fn forward_backward<'t>(
         &self,
         backend: &Backend,
@@ -176,7 +179,7 @@ impl<'a> CrossEntropy<'a> {
         Ok(self.run(backend, Input::Matrix(logits), shape, targets, losses, Some(dlogits)))
     }
 
-    /// The loss, and its gradient, which overwrites the logits, batch x classes.
+    /// Computes the loss, and overwrites the logits, batch x classes, with its gradient.
     ///
     /// # Errors
     /// As [`forward`](Self::forward).
@@ -223,7 +226,7 @@ impl<'a> CrossEntropy<'a> {
         }
     }
 
-    /// The divisor of the sum of the losses.
+    /// Returns the number by which the sum of the losses is divided: the weight of all rows, or 1 for a sum.
     fn divisor(&self, rows: usize, targets: Targets<'_>) -> f64 {
         match (self.reduction, targets) {
             (Reduction::Sum, _) => 1.0,
@@ -273,9 +276,9 @@ impl<'a> CrossEntropy<'a> {
     }
 
     /// Computes the losses of some rows of a batch, and the gradient of the batch's loss with respect to
-    /// their logits.
+    /// them.
     ///
-    /// `divisor` is the weight of the whole batch; [`sum`] adds the losses of all of its rows.
+    /// `divisor` is the weight of the whole batch. [`sum`] adds the losses of all its rows.
     ///
     /// # Errors
     /// As [`forward_backward`](Self::forward_backward).
@@ -297,7 +300,7 @@ impl<'a> CrossEntropy<'a> {
     }
 }
 
-/// Sums the losses of a batch's rows, in the order of a call on the whole batch.
+/// Adds the losses of a batch's rows, in the order of a call on the whole batch.
 pub(crate) fn sum(backend: &Backend, losses: &[f32]) -> f32 {
     backend.sum(cost::sum(losses.len()), LOSS_ROWS, Losses(losses))
 }
