@@ -1,4 +1,4 @@
-//! `dense/<forward_relu|backward_input|backward_params>/<batch>x<inputs>x<outputs>/<densely|gemm|matrixmultiply>`
+//! `dense/OPERATION/<batch>x<inputs>x<outputs>/<densely|gemm|matrixmultiply>`
 //! in FLOP/s, inside the rayon pool and on all of its threads (`RAYON_NUM_THREADS`); the same on one thread
 //! under `dense_1_thread`. `peak/fma` of each is the limit on as many threads, fused multiply-adds and
 //! nothing else; `peak/read`, in bytes/s, is that of layers which do not fit into caches.

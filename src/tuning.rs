@@ -1,12 +1,12 @@
 //! Every block size, rate and threshold that decides speed; none of them changes a bit.
 //!
-//! Sizes are counted in `f32` elements and costs in nanoseconds on one thread, unless a line says otherwise. The caches
-//! are those of the machines that the values were chosen on (Zen 3, Zen 4, Sapphire Rapids: 32 KiB of L1 and at least
-//! 512 KiB of L2 per core); the records under `benches/record` named `dense`, `peers`, `loss` and `train` hold the
-//! measurements.
+//! Sizes are counted in `f32` elements and costs in nanoseconds on one thread, unless a line says otherwise.
+//! The caches are those of the machines that the values were chosen on (Zen 3, Zen 4, Sapphire Rapids: 32 KiB
+//! of L1 and at least 512 KiB of L2 per core); the records under `benches/record` named `dense`, `peers`,
+//! `loss` and `train` hold the measurements.
 //!
-//! Where [`size`] has a second value, `--cfg small_blocks` takes that one: fuzz targets and Miri then reach the code for
-//! large matrices with shapes that the reference computes in a moment.
+//! Where [`size`] has a second value, `--cfg small_blocks` takes that one: fuzz targets and Miri then reach
+//! the code for large matrices with shapes that the reference computes in a moment.
 
 /// Gives `value`, or `small` in a build with `--cfg small_blocks`.
 const fn size(value: usize, small: usize) -> usize {
@@ -31,7 +31,8 @@ pub(crate) mod gemm {
 
     /// Longest KC. Each further block along the depth streams C through the caches once more.
     pub(crate) const KC: usize = 4 * CHUNK_ROWS;
-    /// KC of a B whose rows are long and come from DRAM: longer blocks would shorten the contiguous runs that are read.
+    /// KC of a B whose rows are long and come from DRAM: longer blocks would shorten the contiguous runs that
+    /// are read.
     pub(crate) const KC_LONG_ROWS: usize = 2 * CHUNK_ROWS;
     /// KC of a B that is streamed from DRAM once: few rows at a time, so that each is read in one long run.
     pub(crate) const KC_STREAMED: usize = 8;
@@ -39,7 +40,8 @@ pub(crate) mod gemm {
     pub(crate) const B_BLOCK: usize = size(L2 / 2, 1024);
     /// KC x NC of a front-end bound micro-kernel: half of the smallest L2.
     pub(crate) const SMALL_B_BLOCK: usize = size(SMALL_L2 / 2, 512);
-    /// Rows of C up to which [`SMALL_B_BLOCK`] pays: A is read once more for each block, and larger ones come from DRAM.
+    /// Rows of C up to which [`SMALL_B_BLOCK`] pays: A is read once more for each block, and larger ones come
+    /// from DRAM.
     pub(crate) const SMALL_B_BLOCK_ROWS: usize = size(1024, 24);
     /// MC x KC: 8 MiB, read from L3 in one stream. B is packed anew for each block of A.
     pub(crate) const A_BLOCK: usize = size(2 * 1024 * 1024, 512);
@@ -48,7 +50,8 @@ pub(crate) mod gemm {
 
     /// Row stride whose multiples put neighbouring rows into few sets of a cache: 2 KiB.
     pub(crate) const CONFLICT_STRIDE: usize = size(512, 16);
-    /// Row stride from which conflicting rows also take a page each, more than the first-level TLB holds: 8 KiB.
+    /// Row stride from which conflicting rows also take a page each, more than the first-level TLB holds: 8
+    /// KiB.
     pub(crate) const PAGE_STRIDE: usize = size(2048, 32);
     /// Depth whose columns of A are more cache lines than L1 has: packing A pays for micro-tiles of few rows.
     pub(crate) const L1_LINES: usize = size(L1 / CACHE_LINE, 16);
@@ -65,13 +68,16 @@ pub(crate) mod gemm {
 
     /// Prefetch distance in k-steps while B is packed: some 400 cycles, the latency of L3.
     pub(crate) const PACK_PREFETCH_STEPS: usize = 16;
-    /// Prefetch distance into L2 for each of some eight rows or columns of a streamed B: 4 KiB in all, 150 ns of reading.
+    /// Prefetch distance into L2 for each of some eight rows or columns of a streamed B: 4 KiB in all, 150 ns
+    /// of reading.
     pub(crate) const STREAM_PREFETCH: usize = 128;
     /// k-steps of a front-end bound micro-kernel that are unrolled.
     pub(crate) const UNROLL: usize = 4;
-    /// Elements that are staged at a time of a column whose stride conflicts: four cache lines, in different sets.
+    /// Elements that are staged at a time of a column whose stride conflicts: four cache lines, in different
+    /// sets.
     pub(crate) const STAGED_PIECE: usize = 64;
-    /// Rows packed into one panel before the next panel: panels lie so far apart that alternating would miss every cache.
+    /// Rows packed into one panel before the next panel: panels lie so far apart that alternating would miss
+    /// every cache.
     pub(crate) const PACK_ROWS: usize = 8;
 
     /// Largest depth of a rank-k update that is written row by row.
@@ -100,7 +106,8 @@ pub(crate) mod gemm {
 pub(crate) mod rows {
     use super::size;
 
-    /// Columns up to which rows are taken one per lane. Also the vectors whose exponentials are in flight at a time.
+    /// Columns up to which rows are taken one per lane. Also the vectors whose exponentials are in flight at
+    /// a time.
     pub(crate) const ROW_PER_LANE_COLS: usize = 64;
     /// Exponentials that are written before something is made of them: they stay in L1.
     pub(crate) const EXP_BLOCK: usize = size(1024, 32);
@@ -110,7 +117,8 @@ pub(crate) mod rows {
     pub(crate) const GATHER_PREFETCH_ROWS: usize = 2;
 }
 
-/// What work costs, in nanoseconds on one thread: measured on the slowest processor above, rounded to whole rates.
+/// What work costs, in nanoseconds on one thread: measured on the slowest processor above, rounded to whole
+/// rates.
 pub(crate) mod cost {
     /// Multiply-adds per nanosecond: 100 GFLOP/s.
     pub(crate) const FMAS_PER_NS: usize = 50;
@@ -202,7 +210,8 @@ pub(crate) mod spin_pool {
     pub(crate) const SPIN_TIME: Duration = Duration::from_micros(500);
     /// How long a worker spins before it requeues itself: rayon may have put it on top of a task that waits.
     pub(crate) const REQUEUE_TIME: Duration = Duration::from_millis(20);
-    /// Most spinning workers nested on one thread's stack: each yields to rayon, which may run the next on top.
+    /// Most spinning workers nested on one thread's stack: each yields to rayon, which may run the next on
+    /// top.
     pub(crate) const MAX_NESTED_WORKERS: usize = 4;
 }
 
@@ -220,14 +229,16 @@ pub(crate) mod train {
     pub(crate) const UPDATE_GRAIN: usize = size(500, 1);
     /// Elements of samples that a thread takes through the network at a time: a quarter of L2.
     pub(crate) const SAMPLES_BLOCK: usize = size(L2 / 4, 256);
-    /// Weights from which a batch passes layer by layer, each split over all threads, so that no thread reads all weights.
+    /// Weights from which a batch passes layer by layer, each split over all threads, so that no thread reads
+    /// all weights.
     pub(crate) const LAYERWISE_WEIGHTS: usize = size(1 << 20, 1500);
 
     /// Gradients that are computed before the optimizer takes them: half of L1.
     pub(crate) const GRADIENT_BLOCK: usize = size(L1 / 2, 64);
     /// Rows of such a block at least, while it fits [`LARGE_GRADIENT_BLOCK`].
     ///
-    /// A block reads all gradients with respect to the outputs, and its first row of micro-tiles waits for the samples.
+    /// A block reads all gradients with respect to the outputs, and its first row of micro-tiles waits for
+    /// the samples.
     pub(crate) const GRADIENT_BLOCK_ROWS: usize = size(196, 20);
     /// A quarter of L2.
     pub(crate) const LARGE_GRADIENT_BLOCK: usize = size(L2 / 4, 256);
@@ -236,7 +247,8 @@ pub(crate) mod train {
 
     /// Elements per nanosecond that a thread reads from another core's cache while it computes.
     pub(crate) const REMOTE_READS_PER_NS: usize = 3;
-    /// Weights per nanosecond that all threads read and one then writes: each waits for the other cores twice.
+    /// Weights per nanosecond that all threads read and one then writes: each waits for the other cores
+    /// twice.
     pub(crate) const SHARED_WEIGHTS_PER_NS: usize = 1;
 }
 
@@ -252,7 +264,8 @@ pub(crate) mod infer {
     ///
     /// One thread would wait for DRAM.
     pub(crate) const SPLIT_COLS_WEIGHTS: usize = size(1 << 20, 2048);
-    /// Weights up to which [`GEMV_SAMPLES`] samples pass one by one: planning a product would take longer than computing it.
+    /// Weights up to which [`GEMV_SAMPLES`] samples pass one by one: planning a product would take longer
+    /// than computing it.
     ///
     /// Larger networks, of fewer than [`SPLIT_COLS_WEIGHTS`], take a single sample so.
     pub(crate) const GEMV_WEIGHTS: usize = size(8 * 1024, 700);

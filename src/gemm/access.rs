@@ -58,7 +58,8 @@ pub(super) struct Columns;
 pub(super) struct StreamedColumns;
 /// Contiguous columns, packed on the way.
 pub(super) struct PackingColumns;
-/// Contiguous columns whose stride conflicts ([`CONFLICT_STRIDE`](crate::tuning::gemm::CONFLICT_STRIDE)), packed on the way.
+/// Contiguous columns whose stride conflicts ([`CONFLICT_STRIDE`](crate::tuning::gemm::CONFLICT_STRIDE)),
+/// packed on the way.
 pub(super) struct StagedColumns;
 
 impl BAccess for Rows {
@@ -109,15 +110,15 @@ pub(super) const MAX_NV_BY_COLUMNS: usize = 4;
 
 /// Whether a micro-tile of `mr` rows by `nv` vectors exists.
 ///
-/// Its accumulators, and either a row of B or a column of A beside one element of the other, must fit the registers.
-/// Micro-kernels that pack B exist for tall tiles only, since for few rows nothing is packed.
+/// Its accumulators, and either a row of B or a column of A beside one element of the other, must fit the
+/// registers. Micro-kernels that pack B exist for tall tiles only, since for few rows nothing is packed.
 pub(super) const fn fits<S: Simd, B: BAccess>(mr: usize, nv: usize) -> bool {
     if mr > S::MAX_MR || mr > B::MAX_MR || B::PACKS && !B::STAGED && 2 * mr < S::MAX_MR {
         return false;
     }
     if B::BY_COLUMNS {
-        // Four columns are transposed at a time. A few rows have too few accumulators to keep the FMA units busy with a
-        // single vector.
+        // Four columns are transposed at a time. A few rows have too few accumulators to keep the FMA units
+        // busy with a single vector.
         let few = mr * nv <= MAX_NV_BY_COLUMNS && !B::STAGED && !B::STREAMED;
         return (nv == 1 || few) && mr * nv + 4 < S::REGISTERS;
     }

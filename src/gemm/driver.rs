@@ -5,13 +5,14 @@
 //!   loop 4: for pc in 0..k by KC          accumulators continue through C
 //!     pack A[ic.., pc..]                  if its stride conflicts
 //!     loop 3: for jc in 0..n by NC        KC x NC of B fit half of L2, or less
-//!       pack B[pc.., jc..]                if no cache holds B, or neither its rows nor its columns are contiguous
+//!       pack B[pc.., jc..]                if B is streamed, or has no contiguous axis
 //!       loop 2: for ir in 0..MC by MR     MR rows of A stay in L1, B streams from L2
 //!         loop 1: for jr in 0..NC by NR   micro-tiles; the first row of them may pack B for the others
 //! ```
 //!
-//! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008), numbered as in
-//! BLIS, with A and B in each other's place and less packing: small batches would not amortise it. [`Plan`] chooses.
+//! These are the loops of Goto and van de Geijn, "Anatomy of High-Performance Matrix Multiplication" (2008),
+//! numbered as in BLIS, with A and B in each other's place and less packing: small batches would not amortise
+//! it. [`Plan`] chooses.
 
 use super::access::{AnyStrides, max_mr};
 use super::access::{Columns, PackingColumns, PackingRows, Panels, Rows, StagedColumns, StreamedColumns, StreamedRows};
@@ -242,7 +243,8 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
         }
     }
 
-    /// The first micro-tile of the row that begins `ir` rows below `first`; what the next row needs of A is prefetched.
+    /// The first micro-tile of the row that begins `ir` rows below `first`; what the next row needs of A is
+    /// prefetched.
     #[inline(always)]
     fn row_of_micro_tiles(&self, first: MicroTile, ir: usize, mr: usize, is_last: bool) -> MicroTile {
         let mut t = first.at::<S, E>(ir, 0);
@@ -254,7 +256,8 @@ impl<S: Simd, N: Simd, E: Element> Driver<'_, S, N, E> {
             // There is no next row: whatever lies there would only evict B.
             _ if is_last => Prefetch { p: t.a.p, step: 0 },
             Some(lanes) => Prefetch { p: t.a.p.wrapping_add(t.depth * lanes), step: lanes },
-            // The last element of a column in the next row: the cache line of the first is often one of this row's.
+            // The last element of a column in the next row: the cache line of the first is often one of this
+            // row's.
             None if t.a.row == 1 => Prefetch { p: t.a.p.wrapping_add(2 * mr - 1), step: t.a.col },
             None => Prefetch { p: t.a.p.wrapping_add(mr.wrapping_mul(t.a.row)), step: S::LANES },
         };

@@ -1,7 +1,7 @@
 //! `Element`: what the right operand of a product is stored in.
 //!
-//! Products compute in `f32`. A narrower element type (bf16, int8) is widened as it is loaded, so that it only changes
-//! [`packed`](super::packed) and what a micro-kernel's load does.
+//! Products compute in `f32`. A narrower element type (bf16, int8) is widened as it is loaded, so that it
+//! only changes [`packed`](super::packed) and what a micro-kernel's load does.
 
 use crate::contract::ROW_LANES;
 use crate::simd::Simd;

@@ -1,7 +1,8 @@
 //! What is done to an element of C once its sum is complete.
 //!
-//! ReLU and its gradient cost one or two instructions per vector: micro-kernels apply them in registers, before C is stored.
-//! Other activations would spill accumulators: they follow in a pass over the block of C while it is in cache.
+//! ReLU and its gradient cost one or two instructions per vector: micro-kernels apply them in registers,
+//! before C is stored. Other activations would spill accumulators: they follow in a pass over the block of C
+//! while it is in cache.
 
 use super::microtile::Store;
 use crate::kernels::activation::Activation;

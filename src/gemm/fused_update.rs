@@ -122,7 +122,8 @@ impl<S: Simd, V: VectorStep> Panel<S, V> {
     /// Updates as many whole micro-tiles of `MR` rows as there are, and moves on to the remaining rows.
     ///
     /// # Safety
-    /// From the pointers on, the slices in use hold `rows` rows of `count * NV` vectors, x and dy `batch` rows.
+    /// From the pointers on, the slices in use hold `rows` rows of `count * NV` vectors, x and dy `batch`
+    /// rows.
     #[inline(always)]
     unsafe fn micro_tiles<const MR: usize, const NV: usize>(&mut self, count: usize) {
         let rows = self.rows / MR;

@@ -70,7 +70,8 @@ pub(super) unsafe fn micro_tiles<S: Simd, A: ALayout, B: BAccess, const MR: usiz
     }
 }
 
-/// Computes as many micro-tiles of `NV` vectors as there are from vector `done` on; returns the vectors done then.
+/// Computes as many micro-tiles of `NV` vectors as there are from vector `done` on; returns the vectors done
+/// then.
 ///
 /// # Safety
 /// As for [`loop_1`].

@@ -82,7 +82,8 @@ pub(super) struct MicroTile {
     pub chunk: usize,
     /// Of a streamed B: elements from the end of one contiguous run to the beginning of the next.
     pub gap: usize,
-    /// A of the next row of micro-tiles. Only the last micro-tile of a row prefetches it: more would evict what is in use.
+    /// A of the next row of micro-tiles. Only the last micro-tile of a row prefetches it: more would evict
+    /// what is in use.
     pub next_a: Prefetch,
     /// Columns of C from the micro-tile's first to the last of the block: more than `(NV - 1) * LANES`.
     pub cols: usize,
@@ -153,8 +154,8 @@ impl BTile {
 
 /// The distance of `n` strides.
 ///
-/// Addresses of a micro-tile wrap, and loads take any alignment: unrolled, the checks that debug builds make of others would
-/// be most of its code.
+/// Addresses of a micro-tile wrap, and loads take any alignment: unrolled, the checks that debug builds make
+/// of others would be most of its code.
 #[inline(always)]
 pub(super) fn at(n: usize, stride: usize) -> usize {
     n.wrapping_mul(stride)

@@ -4,8 +4,8 @@
 //! panel 0: B[0][0..16], B[1][0..16], ... B[depth-1][0..16]; panel 1: B[0][16..32], ...
 //! ```
 //!
-//! Whatever strides B has, a micro-kernel then reads memory contiguously. Rows of A are packed in the same way, as the
-//! columns of its transpose, MR to a panel.
+//! Whatever strides B has, a micro-kernel then reads memory contiguously. Rows of A are packed in the same
+//! way, as the columns of its transpose, MR to a panel.
 
 use crate::matrix::{MatPtr, Size};
 use crate::simd::Simd;

@@ -13,9 +13,10 @@ use crate::split_at::{Axis, SplitAt};
 
 /// Weights in the order in which the forward kernels read them: panels of 16 outputs.
 ///
-/// Worth its copy where the same weights serve many calls of [`dense::forward`](crate::dense::forward), as in inference:
-/// every call then reads memory contiguously, whatever the layout of the weights was, and packs nothing. Results are the
-/// same, bit for bit. The layout is the same for every instruction set; outputs are padded to a multiple of 16.
+/// Worth its copy where the same weights serve many calls of [`dense::forward`](crate::dense::forward), as in
+/// inference: every call then reads memory contiguously, whatever the layout of the weights was, and packs
+/// nothing. Results are the same, bit for bit. The layout is the same for every instruction set; outputs are
+/// padded to a multiple of 16.
 ///
 /// ```
 /// use densely::{Activation, Backend, MatMut, MatRef, PackedWeights, dense};
@@ -63,7 +64,8 @@ impl fmt::Debug for PackedWeights {
     }
 }
 
-/// The weights of a forward call, inputs x outputs: made from a [`MatRef`] or a reference to [`PackedWeights`].
+/// The weights of a forward call, inputs x outputs: made from a [`MatRef`] or a reference to
+/// [`PackedWeights`].
 #[derive(Clone, Copy, Debug)]
 pub struct Weights<'a>(pub(crate) BOperand<'a>);
 

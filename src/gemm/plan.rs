@@ -38,7 +38,8 @@ pub(super) enum BPacking {
     StreamRows,
     /// By columns, in place.
     ///
-    /// In narrow vectors for a single row, which takes fewer shuffles, and for more rows than the registers hold else.
+    /// In narrow vectors for a single row, which takes fewer shuffles, and for more rows than the registers
+    /// hold else.
     Columns,
     /// By columns, in place, streamed from DRAM once by a single row.
     StreamColumns,
@@ -108,7 +109,8 @@ impl Plan {
         let block = if small { SMALL_B_BLOCK } else { B_BLOCK };
         let nc = (block / kc).max(1).next_multiple_of(ROW_LANES).min(n.next_multiple_of(ROW_LANES));
         let a_panel = packs_a.then_some(if mr <= N::LANES { N::LANES } else { S::LANES });
-        // At least two rows of micro-tiles, or there might be blocks with fewer rows than the first, which pack otherwise.
+        // At least two rows of micro-tiles, or there might be blocks with fewer rows than the first, which
+        // pack otherwise.
         let mc = a_panel.map_or(m, |lanes| (A_BLOCK / (kc * lanes)).max(2) * mr);
         Self { mr, first_mr, mc: mc.min(m.next_multiple_of(mr)), kc, nc, a_panel, b }
     }
@@ -132,7 +134,8 @@ fn is_streamed<E: Element>(p: &Product<'_, E>) -> bool {
     p.summation == Summation::Running && k.saturating_mul(n) >= STREAMED_B
 }
 
-/// Whether A is packed: its stride conflicts, or a low micro-tile would use a few elements of each of its cache lines.
+/// Whether A is packed: its stride conflicts, or a low micro-tile would use a few elements of each of its
+/// cache lines.
 fn packs_a<S: Simd, N: Simd>(a: MatRef<'_>, Sizes { m, n, k }: Sizes) -> bool {
     let stride = if a.col_stride() == 1 { a.row_stride() } else { a.col_stride() };
     let wasteful = a.row_stride() == 1 && S::MAX_MR <= N::LANES && k > L1_LINES;

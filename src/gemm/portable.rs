@@ -1,6 +1,7 @@
 //! Products without guaranteed fused multiply-add, by `matrixmultiply`.
 //!
-//! It brings kernels for processors that this crate has none for, and allocates its packing buffers in each call.
+//! It brings kernels for processors that this crate has none for, and allocates its packing buffers in each
+//! call.
 
 use super::epilogue::Corner;
 use super::packed::BOperand;
@@ -9,7 +10,8 @@ use crate::contract::{CHUNK_ROWS, ROW_LANES};
 use crate::matrix::{MatPtr, Size};
 use crate::simd::portable::Portable;
 
-/// Computes a product as [`driver`](super::driver) does, within the error bound of the portable instruction set.
+/// Computes a product as [`driver`](super::driver) does, within the error bound of the portable instruction
+/// set.
 pub(super) fn gemm(mut p: Product<'_>) {
     let Sizes { m, n, k } = p.sizes();
     if m == 0 || n == 0 {

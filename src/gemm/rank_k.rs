@@ -8,8 +8,8 @@
 //!     C[i][j] = store(acc[i])
 //! ```
 //!
-//! Such a product is bound by writing C. Micro-tiles would write it in short runs, and spend more time on starting and
-//! storing than on their sums.
+//! Such a product is bound by writing C. Micro-tiles would write it in short runs, and spend more time on
+//! starting and storing than on their sums.
 
 use super::microtile::Store;
 use super::packed::BOperand;

@@ -19,8 +19,8 @@ impl Scratch {
     pub(super) fn take(len: usize) -> Self {
         let mut lines = Vec::new();
         if len > 0 {
-            // A thread that is ending has no buffer any more. With small blocks none is kept: tools see accesses beyond a
-            // buffer, but not beyond what this call asked for.
+            // A thread that is ending has no buffer any more. With small blocks none is kept: tools see
+            // accesses beyond a buffer, but not beyond what this call asked for.
             if !cfg!(small_blocks) {
                 lines = CACHED.try_with(Cell::take).unwrap_or_default();
             }

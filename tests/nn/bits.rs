@@ -271,7 +271,7 @@ fn weights(samples: Vec<f32>) -> Option<Weights> {
 
 #[test]
 fn class_and_sample_weights_match_reference() {
-    let samples = random_values(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect(); // many are 0
+    let samples = random_values(8, 103).iter().map(|weight| (weight + 1.0).max(0.5) - 0.5).collect();
     let weights = weights(samples);
     for batch_size in [32, 103] {
         let epochs = Epochs { epochs: 3, batch_size };

@@ -26,8 +26,8 @@ macro_rules! script {
     };
 }
 
-/// densely is the first. `gemm`, under burn and candle, gets its AVX-512 kernels when it is built, and is not always
-/// faster with them.
+/// densely is the first. `gemm`, under burn and candle, gets its AVX-512 kernels when it is built, and is not
+/// always faster with them.
 pub const FRAMEWORKS: [Framework; 7] = [
     Framework { name: "densely", script: None, setting: None, trains: true, infers: true },
     Framework { name: "jax", script: script!("jax_turns.py"), setting: None, trains: true, infers: true },

@@ -37,8 +37,8 @@ impl Framework {
     }
 }
 
-/// Starts all that take part, densely first. Who is not there is left out, with a word, unless it was asked for by
-/// name.
+/// Starts all that take part, densely first. Who is not there is left out, with a word, unless it was asked
+/// for by name.
 pub fn start(options: &Options, place: &Place<'_>) -> Result<Vec<Player>> {
     let [ours, peers @ ..] = &FRAMEWORKS;
     let usual = |framework| Way { framework, setting: None, threads: options.threads };
@@ -72,7 +72,8 @@ pub fn start(options: &Options, place: &Place<'_>) -> Result<Vec<Player>> {
     Ok(players)
 }
 
-/// In which other ways a contestant runs: with its setting, and on one thread, where small work may be at its best.
+/// In which other ways a contestant runs: with its setting, and on one thread, where small work may be at its
+/// best.
 fn others(usual: Way) -> Vec<Way> {
     let tuned = usual.framework.setting.map(|setting| Way { setting: Some(setting), ..usual });
     let singles = [usual].into_iter().chain(tuned).map(|way| Way { threads: 1, ..way });
@@ -112,7 +113,8 @@ enum Expected {
     Answer(Vec<f32>),
 }
 
-/// Lets all take turns at some work. Who fails or gives another answer is dropped, with a word; densely may not.
+/// Lets all take turns at some work. Who fails or gives another answer is dropped, with a word; densely may
+/// not.
 pub fn measure(options: &Options, work: &Work, players: &mut [Player], limits: &Limits) -> Result<Vec<Times>> {
     let mut expected = None;
     let mut all: Vec<Turns<'_>> = Vec::new();

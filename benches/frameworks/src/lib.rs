@@ -1,12 +1,12 @@
 //! What the programs of Rust's frameworks share; `turns.py` is the same for those of Python.
 //!
-//! A contestant is a process. It is started with the folder of the networks, the number of threads and, where it has
-//! one, a setting; tells its versions in a line, and answers each line of its standard input with one of its standard
-//! output:
+//! A contestant is a process. It is started with the folder of the networks, the number of threads and, where
+//! it has one, a setting; tells its versions in a line, and answers each line of its standard input with one
+//! of its standard output:
 //!
 //! | request | answer |
 //! |---|---|
-//! | `train NET BATCH` | an epoch's nanoseconds, mean loss and accuracy; the first of a network and batch starts anew |
+//! | `train NET BATCH` | nanoseconds, mean loss and accuracy of an epoch; the first one starts anew |
 //! | `infer NET BATCH SECONDS` | nanoseconds for one call, the mean of as many as take so long |
 //! | `answer NET BATCH FILE` | `written`, once the file holds that call's logarithms of probabilities |
 
@@ -124,8 +124,8 @@ enum Ready {
     Inference(Box<dyn Inference>),
 }
 
-/// Answers requests until there are no more, on a thread of the rayon pool, where each of these frameworks loses
-/// least. The pool has as many threads as RAYON_NUM_THREADS says, which all of them go by.
+/// Answers requests until there are no more, on a thread of the rayon pool, where each of these frameworks
+/// loses least. The pool has as many threads as RAYON_NUM_THREADS says, which all of them go by.
 pub fn serve<F: Framework>() -> Result<()> {
     rayon::scope(|_| serve_inside::<F>().map_err(|error| error.to_string()))?;
     Ok(())
@@ -222,7 +222,8 @@ impl Default for Shuffle {
 }
 
 impl Shuffle {
-    /// Source: the "inside-out" form of Fisher and Yates' algorithm; the bias of the remainder is of no matter here.
+    /// Source: the "inside-out" form of Fisher and Yates' algorithm; the bias of the remainder is of no
+    /// matter here.
     pub fn order(&mut self, len: usize) -> Vec<u32> {
         use rand_chacha::rand_core::Rng;
         let mut order: Vec<u32> = Vec::with_capacity(len);

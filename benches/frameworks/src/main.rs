@@ -1,8 +1,10 @@
-//! densely beside JAX, ONNX Runtime, PyTorch, Keras, burn and candle on the same training and inference, in one run.
+//! densely beside JAX, ONNX Runtime, PyTorch, Keras, burn and candle on the same training and inference, in
+//! one run.
 //!
-//! Each contestant is a process with its own threads. All have the same samples and begin with the same weights;
-//! answers are compared before anyone's time is taken. Contestants take turns; figures are medians. Before and after each
-//! turn it is measured where the machine has the threads run, so that turns in the same place can be compared, too.
+//! Each contestant is a process with its own threads. All have the same samples and begin with the same
+//! weights; answers are compared before anyone's time is taken. Contestants take turns; figures are medians.
+//! Before and after each turn it is measured where the machine has the threads run, so that turns in the same
+//! place can be compared, too.
 
 mod child;
 mod contest;

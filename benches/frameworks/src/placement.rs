@@ -1,5 +1,5 @@
-//! Where the machine has the threads run. A virtual one moves them every few seconds: to cores that share a cache, to
-//! cores that do not, or all to one core.
+//! Where the machine has the threads run. A virtual one moves them every few seconds: to cores that share a
+//! cache, to cores that do not, or all to one core.
 
 use crate::peak::Limits;
 
@@ -46,7 +46,8 @@ impl Placement {
 #[derive(Default)]
 pub struct Standings(Vec<Standing>);
 
-/// Threads that do less than such a part of the most that was seen share cores; a core's neighbour takes less from it.
+/// Threads that do less than such a part of the most that was seen share cores; a core's neighbour takes less
+/// from it.
 const WHOLE: f64 = 0.75;
 /// So many times the least hop is far.
 const FAR: f64 = 2.0;

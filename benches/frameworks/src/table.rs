@@ -69,8 +69,8 @@ impl Table {
         Self { columns, threads, standings: Standings::default(), all: Ratios::default(), near: Ratios::default() }
     }
 
-    /// Medians, below them the fastest turns, each median's ratio to densely's, and, where that is another, the one of
-    /// the usual way; medians and ratios by [`Placement`]; then what the machine had to give.
+    /// Medians, below them the fastest turns, each median's ratio to densely's, and, where that is another,
+    /// the one of the usual way; medians and ratios by [`Placement`]; then what the machine had to give.
     pub fn row(&mut self, work: &Work, times: &[Times]) {
         let standings: Vec<Standing> =
             times.iter().flat_map(|times| &times.turns).flat_map(|turn| turn.standings).collect();
@@ -174,7 +174,8 @@ impl Table {
     }
 }
 
-/// The best peer and its ratio to densely's median, which is added to those that are there; nothing without a peer.
+/// The best peer and its ratio to densely's median, which is added to those that are there; nothing without a
+/// peer.
 fn best(cells: &[Cell], ratios: &mut Ratios) -> String {
     let (ours, peers): (Vec<&Cell>, Vec<&Cell>) =
         cells.iter().partition(|cell| cell.way.framework.name == FRAMEWORKS[0].name);

@@ -109,7 +109,8 @@ pub fn prepare(folder: &Path, parts: &[Part]) -> Result<()> {
     Ok(())
 }
 
-/// Random samples, with labels that a single layer can tell from them, so that training has something to learn.
+/// Random samples, with labels that a single layer can tell from them, so that training has something to
+/// learn.
 fn prepare_net(folder: &Path, net: &str, samples: usize) -> Result<()> {
     let sizes = net.split('-').map(str::parse).collect::<std::result::Result<Vec<usize>, _>>()?;
     let (inputs, outputs) = (sizes[0], sizes[sizes.len() - 1]);

@@ -25,16 +25,17 @@ struct Source {
 }
 
 const SOURCES: [Source; 3] = [
-    // Its own choice of kernels is left to it: on Zen 4, those of Cooper Lake, which have small products of their own.
-    // OPENBLAS_CORETYPE=Zen is some 5 % faster for large products and several times slower for small ones.
+    // Its own choice of kernels is left to it: on Zen 4, those of Cooper Lake, which have small products of
+    // their own. OPENBLAS_CORETYPE=Zen is some 5 % faster for large products and several times slower for
+    // small ones.
     Source {
         name: "openblas",
         files: &["/usr/lib/x86_64-linux-gnu/openblas-pthread/libopenblas.so.0", "libopenblas.so.0"],
         set_threads: "openblas_set_num_threads",
         about: openblas,
     },
-    // The build for OpenMP keeps its threads from call to call. The one for pthreads makes new ones in each, and is
-    // two to four times slower for small products on two threads.
+    // The build for OpenMP keeps its threads from call to call. The one for pthreads makes new ones in each,
+    // and is two to four times slower for small products on two threads.
     Source {
         name: "blis",
         files: &["/usr/lib/x86_64-linux-gnu/blis-openmp/libblis.so.4", "libblis.so.4", "libblis.so"],
@@ -59,7 +60,8 @@ pub struct Peers {
     pub about: Vec<String>,
 }
 
-/// The peers of these names, on so many threads. One that can't be loaded is an error, or with `skip` only told.
+/// The peers of these names, on so many threads. One that can't be loaded is an error, or with `skip` only
+/// told.
 pub fn load(names: &[String], threads: usize, skip: bool) -> Result<Peers, String> {
     // SAFETY: no other thread runs yet; the libraries read these when they are loaded.
     unsafe {

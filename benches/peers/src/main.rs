@@ -1,8 +1,9 @@
 //! densely beside `gemm`, `matrixmultiply`, OpenBLAS, BLIS and MKL on the work of dense layers, in one run.
 //!
 //! Everyone does the whole of a layer's work (`benches/common/layer.rs`). Contestants take turns; figures are
-//! medians of GFLOP/s, beside the peak of fused multiply-adds that was measured between them, and for layers that
-//! do not fit into caches beside the bandwidth of memory. Before anyone's time is taken all answers are compared.
+//! medians of GFLOP/s, beside the peak of fused multiply-adds that was measured between them, and for layers
+//! that do not fit into caches beside the bandwidth of memory. Before anyone's time is taken all answers are
+//! compared.
 
 #[path = "../../common/layer.rs"]
 mod layer;
@@ -123,8 +124,8 @@ struct Player<'a> {
 const WARM_UP: Duration = Duration::from_millis(30);
 
 impl Player<'_> {
-    /// Works for at least the length of a turn, once threads that wait for another contestant's work have gone to
-    /// sleep.
+    /// Works for at least the length of a turn, once threads that wait for another contestant's work have
+    /// gone to sleep.
     fn take_turn(&mut self, options: &Options, operation: Operation, layer: &Layer, pause: Duration) {
         std::thread::sleep(pause);
         let (contestant, out) = (self.contestant, &mut self.out[..]);
@@ -154,8 +155,8 @@ fn median(figures: &mut [f64]) -> f64 {
     figures[figures.len() / 2]
 }
 
-/// Bytes from which a layer's operands come from memory in each call: what the last cache holds on the machine of
-/// the records.
+/// Bytes from which a layer's operands come from memory in each call: what the last cache holds on the
+/// machine of the records.
 const CACHE: usize = 32 << 20;
 
 /// A row of the table: nanoseconds, and the limits a second.

@@ -103,7 +103,8 @@ impl<S: Simd, Op: RowReduction<INPUTS>, const UNIT: bool, const INPUTS: usize> R
         v
     }
 
-    /// Computes the terms, stores them to `save`, and sums them, element j in partial sum j mod [`ROW_LANES`].
+    /// Computes the terms, stores them to `save`, and sums them, element j in partial sum j mod
+    /// [`ROW_LANES`].
     ///
     /// # Safety
     /// All rows have `cols` elements; `save` may be an input.

@@ -53,7 +53,8 @@ pub(crate) struct Checkpoints {
 }
 
 impl Checkpoints {
-    /// Resumes from a checkpoint, if there is one to resume from; returns whether early stopping has ended that training.
+    /// Resumes from a checkpoint, if there is one to resume from; returns whether early stopping has ended
+    /// that training.
     ///
     /// # Errors
     /// As [`read`].

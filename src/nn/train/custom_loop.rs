@@ -141,7 +141,7 @@ impl Sequential {
     /// let mut second = first.clone();
     /// model.gradients(MatRef::new(&x[..4], 2, 2)?, &labels[..2], &mut first)?; // in one process
     /// model.gradients(MatRef::new(&x[4..], 2, 2)?, &labels[2..], &mut second)?; // in another
-    /// let mean: Vec<f32> = first.iter().zip(&second).map(|(first, second)| (first + second) / 2.0).collect();
+    /// let mean: Vec<f32> = first.iter().zip(&second).map(|(a, b)| (a + b) / 2.0).collect();
     /// model.step(&mean)?; // in both
     /// # Ok::<(), densely::Error>(())
     /// ```

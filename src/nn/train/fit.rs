@@ -221,7 +221,8 @@ impl Sequential {
         early_stopping.map_or(Ok(()), |stopping| stopping.check(validation.is_some()))?;
         let shuffle = options.shuffle;
         let training = Training { samples, validation, epochs, batch_size, shuffle, early_stopping };
-        let callback = callback.map(|callback| callback as &mut dyn Callback); // as short-lived as the samples
+        // As short-lived as the samples.
+        let callback = callback.map(|callback| callback as &mut dyn Callback);
         let fit_loop = FitLoop {
             training,
             callback,

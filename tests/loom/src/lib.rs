@@ -123,7 +123,7 @@ fn a_caller_without_workers_runs_all_tasks() {
 }
 
 #[test]
-fn a_panic_of_a_worker_reaches_the_caller_and_empties_the_mailbox() {
+fn a_workers_panic_reaches_the_caller_and_frees_the_mailbox() {
     model(|| {
         let mailboxes = mailboxes(1);
         let workers = workers(&mailboxes, 1);

@@ -1,4 +1,5 @@
-//! Draws records of densely-peers: GFLOP/s of every library over the size, up to the peak of fused multiply-adds.
+//! Draws records of densely-peers: GFLOP/s of every library over the size, up to the peak of fused
+//! multiply-adds.
 
 use std::error::Error;
 use std::fs;
@@ -35,8 +36,8 @@ const GRID: RGBColor = RGBColor(0xe3, 0xe7, 0xed);
 /// The library whose line is thick.
 const OURS: &str = "densely";
 
-/// The colour-blind-safe palette of Okabe and Ito, with grey for its yellow, which is too light for lines on white.
-/// By name, so that a library keeps its colour where another is missing.
+/// The colour-blind-safe palette of Okabe and Ito, with grey for its yellow, which is too light for lines on
+/// white. By name, so that a library keeps its colour where another is missing.
 const COLORS: [(&str, RGBColor); 6] = [
     (OURS, RGBColor(0xd5, 0x5e, 0x00)),
     ("gemm", RGBColor(0x00, 0x72, 0xb2)),

@@ -1,5 +1,6 @@
-//! Everything but dense layers: log-softmax and cross-entropy beside PyTorch, activations beside a copy of memory, and what
-//! an activation adds to a dense layer's forward pass. Contestants take turns; figures are medians.
+//! Everything but dense layers: log-softmax and cross-entropy beside PyTorch, activations beside a copy of
+//! memory, and what an activation adds to a dense layer's forward pass. Contestants take turns; figures are
+//! medians.
 
 use std::error::Error;
 use std::io::{BufRead, BufReader, Write};
@@ -144,8 +145,8 @@ fn median(times: &mut [f64]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Copies on as many threads as it is worth to ask: each has 64 KiB at least. In vectors: the C library's copy
-/// takes ten times as long for some addresses on some processors.
+/// Copies on as many threads as it is worth to ask: each has 64 KiB at least. In vectors: the C library's
+/// copy takes ten times as long for some addresses on some processors.
 fn copy(x: &[f32], y: &mut [f32], threads: usize) {
     if threads == 1 || x.len() < 1 << 15 {
         let ((x, x_rest), (y, y_rest)) = (x.as_chunks::<32>(), y.as_chunks_mut::<32>());
