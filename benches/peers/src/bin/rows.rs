@@ -291,7 +291,8 @@ fn layers(options: &Options, backend: &Backend) -> Result<(), Box<dyn Error>> {
     Activation::ALL.iter().for_each(|activation| print!(" {:>12}", activation.name()));
     println!();
     for [batch, inputs, outputs] in LAYERS {
-        let (x, w, b) = (random_values(1, batch * inputs), random_values(2, inputs * outputs), random_values(3, outputs));
+        let (x, w, b) =
+            (random_values(1, batch * inputs), random_values(2, inputs * outputs), random_values(3, outputs));
         let (x, w) = (MatRef::new(&x, batch, inputs)?, MatRef::new(&w, inputs, outputs)?);
         let output = |&activation: &Activation| (activation, vec![0.0f32; batch * outputs]);
         let mut ys: Vec<_> = Activation::ALL.iter().map(output).collect();
