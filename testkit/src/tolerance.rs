@@ -27,7 +27,8 @@ impl Tolerance {
         let bound = |expected: f32| self.relative * expected.abs() + self.of_largest * largest;
         let mut pairs = found.iter().zip(expected);
         // NaN is never within a bound.
-        let i = pairs.position(|(found, &expected)| !((found - expected).abs() <= bound(expected)))?;
+        let is_close = |found: f32, expected: f32| (found - expected).abs() <= bound(expected);
+        let i = pairs.position(|(&found, &expected)| !is_close(found, expected))?;
         Some((i, bound(expected[i])))
     }
 
