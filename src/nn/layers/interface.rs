@@ -18,6 +18,7 @@ pub(crate) trait LayerConfig {
     fn kind(&self) -> &'static str;
 
     /// All options in one line: checkpoints of two models fit each other only if these are equal.
+    #[cfg_attr(not(feature = "safetensors"), allow(dead_code, reason = "checkpoints hold it"))]
     fn config(&self) -> String;
 
     /// The shape of its outputs for samples of the shape `input`.

@@ -36,6 +36,7 @@ struct LoopState<'a> {
 
 impl FitLoop<'_> {
     /// Trains until the last epoch, or until something ends it.
+    #[cfg_attr(not(feature = "safetensors"), allow(unused_mut, reason = "only a checkpoint changes them here"))]
     pub(crate) fn run(mut self, model: &mut Sequential) -> Result<History> {
         let Training { samples, batch_size, early_stopping, .. } = self.training;
         let mut history = History::default();

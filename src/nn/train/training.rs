@@ -3,6 +3,7 @@
 use crate::matrix::MatRef;
 use crate::nn::train::batches::{Batch, Shuffle};
 use crate::nn::train::early_stopping::EarlyStopping;
+#[cfg(feature = "safetensors")]
 use crate::nn::train::fingerprint::FitConfig;
 use crate::targets::Labels;
 
@@ -16,6 +17,7 @@ pub(crate) struct Training<'a> {
     pub(crate) early_stopping: Option<EarlyStopping>,
 }
 
+#[cfg(feature = "safetensors")]
 impl Training<'_> {
     /// What the fingerprint of a checkpoint depends on.
     pub(crate) fn config(&self) -> FitConfig {
